@@ -1,0 +1,1 @@
+"""The vocabulary every stage shares: geometry, volumes, labels, datasets, records, runs."""
