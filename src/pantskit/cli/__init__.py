@@ -1,0 +1,1 @@
+"""The commands: a file each, which parses, calls its stage and reports."""
