@@ -1,0 +1,305 @@
+"""Run one function over many cases in worker processes that may die without harm.
+
+Completion lives in the case records: a rerun does only what is missing or has changed. A
+worker that is killed, hangs or fills the memory costs its own case and no other.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import resource
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from pantskit.core.errors import ConfigError, PantskitError, Quarantined, Skipped
+from pantskit.core.files import content_hash, jsonable
+from pantskit.core.records import CaseRecord, RecordStore, Status
+
+Task = Callable[["Job"], dict[str, Any]]
+Progress = Callable[[CaseRecord, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case to do.
+
+    Attributes:
+        case_id: the case.
+        payload: what the task needs to know; must pickle.
+        inputs: files whose content decides whether the case has to run again.
+        outputs: files the task writes; one that is missing makes the case run again.
+    """
+
+    case_id: str
+    payload: Any = None
+    inputs: tuple[Path, ...] = ()
+    outputs: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What became of all cases of a run.
+
+    Attributes:
+        stage: the stage.
+        records: a record per case, in the order of the jobs; unchanged ones included.
+        ran: cases that were run now; the others were already done.
+    """
+
+    stage: str
+    records: tuple[CaseRecord, ...]
+    ran: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of cases by status."""
+        statuses = [r.status for r in self.records]
+        return {s: statuses.count(s) for s in dict.fromkeys(statuses)}
+
+    @property
+    def not_done(self) -> tuple[CaseRecord, ...]:
+        """Records of failed and quarantined cases."""
+        return tuple(r for r in self.records if r.status in ("failed", "quarantined"))
+
+    @property
+    def exit_status(self) -> int:
+        """0 when every case was done or skipped on purpose, else 1."""
+        return 1 if self.not_done else 0
+
+    def describe(self) -> str:
+        """For the end of a run: `9,898 done, 3 failed`."""
+        return ", ".join(f"{n:,} {s}" for s, n in self.counts.items()) or "no cases"
+
+
+@dataclass
+class _Outcome:
+    status: Status
+    message: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+def run_cases(
+    task: Task,
+    jobs: Sequence[Job],
+    *,
+    stage: str,
+    store: RecordStore,
+    settings: Any = None,
+    workers: int = 1,
+    timeout_s: float | None = None,
+    memory_mb: float | None = None,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """Run `task` on every job that is not done yet, and keep a record of each.
+
+    Args:
+        task: a module-level function; returns the record's `data`. It raises `Quarantined`
+            or `Skipped` for those statuses; any other exception makes the case failed.
+        jobs: the cases, each ID once.
+        stage: names the records.
+        store: where records go.
+        settings: part of the fingerprint: other settings make every case run again.
+        workers: processes; 0 runs in this one, without timeout or memory limit.
+        timeout_s: a case that takes longer is killed and failed.
+        memory_mb: a worker that grows beyond it is killed and its case failed.
+        progress: called after each case with its record, cases finished and cases in all.
+
+    Raises:
+        ConfigError: If two jobs have one case ID or `workers` is negative.
+    """
+    if len({job.case_id for job in jobs}) != len(jobs):
+        twice = sorted({j.case_id for j in jobs if sum(j.case_id == o.case_id for o in jobs) > 1})
+        raise ConfigError(f"{stage}: case IDs appear twice: {', '.join(twice[:5])}")
+    if workers < 0:
+        raise ConfigError(f"workers must be 0 or more, not {workers}")
+    records: dict[str, CaseRecord] = {}
+    waiting: list[tuple[Job, str]] = []
+    for job in jobs:
+        earlier = store.read(stage, job.case_id)
+        mark = fingerprint(job, settings)
+        if earlier and _still_done(earlier, mark, job):
+            records[job.case_id] = earlier
+        else:
+            waiting.append((job, mark))
+    marks = {job.case_id: mark for job, mark in waiting}
+    todo = [job for job, _ in waiting]
+    if progress:
+        for n, record in enumerate(records.values(), 1):
+            progress(record, n, len(jobs))
+    outcomes = _here(task, todo) if workers == 0 else _pool(task, todo, workers, timeout_s, memory_mb)
+    for job, outcome in outcomes:
+        record = CaseRecord(
+            case_id=job.case_id,
+            stage=stage,
+            status=outcome.status,
+            message=outcome.message,
+            fingerprint=marks[job.case_id],
+            outputs=tuple(_relative(p, store.root) for p in job.outputs if p.exists()),
+            seconds=round(outcome.seconds, 3),
+            peak_memory_mb=round(outcome.peak_memory_mb, 1),
+            data=jsonable(outcome.data),
+        )
+        store.write(record)
+        records[job.case_id] = record
+        if progress:
+            progress(record, len(records), len(jobs))
+    ordered = tuple(records[job.case_id] for job in jobs)
+    return RunSummary(stage, ordered, tuple(job.case_id for job in todo))
+
+
+def fingerprint(job: Job, settings: Any) -> str:
+    """Hash of a job's input files, by content, and the settings; 32 hex digits."""
+    hasher = blake3(json.dumps(jsonable(settings), sort_keys=True, default=repr).encode())
+    for path in job.inputs:
+        hasher.update(content_hash(path).encode() if path.is_file() else b"missing")
+    return hasher.hexdigest(length=16)
+
+
+def _still_done(record: CaseRecord, mark: str, job: Job) -> bool:
+    finished = record.status in ("done", "skipped", "quarantined")
+    outputs = record.status != "done" or all(path.exists() for path in job.outputs)
+    return finished and outputs and record.fingerprint == mark
+
+
+def _relative(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+
+
+def _attempt(task: Task, job: Job) -> _Outcome:
+    """Run one case in this process; no exception gets out but Ctrl-C."""
+    started = time.perf_counter()
+    try:
+        with _peak_memory() as peak:
+            outcome = _Outcome("done", data=task(job) or {})
+    except Quarantined as error:
+        outcome = _Outcome("quarantined", str(error))
+    except Skipped as error:
+        outcome = _Outcome("skipped", str(error))
+    except PantskitError as error:
+        outcome = _Outcome("failed", str(error))
+    except MemoryError:
+        outcome = _Outcome("failed", f"{job.case_id}: out of memory; use fewer workers")
+    except OSError as error:
+        outcome = _Outcome("failed", f"{job.case_id}: {error.strerror or error}")
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{job.case_id}: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+        outcome = _Outcome("failed", text)
+    outcome.seconds = time.perf_counter() - started
+    outcome.peak_memory_mb = peak[0]
+    return outcome
+
+
+@contextmanager
+def _peak_memory() -> Iterator[list[float]]:
+    """The process's largest resident memory by the end of the block, in MiB."""
+    peak = [0.0]
+    try:
+        yield peak
+    finally:
+        peak[0] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _here(task: Task, jobs: list[Job]) -> Iterator[tuple[Job, _Outcome]]:
+    for job in jobs:
+        yield job, _attempt(task, job)
+
+
+def _pool(
+    task: Task, jobs: list[Job], workers: int, timeout_s: float | None, memory_mb: float | None
+) -> Iterator[tuple[Job, _Outcome]]:
+    """Run jobs in spawned workers, at most `workers` handed out at a time."""
+    from pebble import ProcessPool
+
+    if not jobs:
+        return
+    context = get_context("spawn")  # fork would copy threads' locks of BLAS and torch
+    with ProcessPool(max_workers=min(workers, len(jobs)), context=context) as pool:
+        running: dict[Any, Job] = {}
+        queue = iter(jobs)
+        with _memory_watch(memory_mb):
+            try:
+                while True:
+                    for job in queue:
+                        running[pool.schedule(_attempt, args=(task, job), timeout=timeout_s)] = job
+                        if len(running) >= workers:
+                            break
+                    if not running:
+                        return
+                    done, _ = concurrent.futures.wait(
+                        running, return_when=concurrent.futures.FIRST_COMPLETED
+                    )
+                    for future in done:
+                        job = running.pop(future)
+                        yield job, _outcome(future, job, timeout_s, memory_mb)
+            except BaseException:
+                pool.stop()
+                raise
+
+
+def _outcome(future: Any, job: Job, timeout_s: float | None, memory_mb: float | None) -> _Outcome:
+    from pebble import ProcessExpired
+
+    try:
+        result = future.result()
+    except concurrent.futures.TimeoutError:
+        return _Outcome("failed", f"{job.case_id}: took longer than {timeout_s:g} s and was stopped")
+    except ProcessExpired as error:
+        code = int(error.exitcode)
+        why = f"exit code {code}"
+        if code < 0:
+            why = signal.Signals(-code).name
+        if code == -signal.SIGKILL:
+            limit = f" of {memory_mb:g} MB" if memory_mb else ""
+            why += f"; most often the memory limit{limit}: use fewer workers"
+        return _Outcome("failed", f"{job.case_id}: its worker process died ({why})")
+    except Exception as error:
+        return _Outcome("failed", f"{job.case_id}: {type(error).__name__}: {error}")
+    if not isinstance(result, _Outcome):
+        raise TypeError(f"worker returned {type(result).__name__}")
+    return replace(result)
+
+
+@contextmanager
+def _memory_watch(memory_mb: float | None) -> Iterator[None]:
+    """Kill any child of this process that grows beyond the limit, four times a second.
+
+    Resident memory is watched instead of limiting address space: the latter breaks CUDA.
+    """
+    if memory_mb is None:
+        yield
+        return
+    import psutil
+
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.25):
+            for child in psutil.Process().children():
+                try:
+                    if child.memory_info().rss > memory_mb * 2**20:
+                        os.kill(child.pid, signal.SIGKILL)
+                except (psutil.Error, ProcessLookupError):
+                    continue
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
