@@ -37,7 +37,7 @@ class CommandGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, name: str) -> Any:
-        """The command of this name; None, with all known ones loaded to suggest from, if unknown."""
+        """The command of this name; if there is none, all are loaded, to suggest one from."""
         for wanted in (name,) if name in COMMANDS else COMMANDS:
             if wanted not in self.commands:
                 self.commands[wanted] = _load(wanted)
@@ -118,7 +118,7 @@ def _print_version(wanted: bool) -> None:
 def _pantskit(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
     ] = False,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="When a command fails, show where in the code.")
