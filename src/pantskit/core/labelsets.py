@@ -84,15 +84,16 @@ class CaseLabels:
 
     @property
     def geometry(self) -> Geometry:
-        """The one grid of all label files; masks are checked against it as they are read.
+        """The one grid of all label files: the masks', else the label map's.
+
+        Each file is checked against it as it is read.
 
         Raises:
             LabelError: If the case has only masks without geometry (.npz).
         """
         if self._geometry is None:
-            path = self.map_path or next(
-                (p for p in self.mask_paths.values() if p.suffix != ".npz"), None
-            )
+            masks = (p for p in self.mask_paths.values() if p.suffix != ".npz")
+            path = next(masks, self.map_path)
             if path is None:
                 raise LabelError(f"{self.case_id}: .npz masks need a combined map for their grid")
             self._geometry = read_header(path).geometry
@@ -214,10 +215,10 @@ class CaseLabels:
             raise LabelError(f"{self.case_id}: {path.name}: no mask can be read: {error}") from None
         if array.shape != self.geometry.shape:
             raise GeometryError(
-                f"{self.case_id}: {path.name} has shape {array.shape}, the combined map "
+                f"{self.case_id}: {path.name} has shape {array.shape}, the case's other labels "
                 f"{self.geometry.shape}"
             )
-        self._note(path, ("mask has no geometry of its own; the combined map's was taken",))
+        self._note(path, ("mask has no geometry of its own; that of the case's other labels was taken",))
         return np.asfortranarray(array > 0)
 
     def _note(self, path: Path, faults: tuple[str, ...]) -> None:
