@@ -14,11 +14,6 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-# What an installation depends on; settings of tools (from the first [tool.) are none of it.
-define KEY
-$$(sed '/^\[tool\./,$$d' pyproject.toml | cat - constraints.txt Makefile | cksum) $(CURDIR)
-endef
-
 help:
 	@echo "make install   set up .venv/, with the command .venv/bin/pantskit"
 	@echo "make demo      run every stage once on phantoms, into demo-out/index.html"
@@ -26,20 +21,8 @@ help:
 	@echo "make lint      style, types and layers only"
 	@echo "make clean     remove .venv/, demo-out/ and caches"
 
-# .venv/installed holds the key of a finished installation, so an interrupted one has none;
-# .venv/installing marks one that was killed half-way, which starts over.
 install:
-	@[ "$$(cat .venv/installed 2>/dev/null)" = "$(KEY)" ] || { \
-	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-	    echo "error: pantskit is set up with Python 3.11, found: $(PYTHON); name one with: make PYTHON=/path/to/python3.11" >&2; exit 2; }; \
-	  echo "Setting up .venv/ (several minutes the first time)"; \
-	  clear=; if [ -e .venv/installing ] || ! $(BIN)/python -c '' 2>/dev/null; then clear=--clear; fi; \
-	  rm -f .venv/installed; \
-	  "$(PYTHON)" -m venv $$clear .venv && touch .venv/installing || exit 2; \
-	  quiet=--quiet; [ -t 1 ] && quiet=; \
-	  $(BIN)/python -m pip install $$quiet -c constraints.txt -e '.[all,dev]'; status=$$?; \
-	  rm -f .venv/installing; [ $$status = 0 ] || exit $$status; \
-	  echo "$(KEY)" > .venv/installed.new && mv .venv/installed.new .venv/installed; }
+	@PYTHON="$(PYTHON)" sh scripts/install.sh
 
 lint: install
 	$(BIN)/ruff check .

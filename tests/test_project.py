@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -82,3 +85,26 @@ def test_torch_comes_only_with_the_train_extra(project: dict[str, object]) -> No
     core = project["dependencies"]
     assert isinstance(core, list)
     assert not {normalized(r) for r in core} & {"torch", "nnunetv2", "monai"}
+
+
+def test_every_package_that_the_source_imports_is_declared(project: dict[str, object]) -> None:
+    extras = project["optional-dependencies"]
+    assert isinstance(extras, dict)
+    assert isinstance(project["dependencies"], list)
+    declared = {normalized(r) for r in [*project["dependencies"], *extras["train"]]}
+    installed = packages_distributions()
+    for path in (CHECKOUT / "src").rglob("*.py"):
+        for module in imported_modules(path) - sys.stdlib_module_names - {"pantskit"}:
+            distributions = {normalized(name) for name in installed.get(module, [module])}
+            assert distributions & declared, f"{path.name} imports {module}, which is not declared"
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The top-level modules that a file imports, inside functions as well."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.add(node.module.split(".")[0])
+    return found
