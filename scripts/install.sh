@@ -35,7 +35,7 @@ echo $$ >.venv/installing
 "$PYTHON" -m venv .venv
 if [ -t 1 ]; then quiet=; else quiet=--quiet; fi
 status=0
-.venv/bin/python -m pip install $quiet -c constraints.txt -e '.[all,dev]' || status=$?
+.venv/bin/python -m pip install $quiet --use-pep517 -c constraints.txt -e '.[all,dev]' || status=$?
 if [ $status = 0 ]; then echo "$key" >.venv/installed; fi
 rm .venv/installing
 exit $status
