@@ -1,0 +1,1 @@
+"""Numbers from arrays: overlap, surfaces, components, statistics. No files."""

@@ -1,0 +1,184 @@
+"""How well scores tell cases apart, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Roc:
+    """A receiver operating characteristic, from the strictest threshold to the laxest.
+
+    Attributes:
+        thresholds: a case is called positive when its score is at least this; the first is
+            infinite and calls none (unless a score is infinite too).
+        sensitivity: share of positive cases called positive, at each threshold.
+        false_positive_rate: share of negative cases called positive.
+    """
+
+    thresholds: Floats
+    sensitivity: Floats
+    false_positive_rate: Floats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its confidence interval; NaN where there is nothing to estimate."""
+
+    value: float
+    low: float
+    high: float
+
+
+def roc_curve(positive: ArrayLike, scores: ArrayLike) -> Roc:
+    """ROC with one point per distinct score: tied cases are crossed together.
+
+    Args:
+        positive: (n,) bool; the truth.
+        scores: (n,) higher = more suspicious; infinite is allowed, NaN is not.
+
+    Raises:
+        ValueError: If the lengths differ, a score is NaN, or one class is missing.
+    """
+    truth, values = _checked(positive, scores)
+    order = np.argsort(-values, kind="stable")
+    truth, values = truth[order], values[order]
+    last = np.append(np.flatnonzero(values[1:] != values[:-1]), values.size - 1)
+    hits = np.cumsum(truth)[last]
+    alarms = last + 1 - hits
+    return Roc(
+        thresholds=np.concatenate([[math.inf], values[last]]),
+        sensitivity=np.concatenate([[0.0], hits / truth.sum()]),
+        false_positive_rate=np.concatenate([[0.0], alarms / (~truth).sum()]),
+    )
+
+
+def auc(positive: ArrayLike, scores: ArrayLike) -> float:
+    """Area under the ROC: how often a positive case outranks a negative one, ties one half.
+
+    Equal to Mann-Whitney's U over the number of pairs.
+
+    Args:
+        positive: (n,) bool.
+        scores: (n,) higher = more suspicious; infinite is allowed.
+
+    Returns:
+        AUC in [0, 1], or NaN when one class is missing.
+
+    Raises:
+        ValueError: If the lengths differ or a score is NaN.
+    """
+    truth, values = _checked(positive, scores, both=False)
+    if truth.all() or not truth.any():
+        return math.nan
+    return float(_weighted_auc(truth, values, np.ones((1, truth.size)))[0])
+
+
+def bootstrap_auc(
+    positive: ArrayLike,
+    scores: ArrayLike,
+    patients: Sequence[Hashable],
+    *,
+    confidence: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """AUC with a percentile bootstrap interval that resamples patients, not scans.
+
+    All scans of a drawn patient come along, as often as the patient was drawn. Samples in
+    which one class is missing are left out.
+
+    Args:
+        positive: (n,) bool; per scan.
+        scores: (n,) per scan.
+        patients: (n,) whose scan it is.
+        confidence: of the interval.
+        samples: number of bootstrap samples.
+        seed: of the draws: the same input gives the same interval.
+
+    Returns:
+        The AUC of the cases as they are, with its interval; NaN when one class is missing.
+    """
+    truth, values = _checked(positive, scores, both=False)
+    value = auc(truth, values)
+    if math.isnan(value):
+        return Interval(value, math.nan, math.nan)
+    numbers = {patient: n for n, patient in enumerate(dict.fromkeys(patients))}
+    whose = np.array([numbers[patient] for patient in patients])
+    rng = np.random.default_rng(seed)
+    found = []
+    chunk = max(1, 2_000_000 // truth.size)  # keeps the weights below some 50 MB
+    for start in range(0, samples, chunk):
+        count = min(chunk, samples - start)
+        drawn = rng.integers(0, len(numbers), size=(count, len(numbers)))
+        times = np.stack([np.bincount(row, minlength=len(numbers)) for row in drawn])
+        found.append(_weighted_auc(truth, values, times[:, whose].astype(np.float64)))
+    results = np.concatenate(found)
+    results = results[~np.isnan(results)]
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(results, [tail, 100 - tail])
+    return Interval(value, float(low), float(high))
+
+
+def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> Interval:
+    """A proportion with Wilson's score interval; NaN for no trials.
+
+    Source: E. B. Wilson, JASA 22 (1927), 209-212.
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes in {trials} trials")
+    if trials == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / trials
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    spread = math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
+    half = z * spread / (1 + z * z / trials)
+    # At 0 and n of n one end is exactly 0 or 1; rounding must not push it outside.
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == trials else centre + half
+    return Interval(share, low, high)
+
+
+def _weighted_auc(truth: NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
+    """AUC for each row of case weights; NaN where a class has no weight.
+
+    Args:
+        truth: (n,) bool.
+        scores: (n,).
+        weights: (samples, n); how often each case counts.
+    """
+    _, level = np.unique(scores, return_inverse=True)
+    order = np.argsort(level, kind="stable")
+    starts = np.flatnonzero(np.diff(level[order], prepend=-1))
+    sorted_weights, sorted_truth = weights[:, order], truth[order]
+    positives = np.add.reduceat(sorted_weights * sorted_truth, starts, axis=1)
+    negatives = np.add.reduceat(sorted_weights * ~sorted_truth, starts, axis=1)
+    below = np.cumsum(negatives, axis=1) - negatives
+    wins = (positives * (below + negatives / 2)).sum(axis=1)
+    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+    shares = np.full(len(wins), math.nan)
+    np.divide(wins, pairs, out=shares, where=pairs > 0)
+    return shares
+
+
+def _checked(
+    positive: ArrayLike, scores: ArrayLike, *, both: bool = True
+) -> tuple[NDArray[np.bool_], Floats]:
+    truth = np.asarray(positive, dtype=np.bool_)
+    values = np.asarray(scores, dtype=np.float64)
+    if truth.ndim != 1 or truth.shape != values.shape:
+        raise ValueError(f"one score per case is needed: {truth.shape} and {values.shape}")
+    if np.isnan(values).any():
+        raise ValueError("a score is NaN; leave the case out or rank it explicitly")
+    if both and (truth.all() or not truth.any()):
+        raise ValueError("a curve needs positive and negative cases")
+    return truth, values
