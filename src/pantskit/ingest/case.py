@@ -1,0 +1,253 @@
+"""One case: from its source files to a CT, masks and facts in the standard dataset."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+
+from pantskit.core.dataset import Dataset, write_case_labels
+from pantskit.core.errors import ImageError, PantskitError, Skipped
+from pantskit.core.geometry import Geometry
+from pantskit.core.labels import LESION, STRUCTURES, LabelMap, Mask
+from pantskit.core.run import Job
+from pantskit.core.volume import Volume, read_volume, write_volume
+from pantskit.ingest.dicom_pixels import LOSSY_SYNTAXES, read_series
+from pantskit.ingest.headers import ImageHeader
+from pantskit.ingest.hounsfield import Clipped, to_hu
+from pantskit.ingest.leaks import Identifiers, LeakScan
+from pantskit.ingest.masks import LabelSource, onto_grid, read_masks
+from pantskit.ingest.sources import Reader, SourceFile
+
+
+@dataclass(frozen=True)
+class CasePlan:
+    """All that a worker needs to make one case.
+
+    Attributes:
+        case_id, patient_id, site: pseudonyms (the site may be a name that was given).
+        split: `"train"` or `"test"`.
+        root: folder of the dataset.
+        slices: headers of a DICOM series; empty for NIfTI.
+        nifti: the NIfTI file; None for DICOM.
+        skip: why it is no CT volume of anatomy; raised as `Skipped`.
+        fault: what is wrong with it already; raised as a failure.
+        facts: from `describe_header`.
+        identifiers: values that must not come out.
+        labels: where its annotations lie, or None.
+        label_map: `--label-map` as given, or None.
+        resample_labels: whether labels on another grid are resampled.
+    """
+
+    case_id: str
+    patient_id: str
+    site: str
+    split: str
+    root: Path
+    slices: tuple[ImageHeader, ...] = ()
+    nifti: SourceFile | None = None
+    skip: str = ""
+    fault: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    identifiers: Identifiers = field(default_factory=dict)
+    labels: LabelSource | None = None
+    label_map: str | None = None
+    resample_labels: bool = False
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Where the CT and the labels go."""
+        dataset = Dataset(self.root, {})
+        return (
+            dataset.image_path(self.case_id, self.split).parent,
+            dataset.labels_path(self.case_id, self.split),
+        )
+
+
+def ingest_case(job: Job) -> dict[str, Any]:
+    """Make one case of the dataset; on any error nothing of it stays behind.
+
+    Args:
+        job: its payload is a `CasePlan`.
+
+    Returns:
+        The record's data; `metadata` in it is the case's row.
+
+    Raises:
+        Skipped, Quarantined, PantskitError: With a message that names nobody and no file.
+    """
+    plan: CasePlan = job.payload
+    scan = leak_scan(plan)
+    try:
+        if plan.skip:
+            raise Skipped(plan.skip)
+        if plan.fault:
+            raise ImageError(plan.fault)
+        with Reader() as reader:
+            data = _make(plan, reader)
+        _require_no_leak(plan, scan, data)
+    except BaseException as error:
+        remove_outputs(plan)
+        if isinstance(error, Exception):
+            raise _safe(error, plan, scan) from None
+        raise
+    return data
+
+
+def leak_scan(plan: CasePlan) -> LeakScan:
+    """A scan for the case's identifiers that lets the allowed facts pass."""
+    facts = [str(v) for v in plan.facts.values() if v is not None]
+    return LeakScan(plan.identifiers, allowed=(*facts, plan.site, *STRUCTURES))
+
+
+def _make(plan: CasePlan, reader: Reader) -> dict[str, Any]:
+    volume, clipped, source = _read_nifti(plan) if plan.nifti else _read_dicom(plan, reader)
+    standard = volume.reoriented()
+    write_volume(plan.folders[0] / "ct.nii.gz", standard)
+    labels = _labels(plan, standard.geometry, reader)
+    geometry = standard.geometry
+    metadata = {
+        "case_id": plan.case_id,
+        "patient_id": plan.patient_id,
+        "split": plan.split,
+        "shape": str(geometry.shape),
+        "spacing": str(tuple(round(s, 6) for s in geometry.spacing)),
+        **plan.facts,
+        "site": plan.site,
+        "nationality": None,
+        "lesions": labels.pop("lesions", None),
+    }
+    return {
+        "metadata": metadata,
+        "geometry": {
+            "shape": geometry.shape,
+            "spacing": geometry.spacing,
+            "affine": geometry.affine,
+            "orientation": geometry.orientation,
+            "source_orientation": volume.geometry.orientation,
+        },
+        "source": source,
+        "hounsfield": clipped.as_record(),
+        "labels": labels,
+    }
+
+
+def _read_dicom(plan: CasePlan, reader: Reader) -> tuple[Volume, Clipped, dict[str, Any]]:
+    volume, clipped, stack = read_series(plan.slices, reader)
+    syntaxes = sorted({s.transfer_syntax for s in plan.slices})
+    return (
+        volume,
+        clipped,
+        {
+            "format": "dicom",
+            "transfer_syntax": [pydicom.uid.UID(s).name for s in syntaxes],
+            "lossy": any(s.lossy for s in plan.slices) or bool(LOSSY_SYNTAXES.intersection(syntaxes)),
+            "slices": len(stack.order),
+            "copies_of_slices": len(stack.duplicates),
+            "slice_deviation_mm": round(stack.deviation_mm, 6),
+            "faults": _instance_faults(plan.slices),
+        },
+    )
+
+
+def _instance_faults(slices: tuple[ImageHeader, ...]) -> list[str]:
+    """A gap in the instance numbers may mean that the first or last slices were not sent."""
+    numbers = sorted({s.instance for s in slices if s.instance is not None})
+    steps = set(np.diff(numbers).tolist()) if len(numbers) > 1 else set()
+    if len(steps) > 1:
+        return ["instance numbers are not evenly spaced; no position is missing between slices"]
+    return []
+
+
+def _read_nifti(plan: CasePlan) -> tuple[Volume, Clipped, dict[str, Any]]:
+    assert plan.nifti is not None
+    source = read_volume(plan.nifti.path)
+    out = np.empty(source.array.shape, np.int16, order="F")
+    clipped = Clipped()
+    for k in range(out.shape[2]):  # a slice at a time: the wide type stays small
+        to_hu(source.array[:, :, k], 1.0, 0.0, out[:, :, k], clipped)
+    clipped.require_hounsfield()
+    facts = {"format": "nifti", "type": str(source.array.dtype), "faults": list(source.faults)}
+    return source.with_array(out), clipped, facts
+
+
+def _labels(plan: CasePlan, ct: Geometry, reader: Reader) -> dict[str, Any]:
+    """Write the case's masks; what the record says of them, `{}` without annotations."""
+    if plan.labels is None:
+        return {}
+    label_map = LabelMap.parse(plan.label_map) if plan.label_map else None
+    found = read_masks(plan.labels, label_map, reader, case_id=plan.case_id)
+    resampled = onto_grid(found, ct, case_id=plan.case_id, resample=plan.resample_labels)
+    dataset = Dataset(plan.root, {})
+    written = write_case_labels(dataset, plan.case_id, plan.split, found.masks, ct)
+    lesion = found.masks.get(LESION)
+    return {
+        **written,
+        "united": {s: names for s, names in found.sources.items() if len(names) > 1},
+        "sources": found.sources,
+        "unmapped": found.unmapped,
+        "empty": [s for s, mask in found.masks.items() if not mask.any()],
+        "resampled": resampled,
+        "faults": found.faults,
+        "lesions": None if lesion is None else _count_lesions(lesion),
+    }
+
+
+def _count_lesions(mask: Mask) -> int:
+    import cc3d
+
+    return int(cc3d.connected_components(mask, connectivity=26, return_N=True)[1])
+
+
+def _require_no_leak(plan: CasePlan, scan: LeakScan, data: dict[str, Any]) -> None:
+    leaks = scan.value(data, "record")
+    for folder in plan.folders:
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+            leaks += scan.text(path.relative_to(folder.parent).as_posix(), "file name")
+            leaks += scan.file(path) if path.is_file() else []
+    if leaks:
+        found = sorted({f"{leak.attribute} in {leak.place}" for leak in leaks})
+        raise PantskitError(
+            f"{plan.case_id}: the leak scan found identifying values ({'; '.join(found[:5])}); "
+            "nothing of the case was kept"
+        )
+
+
+def remove_outputs(plan: CasePlan) -> None:
+    """Take away whatever was written of a case, so that none is half there."""
+    for folder in plan.folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    Dataset(plan.root, {}).records.path("labels", plan.case_id).unlink(missing_ok=True)
+
+
+def _safe(error: Exception, plan: CasePlan, scan: LeakScan) -> Exception:
+    """The error with a message for the record: the case's pseudonym, no file, no identifier."""
+    kind = type(error) if isinstance(error, PantskitError) else ImageError
+    message = str(error)
+    if isinstance(error, OSError):
+        message = f"cannot write or read: {error.strerror or type(error).__name__}"
+    elif not isinstance(error, PantskitError):
+        message = f"{type(error).__name__} while the case was made"
+    for path, what in _named_files(plan):
+        message = message.replace(str(path), what)
+        if ".nii" in path.name:
+            message = message.replace(path.name, what)
+    message = message.removeprefix(f"{plan.case_id}: ")
+    if scan.text(message, "message"):
+        message = "failed; the reason quotes an identifying value and is not kept"
+    return kind(f"{plan.case_id}: {message}")
+
+
+def _named_files(plan: CasePlan) -> list[tuple[Path, str]]:
+    """Source files with the words that stand for them in messages; longest names first."""
+    files = [(plan.nifti.path, "the CT")] if plan.nifti else []
+    files += [(header.file.path, "a DICOM file") for header in plan.slices]
+    if plan.labels:
+        files += [(path, f"mask {name}") for name, path in plan.labels.masks]
+        files += [(plan.labels.map_path, "the label map")] if plan.labels.map_path else []
+    files.append((plan.root, "the dataset"))
+    return sorted(set(files), key=lambda item: -len(str(item[0])))

@@ -1,0 +1,231 @@
+"""Pseudonyms, and the short list of header facts that may leave a hospital.
+
+De-identification by construction: a case's row and record are made from what this module
+returns and from the voxels. No other header attribute reaches an output.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from pantskit.core.errors import ConfigError
+
+KEY_BYTES = 32
+AGE_CAP = 90  # HIPAA safe harbour: ages over 89 are one group
+
+# Makers of CT scanners: words in (0008,0070) to the name that comes out.
+_MANUFACTURERS = {
+    "siemens": "Siemens",
+    "ge medical": "GE",
+    "ge healthcare": "GE",
+    "general electric": "GE",
+    "philips": "Philips",
+    "picker": "Philips",
+    "marconi": "Philips",
+    "toshiba": "Toshiba",
+    "canon": "Canon",
+    "hitachi": "Hitachi",
+    "fujifilm": "Fujifilm",
+    "neusoft": "Neusoft",
+    "united imaging": "United Imaging",
+    "uih": "United Imaging",
+    "shimadzu": "Shimadzu",
+    "samsung": "Samsung",
+}
+
+# Product families; a model name comes out when it begins with one and goes on with no more
+# than short designations (`SOMATOM Definition AS+`, `LightSpeed VCT`, `Aquilion ONE`).
+_MODEL_FAMILIES = (
+    "somatom|sensation|definition|emotion|perspective|biograph|volume zoom|naeotom|symbia|"
+    "lightspeed|brightspeed|hispeed|optima|discovery|revolution|"
+    "brilliance|ingenuity|ict|iqon|incisive|mx ?8000|gemini|spectral ct|"
+    "aquilion|asteion|activion|alexion|scenaria|eclos|supria|neuviz|uct|umi"
+)
+_DESIGNATIONS = (
+    "definition|sensation|emotion|force|drive|edge|flash|as|perspective|scope|spirit|confidence|"
+    "go|top|up|now|all|sim|open|plus|pro|vct|ultra|rt|xt|hd|evo|ct|st|ste|mi|iq|gsi|apex|"
+    "maxima|core|elite|big|bore|air|one|prime|prism|genesis|lightning|idt|tf|gxl|alpha|x|"
+    "mct|vision|horizon|tx|qx|qxi|i|n|s|mv|duo|volume|access|zoom|start|spectral|cv|cardiac|series"
+)
+_MODEL = re.compile(
+    rf"(?:{_MODEL_FAMILIES})\s?\d{{0,4}}(?:[\s./+-]*(?:{_DESIGNATIONS}|\d{{1,4}}[a-z]?)\+?)*",
+    re.IGNORECASE,
+)
+
+# Words that make a contrast phase clear, as whole words of a description.
+_PHASE_WORDS = {
+    "non_contrast": (
+        "non contrast|noncontrast|non con|noncon|unenhanced|without contrast|w o contrast|wo|"
+        "native|nativ|plain|precontrast|pre contrast|no contrast|sans injection"
+    ),
+    "arterial": "arterial|artery phase|art|late arterial|early arterial|pancreatic phase|arteriell",
+    "portal_venous": "portal venous|portalvenous|portal|venous|pv|pvp|ven|portalvenoes|venoes",
+    "delayed": "delayed|delay|late phase|equilibrium|excretory|nephrogenic",
+}
+_PHASES = {phase: re.compile(rf"\b(?:{words})\b") for phase, words in _PHASE_WORDS.items()}
+
+_STUDY_TYPES = {
+    "colonography": "ct colonography",
+    "chest abdomen pelvis": "ct thorax-abdomen-pelvis",
+    "thorax abdomen pelvis": "ct thorax-abdomen-pelvis",
+    "abdomen pelvis": "ct abdomen-pelvis",
+    "abd pelvis": "ct abdomen-pelvis",
+    "abdomen": "ct abdomen",
+    "pancreas": "ct pancreas",
+    "thorax": "ct thorax",
+    "chest": "ct thorax",
+    "head": "ct head",
+}
+
+
+class Pseudonyms:
+    """Names that only the holder of the key can link to a person or a series."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < KEY_BYTES // 2:
+            raise ConfigError(f"the key has {len(key)} bytes; {KEY_BYTES} are expected")
+        self._key = key
+
+    def of(self, kind: str, secret: str) -> str:
+        """A name such as `case_k3j2...` (60 bits): the same for the same secret and key."""
+        digest = hmac.new(self._key, f"{kind}\0{secret}".encode(), hashlib.sha256).digest()
+        return f"{kind}_{base64.b32encode(digest)[:12].decode().lower()}"
+
+
+def read_key(path: Path) -> bytes:
+    """The key of a file, which is made (mode 0600) when there is none.
+
+    Raises:
+        ConfigError: If it cannot be read or made, or holds no key.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"{path}: the key cannot be made: {error.strerror}") from None
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+    try:
+        return bytes.fromhex(path.read_text("ascii").strip())
+    except OSError as error:
+        raise ConfigError(f"{path}: the key cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigError(
+            f"{path}: not a key of pantskit (hexadecimal digits); give another file with --key"
+        ) from None
+
+
+def patient_secret(header: Mapping[str, str], otherwise: str) -> str:
+    """What tells one patient from another, secret until keyed.
+
+    The patient ID; where it is empty, name and birth date; where those are too, the series
+    stands for a patient of its own.
+
+    Args:
+        header: attributes of the series.
+        otherwise: identity of the series.
+    """
+    patient_id = header.get("PatientID", "").casefold()
+    if patient_id:
+        return f"id:{patient_id}"
+    name = header.get("PatientName", "").casefold()
+    return f"name:{name}:{header.get('PatientBirthDate', '')}" if name else f"series:{otherwise}"
+
+
+def describe_header(header: Mapping[str, str]) -> dict[str, str | int | float | None]:
+    """The facts that may come out, each through a vocabulary or as a bounded number.
+
+    Returns:
+        The release's metadata columns that a header can fill; None where it says nothing that
+        is clear.
+    """
+    return {
+        "phase": phase_of(header),
+        "sex": header.get("PatientSex") if header.get("PatientSex") in ("M", "F") else None,
+        "age_years": _age(header),
+        "manufacturer": _manufacturer(header.get("Manufacturer", "")),
+        "model": _model(header.get("ManufacturerModelName", "")),
+        "study_type": _study_type(header),
+        "study_year": _year(header),
+        "slice_thickness_mm": _bounded(header.get("SliceThickness"), 0.05, 50),
+        "kvp": _bounded(header.get("KVP"), 40, 200),
+    }
+
+
+def phase_of(header: Mapping[str, str]) -> str | None:
+    """Contrast phase by the words of the descriptions, or None where they are not clear."""
+    for keyword in ("SeriesDescription", "ProtocolName", "AcquisitionProtocolDescription"):
+        words = re.sub(r"[\W_]+", " ", header.get(keyword, "").lower())
+        phases = [phase for phase, pattern in _PHASES.items() if pattern.search(words)]
+        if len(phases) == 1:
+            return phases[0]
+        if phases:
+            return None
+    agent = header.get("ContrastBolusAgent", "").strip().lower()
+    return "non_contrast" if agent in ("none", "no", "no contrast", "without") else None
+
+
+def _manufacturer(text: str) -> str | None:
+    lowered = text.lower().strip()
+    if lowered == "ge":
+        return "GE"
+    return next((name for word, name in _MANUFACTURERS.items() if word in lowered), None)
+
+
+def _model(text: str) -> str | None:
+    text = " ".join(text.split())
+    return text if len(text) <= 40 and _MODEL.fullmatch(text) else None
+
+
+def _study_type(header: Mapping[str, str]) -> str | None:
+    for keyword in ("BodyPartExamined", "ProtocolName", "SeriesDescription"):
+        words = re.sub(r"[\W_]+", " ", header.get(keyword, "").lower())
+        for known, name in _STUDY_TYPES.items():
+            if known in words:
+                return name
+    return None
+
+
+def _age(header: Mapping[str, str]) -> int | None:
+    match = re.fullmatch(r"(\d{3})Y", header.get("PatientAge", ""))
+    years = int(match.group(1)) if match else None
+    born, seen = _date(header.get("PatientBirthDate")), _study_date(header)
+    if years is None and born and seen:
+        years = seen[0] - born[0] - (seen[1:] < born[1:])
+    # An age of 0 is nearly always a birth date that was overwritten with the study's.
+    return min(years, AGE_CAP) if years is not None and 0 < years < 130 else None
+
+
+def _year(header: Mapping[str, str]) -> int | None:
+    date = _study_date(header)
+    return date[0] if date else None
+
+
+def _study_date(header: Mapping[str, str]) -> tuple[int, int, int] | None:
+    dates = (_date(header.get(k)) for k in ("StudyDate", "SeriesDate", "AcquisitionDate"))
+    return next((d for d in dates if d), None)
+
+
+def _date(text: str | None) -> tuple[int, int, int] | None:
+    match = re.fullmatch(r"(\d{4})\.?(\d\d)\.?(\d\d)", text or "")
+    if not match:
+        return None
+    year, month, day = (int(part) for part in match.groups())
+    return (year, month, day) if 1880 < year < 2200 else None
+
+
+def _bounded(text: str | None, low: float, high: float) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if low <= value <= high else None

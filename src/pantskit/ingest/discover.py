@@ -1,0 +1,111 @@
+"""What the sources hold: DICOM series, NIfTI images, annotations, and files that are neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pantskit.core.errors import ImageError
+from pantskit.ingest.headers import ImageHeader, is_dicom, read_header
+from pantskit.ingest.masks import LabelSource, find_label_sources
+from pantskit.ingest.series import Series, group_series
+from pantskit.ingest.sources import BadSource, Reader, SourceFile, find_files
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
+Progress = Callable[[int], None]
+
+
+@dataclass
+class Found:
+    """The content of a set of sources.
+
+    Attributes:
+        series: DICOM series, those to be skipped included.
+        nifti: NIfTI files.
+        bad: files that could not be listed or parsed.
+        others: number of files that are neither DICOM nor NIfTI.
+    """
+
+    series: list[Series] = field(default_factory=list)
+    nifti: list[SourceFile] = field(default_factory=list)
+    bad: list[BadSource] = field(default_factory=list)
+    others: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing that could become a case or a record."""
+        return not (self.series or self.nifti or self.bad)
+
+
+def discover(
+    sources: Iterable[Path], *, leave: Path | None = None, progress: Progress | None = None
+) -> Found:
+    """Look through sources and read every DICOM header.
+
+    Args:
+        sources: folders, files, zip archives.
+        leave: a file or folder that holds annotations: not looked at where it lies in a source.
+        progress: called with the number of files seen so far.
+
+    Raises:
+        ConfigError: If a source does not exist.
+    """
+    found = Found()
+    headers: list[ImageHeader] = []
+    with Reader() as reader:
+        for n, file in enumerate(find_files(sources)):
+            if progress and n % 100 == 0:
+                progress(n)
+            if isinstance(file, BadSource):
+                found.bad.append(file)
+            elif leave is not None and file.path.is_relative_to(leave) and file.path != leave:
+                continue
+            elif file.name.lower().endswith(NIFTI_SUFFIXES):
+                _add_nifti(found, file)
+            else:
+                _add_dicom(found, headers, file, reader)
+    found.series = group_series(headers)
+    return found
+
+
+def _add_nifti(found: Found, file: SourceFile) -> None:
+    if file.member:
+        found.bad.append(BadSource(file, "NIfTI inside an archive is not read; unpack it first"))
+    else:
+        found.nifti.append(file)
+
+
+def _add_dicom(
+    found: Found, headers: list[ImageHeader], file: SourceFile, reader: Reader
+) -> None:
+    try:
+        with reader.open(file) as stream:
+            if is_dicom(stream):
+                headers.append(read_header(stream, file))
+            else:
+                found.others += 1
+    except ImageError as error:
+        found.bad.append(BadSource(file, str(error)))
+    # zlib, zipfile and the file system each have errors of their own for damaged input.
+    except Exception as error:
+        found.bad.append(BadSource(file, f"cannot be read ({type(error).__name__})"))
+
+
+def discover_labels(path: Path) -> list[LabelSource]:
+    """Annotations under `--labels`: NIfTI masks and label maps, DICOM mask series.
+
+    Raises:
+        ConfigError: If the path does not exist.
+        LabelError: If there is nothing that could be an annotation.
+    """
+    found = discover([path])
+    masks = [s.slices for s in found.series if s.is_mask or _in_mask_folder(s)]
+    return find_label_sources(path, found.nifti, masks)
+
+
+def _in_mask_folder(series: Series) -> bool:
+    """Whether a series lies in .../MASKS_DICOM/<name>/ or the like, whatever its pixels are."""
+    folder: PurePosixPath = series.first.file.folder
+    return folder.parent.name.lower().startswith(("mask", "labels", "segmentation"))

@@ -1,0 +1,176 @@
+"""What is read of a DICOM file before its pixels: geometry, pixel format, and who it is of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from pantskit.core.errors import ImageError
+from pantskit.ingest.leaks import identifying_values
+from pantskit.ingest.sources import SourceFile
+
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+
+# Attributes that a record or the metadata table may be made from (deidentify.py); no other
+# attribute is kept past this module but for geometry, pixel format and the leak scan.
+DESCRIPTIVE = (
+    "Manufacturer",
+    "ManufacturerModelName",
+    "PatientSex",
+    "PatientAge",
+    "PatientBirthDate",
+    "StudyDate",
+    "SeriesDate",
+    "AcquisitionDate",
+    "KVP",
+    "SliceThickness",
+    "SeriesDescription",
+    "ProtocolName",
+    "ContrastBolusAgent",
+    "AcquisitionProtocolDescription",
+    "BodyPartExamined",
+    "InstitutionName",
+    "PatientID",
+    "PatientName",
+    "SeriesNumber",
+)
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """One DICOM object that could be a slice.
+
+    Attributes:
+        file: where it is.
+        sop_class, modality, image_type, transfer_syntax: as in the header, or "".
+        series_uid, study_uid, sop_uid: as in the header, or "".
+        rows, columns: pixels; 0 where absent.
+        pixel_spacing, orientation, position: numbers of the header, None where absent or
+            damaged.
+        instance: InstanceNumber, or None.
+        slope, intercept: of the rescale to HU, None where absent.
+        frames: NumberOfFrames.
+        rescale_type, photometric, bits_allocated, lossy: of the pixels.
+        description: attributes of DESCRIPTIVE that are present, as text.
+        identifiers: identifying value to the attribute it came from, for the leak scan.
+    """
+
+    file: SourceFile
+    sop_class: str
+    modality: str
+    image_type: tuple[str, ...]
+    transfer_syntax: str
+    series_uid: str
+    study_uid: str
+    sop_uid: str
+    rows: int
+    columns: int
+    pixel_spacing: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    position: tuple[float, ...] | None
+    instance: int | None
+    slope: float | None
+    intercept: float | None
+    frames: int
+    rescale_type: str
+    photometric: str
+    bits_allocated: int
+    lossy: bool
+    description: Mapping[str, str]
+    identifiers: Mapping[str, str]
+
+    @property
+    def stem(self) -> str:
+        """Name of the folder the file lies in."""
+        return self.file.folder.name
+
+
+def is_dicom(stream: IO[bytes]) -> bool:
+    """Whether a stream has DICOM's mark after a preamble of 128 bytes; the stream is rewound."""
+    head = stream.read(132)
+    stream.seek(0)
+    return head[128:132] == b"DICM"
+
+
+def read_header(stream: IO[bytes], file: SourceFile) -> ImageHeader:
+    """Parse everything before the pixels.
+
+    Raises:
+        ImageError: If the header cannot be parsed; the message quotes none of it.
+    """
+    try:
+        dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=False)
+        return _from_dataset(dataset, file)
+    except InvalidDicomError:
+        raise ImageError("not a DICOM file") from None
+    # A damaged header raises nearly anything inside pydicom, with header text in the message.
+    except Exception as error:
+        raise ImageError(f"damaged DICOM header ({type(error).__name__})") from None
+
+
+def _from_dataset(dataset: Dataset, file: SourceFile) -> ImageHeader:
+    syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID", "")
+    description = {k: _text(dataset, k) for k in DESCRIPTIVE if _text(dataset, k)}
+    return ImageHeader(
+        file=file,
+        sop_class=_text(dataset, "SOPClassUID"),
+        modality=_text(dataset, "Modality"),
+        image_type=tuple(str(v).upper() for v in _many(dataset.get("ImageType"))),
+        transfer_syntax=str(syntax),
+        series_uid=_text(dataset, "SeriesInstanceUID"),
+        study_uid=_text(dataset, "StudyInstanceUID"),
+        sop_uid=_text(dataset, "SOPInstanceUID"),
+        rows=int(_number(dataset, "Rows") or 0),
+        columns=int(_number(dataset, "Columns") or 0),
+        pixel_spacing=_numbers(dataset, "PixelSpacing", 2),
+        orientation=_numbers(dataset, "ImageOrientationPatient", 6),
+        position=_numbers(dataset, "ImagePositionPatient", 3),
+        instance=_integer(_number(dataset, "InstanceNumber")),
+        slope=_number(dataset, "RescaleSlope"),
+        intercept=_number(dataset, "RescaleIntercept"),
+        frames=int(_number(dataset, "NumberOfFrames") or 1),
+        rescale_type=_text(dataset, "RescaleType").upper(),
+        photometric=_text(dataset, "PhotometricInterpretation"),
+        bits_allocated=int(_number(dataset, "BitsAllocated") or 0),
+        lossy=_text(dataset, "LossyImageCompression") == "01",
+        description=description,
+        identifiers=identifying_values(dataset),
+    )
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    value = dataset.get(keyword)
+    return "" if value is None else str(value).strip().strip("\0")
+
+
+def _many(value: Any) -> tuple[Any, ...]:
+    if value is None or value == "":
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    try:
+        value = float(dataset.get(keyword))
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _integer(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    try:
+        values = tuple(float(v) for v in dataset.get(keyword))
+    except (TypeError, ValueError):
+        return None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None
