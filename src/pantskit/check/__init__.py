@@ -1,0 +1,1 @@
+"""Findings: what is wrong or odd in a dataset, case by case, nothing repaired."""

@@ -1,0 +1,96 @@
+"""Whole datasets: files that are wrong, the release's own faults, exit statuses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pantskit.check.dataset import check_dataset
+from pantskit.cli.app import app
+from pantskit.core.dataset import Dataset, write_case_labels
+from pantskit.core.geometry import Geometry
+from pantskit.core.volume import Volume, write_volume
+
+GEOMETRY = Geometry.from_spacing((20, 20, 12), (20.0, 16.0, 25.0))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """One case without a fault: a liver of 1,536 ml at 100 HU."""
+    made = Dataset.create(tmp_path / "data")
+    liver = np.zeros(GEOMETRY.shape, bool)
+    liver[4:12, 4:10, 4:8] = True
+    ct = np.full(GEOMETRY.shape, -500, np.int16)
+    ct[liver] = 100
+    write_volume(made.image_path("case_1", "train"), Volume(ct, GEOMETRY))
+    write_case_labels(made, "case_1", "train", {"liver": liver}, GEOMETRY)
+    return made
+
+
+def rules(result):
+    return {(f.rule, str(f.severity)) for f in result.findings}
+
+
+def test_sound_case_has_no_findings_and_exit_0(dataset):
+    result = check_dataset(dataset, workers=0)
+    assert result.findings == ()
+    assert result.exit_status == 0
+
+
+def test_label_on_another_grid_is_an_error(dataset):
+    other = Geometry.from_spacing(GEOMETRY.shape, (20.0, 16.0, 24.0))
+    ct = np.full(GEOMETRY.shape, 0, np.int16)
+    ct[0] = 1
+    write_volume(dataset.image_path("case_1", "train"), Volume(ct, other))
+    result = check_dataset(dataset, workers=0)
+    assert ("grid", "error") in rules(result)
+    assert result.exit_status == 1
+
+
+def test_truncated_image_is_a_finding_and_the_run_goes_on(dataset):
+    path = dataset.image_path("case_1", "train")
+    path.write_bytes(path.read_bytes()[:-200])
+    assert ("image", "error") in rules(check_dataset(dataset, workers=0))
+
+
+def test_second_run_checks_only_what_changed(dataset, tmp_path):
+    first = check_dataset(dataset, tmp_path / "out", workers=0)
+    second = check_dataset(dataset, tmp_path / "out", workers=0)
+    assert (first.run.ran, second.run.ran) == (("case_1",), ())
+    mask = dataset.labels_path("case_1", "train") / "segmentations" / "liver.nii.gz"
+    mask.write_bytes(gzip.compress(gzip.decompress(mask.read_bytes()), 9))
+    assert check_dataset(dataset, tmp_path / "out", workers=0).run.ran == ("case_1",)
+
+
+def test_command_prints_json_and_exits_1_on_errors(dataset):
+    dataset.write_metadata([{"case_id": "case_1", "lesions": 1}])
+    empty = np.zeros(GEOMETRY.shape, bool)
+    write_case_labels(dataset, "case_1", "train", {"pancreatic_lesion": empty}, GEOMETRY)
+    result = CliRunner().invoke(app, ["check", str(dataset.root), "--json", "--workers", "0"])
+    assert result.exit_code == 1
+    findings = json.loads(result.stdout)["findings"]
+    assert [f["rule"] for f in findings if f["severity"] == "error"] == ["tumour-flag"]
+
+
+def test_faults_of_two_released_cases_are_reported(shared_data, tmp_path):
+    for name in ("PanTS_00000001", "PanTS_00000035"):
+        shutil.copytree(shared_data / "pants_labels" / name, tmp_path / "LabelTr" / name)
+    result = check_dataset(Dataset.open(tmp_path), workers=0)
+    errors = {(f.case_id, f.rule) for f in result.findings if f.severity == "error"}
+    assert errors == {
+        ("PanTS_00000001", "combined-ids"),  # alphabetical, undeclared
+        ("PanTS_00000035", "combined-ids"),
+        ("PanTS_00000035", "combined-grid"),  # origin 0 where the masks have one
+    }
+    texts = " ".join(f.message for f in result.findings)
+    assert "slope" in texts
+    assert "micron" in texts
+    assert "float32" in texts
+    assert "not binary" in texts
+    empty = {f.structure for f in result.findings if f.rule == "empty" and "35" in f.case_id}
+    assert empty == {"kidney_left"}
