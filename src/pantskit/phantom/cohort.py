@@ -1,0 +1,253 @@
+"""A cohort of synthetic patients as a standard dataset, and as hospitals would deliver it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pantskit.core.dataset import Dataset, write_case_labels
+from pantskit.core.files import write_json
+from pantskit.core.geometry import Geometry
+from pantskit.core.labels import STRUCTURES
+from pantskit.core.labelsets import COMBINED
+from pantskit.core.run import Job, Progress, RunSummary, run_cases
+from pantskit.core.volume import Volume, write_volume
+from pantskit.phantom.patient import Anatomy, anatomy
+from pantskit.phantom.render import render
+from pantskit.phantom.scans import CohortPlan, Scan, plan_scan, scan_geometry, scanner_for
+from pantskit.phantom.tissues import PARTS, PHASES, structure_mask
+from pantskit.phantom.voxelize import reference_volumes_ml, tissue_map
+
+STAGE = "phantom"
+TRUTH = "truth.json"
+# Thin tubes are drawn at least this share of a pixel wide (radius), as readers draw them.
+THIN_PIXELS = 0.6
+
+
+@dataclass(frozen=True)
+class PhantomCase:
+    """One made case, in memory.
+
+    Attributes:
+        scan: what was asked for.
+        ct: int16 HU on the acquired grid.
+        tissues: (i, j, k) tissue ids on the same grid.
+        anatomy: continuous truth, in the same world.
+    """
+
+    scan: Scan
+    ct: Volume
+    tissues: NDArray[np.uint8]
+    anatomy: Anatomy
+
+    @property
+    def geometry(self) -> Geometry:
+        """The acquired grid."""
+        return self.ct.geometry
+
+    def mask(self, structure: str) -> NDArray[np.bool_]:
+        """(i, j, k) mask of one of the 28 structures."""
+        return structure_mask(self.tissues, structure)
+
+
+def make_case(plan: CohortPlan, number: int) -> PhantomCase:
+    """One synthetic scan, decided by (plan.seed, number) and the plan's settings alone.
+
+    Args:
+        plan: of the cohort.
+        number: of the case, from 0.
+    """
+    scan = plan_scan(plan, number)
+    resting = anatomy(scan.patient, prone=scan.site.prone)
+    geometry, body = scan_geometry(scan, resting, plan.size)
+    tissues = tissue_map(body, geometry, thin_mm=THIN_PIXELS * geometry.spacing[0])
+    hu = render(
+        tissues,
+        geometry.spacing,
+        scan.phase,
+        scan.rng(2),
+        scanner=scanner_for(scan.site, plan.size),
+        shifts=lesion_shifts(scan),
+    )
+    return PhantomCase(scan, Volume(hu, geometry), tissues, body)
+
+
+def lesion_shifts(scan: Scan) -> dict[str, float]:
+    """HU by which this patient's tumour differs from the usual one: fluid, or a little denser."""
+    if scan.patient.tumour is None:
+        return {}
+    rng = np.random.default_rng((*scan.patient.seed, 2))
+    solid = float(np.clip(rng.normal(), -2, 2) * 5)
+    cystic = (-24.0, -42.0, -46.0, -52.0)[PHASES.index(scan.phase)]
+    shift = solid + (cystic if scan.patient.tumour.kind == "cystic" else 0.0)
+    return {f"lesion_{part}": shift for part in PARTS}
+
+
+def truth_of(case: PhantomCase, refine: int) -> dict[str, Any]:
+    """What is known of a case, exactly or by fine sampling; JSON's own types.
+
+    Args:
+        case: the case.
+        refine: samples along each axis of a voxel for the volumes; 0: no sampled volumes.
+    """
+    scan, tumour = case.scan, case.anatomy.tumour
+    truth: dict[str, Any] = {
+        "case_id": scan.case_id,
+        "patient_id": scan.patient.patient_id,
+        "site": scan.site.name,
+        "split": scan.split,
+        "phase": scan.phase,
+        "sex": scan.patient.sex,
+        "age_years": scan.patient.age_years + scan.visit,
+        "has_tumor": tumour is not None,
+        "tumor": None,
+    }
+    if tumour is not None:
+        truth["tumor"] = {
+            "part": tumour.plan.part,
+            "kind": tumour.plan.kind,
+            "centre_ras_mm": [round(v, 3) for v in tumour.shape.centre],
+            "radii_mm": [round(v, 4) for v in tumour.shape.radii],
+            "diameter_mm": round(tumour.diameter_mm, 3),
+            "volume_ml": round(tumour.volume_mm3 / 1000, 6),
+            "volume_basis": "closed form of the ellipsoid",
+            "duct_dilated": tumour.plan.dilated_duct_mm is not None,
+            "bile_duct_dilated": tumour.plan.blocks_bile,
+        }
+    if refine:
+        volumes = reference_volumes_ml(case.anatomy, case.geometry, refine=refine)
+        truth["volumes_ml"] = {s: round(volumes.get(s, 0.0), 4) for s in STRUCTURES}
+        truth["volumes_basis"] = (
+            f"continuous shapes within the field of view, {refine}^3 samples a voxel"
+        )
+    return truth
+
+
+def metadata_row(case: PhantomCase, stored: Geometry) -> dict[str, Any]:
+    """The case's row of the metadata table."""
+    scan = case.scan
+    return {
+        "case_id": scan.case_id,
+        "patient_id": scan.patient.patient_id,
+        "split": scan.split,
+        "shape": str(tuple(stored.shape)),
+        "spacing": str(tuple(round(s, 4) for s in stored.spacing)),
+        "slice_thickness_mm": scan.site.grid("small").slice_mm
+        if stored.shape[0] < 256
+        else scan.site.grid("full").slice_mm,
+        "phase": scan.phase,
+        "sex": scan.patient.sex,
+        "age_years": scan.patient.age_years + scan.visit,
+        "manufacturer": scan.site.manufacturer,
+        "model": scan.site.model,
+        "kvp": scan.site.kvp,
+        "study_type": "abdomen",
+        "site": scan.site.name,
+        "nationality": scan.site.nationality,
+        "study_year": scan.study_year,
+        "lesions": int(case.anatomy.tumour is not None),
+    }
+
+
+@dataclass(frozen=True)
+class _Task:
+    root: Path
+    plan: CohortPlan
+    number: int
+    dicom: Path | None
+    refine: int
+
+
+def make_cohort(
+    plan: CohortPlan,
+    out: Path,
+    *,
+    dicom: Path | None = None,
+    refine: int = 2,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """Write a cohort as a standard dataset, and its raw deliveries where asked for.
+
+    Writes `out/truth.json` (case_id to what is known) and the metadata table; with `dicom`
+    also that folder and its `manifest.json`.
+
+    Args:
+        plan: which cases.
+        out: folder of the dataset.
+        dicom: folder of the deliveries, DICOM and masks, as `delivery.deliver` writes them.
+        refine: see `truth_of`.
+        workers: processes; 0: this one.
+        progress: called after each case.
+
+    Raises:
+        ConfigError: If a setting makes no sense.
+        DatasetError: If `out` holds something else.
+    """
+    plan.require_usable()
+    dataset = Dataset.create(out, name=f"phantom-{plan.seed}")
+    if dicom is not None:
+        from pantskit.phantom.delivery import delivered_paths, write_manifest
+    jobs = []
+    for number in range(plan.cases):
+        scan = plan_scan(plan, number)
+        outputs = [
+            dataset.image_path(scan.case_id, scan.split),
+            dataset.labels_path(scan.case_id, scan.split) / COMBINED,
+        ]
+        if dicom is not None:
+            outputs += delivered_paths(scan, dicom)
+        task = _Task(out, plan, number, dicom, refine)
+        jobs.append(Job(scan.case_id, task, outputs=tuple(outputs)))
+    settings = {k: v for k, v in asdict(plan).items() if k != "cases"} | {
+        "refine": refine,
+        "dicom": str(dicom),
+    }
+    summary = run_cases(
+        _make_and_write,
+        jobs,
+        stage=STAGE,
+        store=dataset.records,
+        settings=settings,
+        workers=workers,
+        progress=progress,
+    )
+    done = [record for record in summary.records if record.status == "done"]
+    dataset.write_metadata(record.data["metadata"] for record in done)
+    dataset.write_info()
+    write_json(out / TRUTH, {r.case_id: r.data["truth"] for r in done})
+    if dicom is not None:
+        write_manifest(dicom, [record.data["delivery"] for record in done])
+    return summary
+
+
+def _make_and_write(job: Job) -> dict[str, Any]:
+    task: _Task = job.payload
+    case = make_case(task.plan, task.number)
+    data = write_case(Dataset(task.root, {}), case)
+    data["truth"] = truth_of(case, task.refine)
+    if task.dicom is not None:
+        from pantskit.phantom.delivery import deliver
+
+        data["delivery"] = deliver(case, task.dicom)
+    return data
+
+
+def write_case(dataset: Dataset, case: PhantomCase) -> dict[str, Any]:
+    """Write CT and labels in the dataset's standard orientation.
+
+    Returns:
+        The labels' record data and the case's metadata row.
+    """
+    scan = case.scan
+    ct = case.ct.reoriented()
+    clipped = ct.with_array(np.clip(ct.array, -1000, 1000))
+    write_volume(dataset.image_path(scan.case_id, scan.split), clipped)
+    tissues = case.ct.with_array(case.tissues).reoriented()
+    masks = {s: structure_mask(tissues.array, s) for s in STRUCTURES}
+    data = write_case_labels(dataset, scan.case_id, scan.split, masks, ct.geometry)
+    return {"labels": data, "metadata": metadata_row(case, ct.geometry)}
