@@ -1,0 +1,143 @@
+"""nnU-Net's plans: opened, checked, and made into a network.
+
+Trainers are never looked up by name: that imports every trainer, and with them timm and
+torchvision, which does not import beside every build of torch.
+"""
+
+from __future__ import annotations
+
+import pydoc
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pantskit.core.errors import DatasetError
+
+if TYPE_CHECKING:
+    import torch
+
+# Plans name their network by a dotted path, which is imported: only from these places.
+NETWORK_PACKAGES = ("dynamic_network_architectures.architectures.", "pantskit.networks.")
+_LAYER_PACKAGE = "torch.nn."
+
+
+@dataclass(frozen=True, eq=False)
+class Plans:
+    """The plans of one configuration.
+
+    Attributes:
+        plans: content of plans.json.
+        dataset_json: content of nnU-Net's dataset.json (labels, channel_names).
+        configuration_name: `"3d_fullres"`.
+    """
+
+    plans: dict[str, Any]
+    dataset_json: dict[str, Any]
+    configuration_name: str = "3d_fullres"
+
+    @cached_property
+    def manager(self) -> Any:
+        """nnU-Net's PlansManager."""
+        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+        return PlansManager(self.plans)
+
+    @cached_property
+    def configuration(self) -> Any:
+        """nnU-Net's ConfigurationManager.
+
+        Raises:
+            DatasetError: If the plans have no such configuration or it belongs to a cascade.
+        """
+        known = self.plans.get("configurations", {})
+        if self.configuration_name not in known:
+            raise DatasetError(
+                f"plans have no configuration {self.configuration_name}; they have {list(known)}"
+            )
+        configuration = self.manager.get_configuration(self.configuration_name)
+        if configuration.previous_stage_name is not None or len(configuration.patch_size) != 3:
+            raise DatasetError(
+                f"configuration {self.configuration_name} is 2D or the second stage of a cascade; "
+                "only single 3D networks are supported"
+            )
+        return configuration
+
+    @property
+    def patch_size(self) -> tuple[int, int, int]:
+        """Voxels of a network input, in the network's axes."""
+        z, y, x = self.configuration.patch_size
+        return int(z), int(y), int(x)
+
+    @property
+    def transpose(self) -> tuple[int, ...]:
+        """Axes of the network's arrays as axes of nnU-Net's (k, j, i)."""
+        return tuple(self.plans["transpose_forward"])
+
+    @cached_property
+    def n_channels(self) -> int:
+        """Output channels, background included.
+
+        Raises:
+            DatasetError: If the model has region heads: they need another reading.
+        """
+        labels = self.manager.get_label_manager(self.dataset_json)
+        if labels.has_regions:
+            raise DatasetError("the model has region heads (overlapping labels); softmax expected")
+        return int(labels.num_segmentation_heads)
+
+    def build_network(self, *, deep_supervision: bool = False) -> torch.nn.Module:
+        """The network, with random weights.
+
+        Raises:
+            DatasetError: If the plans name a class outside the known packages, or one that
+                cannot be built.
+        """
+        architecture = self.configuration.configuration["architecture"]
+        path, settings = architecture["network_class_name"], dict(architecture["arch_kwargs"])
+        for key in architecture["_kw_requires_import"]:
+            if settings[key] is not None:
+                settings[key] = _located(settings[key], (_LAYER_PACKAGE,))
+        network_class = _located(path, NETWORK_PACKAGES)
+        n_inputs = len(self.dataset_json["channel_names"])
+        settings |= {"deep_supervision": deep_supervision}
+        try:
+            network: torch.nn.Module = network_class(
+                input_channels=n_inputs, num_classes=self.n_channels, **settings
+            )
+        except (TypeError, ValueError, AssertionError) as error:
+            raise DatasetError(f"plans: {path} cannot be built: {error}") from error
+        initialize = getattr(network_class, "initialize", None)
+        if initialize is not None:
+            network.apply(initialize)
+        return network
+
+    def preprocess(
+        self, image: NDArray[np.float32], spacing: list[float]
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Transpose, crop, normalise and resample an image as the plans say.
+
+        Args:
+            image: (1, k, j, i) HU, in the model's orientation.
+            spacing: mm along (k, j, i).
+
+        Returns:
+            (1, z, y, x) float32 network input, and nnU-Net's properties: what is needed to
+            bring its answer back to the image's grid.
+        """
+        from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+        properties: dict[str, Any] = {"spacing": spacing}
+        data, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
+            image, None, properties, self.manager, self.configuration, self.dataset_json
+        )
+        return data, properties
+
+
+def _located(path: str, packages: tuple[str, ...]) -> Any:
+    found = pydoc.locate(path) if str(path).startswith(packages) else None
+    if found is None:
+        raise DatasetError(f"plans name {path!r}; expected a class in {', '.join(packages)}*")
+    return found

@@ -1,0 +1,1 @@
+"""Prediction: a trained model and CTs in, label maps on the CTs' own grids out."""

@@ -1,0 +1,1 @@
+"""Training: a dataset in, an nnU-Net model folder out."""

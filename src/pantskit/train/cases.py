@@ -1,0 +1,150 @@
+"""One training case at a time: looked over, then brought to the network's grid."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pantskit.core.dataset import Case
+from pantskit.core.errors import ImageError, LabelError
+from pantskit.core.geometry import STANDARD_ORIENTATION, require_same_grid
+from pantskit.core.run import Job
+from pantskit.core.volume import Volume, read_volume
+from pantskit.networks.axes import label_to_network, to_network
+from pantskit.networks.folder import channel_space
+from pantskit.networks.plans import Plans
+
+# nnU-Net names a dataset by a number of three digits and a word.
+DATASET_NAME = "Dataset001_pantskit"
+PREPARED = "prepared"
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """What a worker needs to know of a case.
+
+    Attributes:
+        case: the case.
+        structures: of channel 1, 2, ...
+        work: the training's work folder.
+        samples: HU values of structures to take for the statistics.
+    """
+
+    case: Case
+    structures: tuple[str, ...]
+    work: Path
+    samples: int = 0
+
+    @property
+    def intensities_path(self) -> Path:
+        """Where the HU samples of the case lie."""
+        return self.work / "intensities" / f"{self.case.case_id}.npy"
+
+    @property
+    def prepared(self) -> Path:
+        """Files of the prepared case, without their suffixes."""
+        return self.work / "preprocessed" / DATASET_NAME / PREPARED / self.case.case_id
+
+    @property
+    def prepared_files(self) -> tuple[Path, ...]:
+        """What nnU-Net's data loader reads."""
+        folder, name = self.prepared.parent, self.case.case_id
+        return tuple(folder / f"{name}{end}" for end in (".b2nd", "_seg.b2nd", ".pkl"))
+
+    def inputs(self) -> tuple[Path, ...]:
+        """All files of the case."""
+        labels = self.case.labels()
+        return (self.case.image_path, *(labels.paths if labels else ()))
+
+    def read(self) -> tuple[NDArray[np.float32], NDArray[np.int16], list[float]]:
+        """Image and labels as nnU-Net's readers give them, in the standard orientation.
+
+        Returns:
+            (1, k, j, i) HU, (1, k, j, i) channels, spacing in mm along (k, j, i).
+
+        Raises:
+            ImageError, GeometryError, LabelError: If a file is damaged, a value is not
+                finite, image and labels are on different grids, or nothing is annotated.
+        """
+        image, labels = read_volume(self.case.image_path), self.case.labels()
+        name = self.case.case_id
+        if labels is None:
+            raise LabelError(f"{name}: has no labels; leave it out with --cases, or annotate it")
+        require_same_grid(labels.geometry, image.geometry, what=f"{name}: labels and CT")
+        if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
+            raise ImageError(
+                f"{name}: {self.case.image_path.name} holds values that are not finite"
+            )
+        painted = Volume(labels.label_map(channel_space(self.structures)), image.geometry)
+        array, spacing = to_network(image, STANDARD_ORIENTATION)
+        return array, label_to_network(painted, STANDARD_ORIENTATION), spacing
+
+
+def scan_case(job: Job) -> dict[str, Any]:
+    """Read a case as the training will, and take its part of the dataset's fingerprint."""
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
+        DatasetFingerprintExtractor,
+    )
+    from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
+
+    case: TrainingCase = job.payload
+    image, labels, spacing = case.read()
+    n_labels = len(case.structures) + 1
+    voxels = np.bincount(labels.ravel(), minlength=n_labels)[1:]
+    if not image.any():
+        raise ImageError(f"{case.case.case_id}: the CT is 0 everywhere; ingest it again")
+    cropped, cropped_labels, _ = crop_to_nonzero(image, labels.astype(np.int8))
+    samples, _ = DatasetFingerprintExtractor.collect_foreground_intensities(
+        cropped_labels, cropped, num_samples=case.samples
+    )
+    case.intensities_path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(case.intensities_path, np.asarray(samples[0], np.float32))
+    return {
+        "spacing": spacing,
+        "shape_after_crop": cropped.shape[1:],
+        "relative_size_after_crop": cropped.size / image.size,
+        "voxels": dict(zip(case.structures, voxels.tolist(), strict=True)),
+    }
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A training case and the plans to prepare it by."""
+
+    case: TrainingCase
+    plans_path: Path
+    dataset_json_path: Path
+
+
+def prepare_case(job: Job) -> dict[str, Any]:
+    """Crop, normalise and resample a case by nnU-Net's preprocessor, and store it for training."""
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+    class CasePreprocessor(DefaultPreprocessor):  # type: ignore[misc]
+        """nnU-Net's, reading through pantskit."""
+
+        def run_case(
+            self, image_files: Any, seg_file: Any, plans: Any, configuration: Any, dataset: Any
+        ) -> Any:
+            image, labels, spacing = image_files.read()
+            properties = {"spacing": spacing}
+            return self.run_case_npy(image, labels, properties, plans, configuration, dataset)
+
+    preparation: Preparation = job.payload
+    case = preparation.case
+    plans = Plans(
+        json.loads(preparation.plans_path.read_text("utf-8")),
+        json.loads(preparation.dataset_json_path.read_text("utf-8")),
+    )
+    case.prepared.parent.mkdir(parents=True, exist_ok=True)
+    for path in case.prepared_files:
+        path.unlink(missing_ok=True)  # blosc2 does not write over a file
+    CasePreprocessor(verbose=False).run_case_save(
+        str(case.prepared), case, None, plans.manager, plans.configuration, plans.dataset_json
+    )
+    return {}
