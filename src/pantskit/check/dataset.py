@@ -192,6 +192,8 @@ def _combined_findings(case: Case, labels: CaseLabels, masks: dict[str, Any]) ->
         yield Finding(case.case_id, "combined-grid", Severity.ERROR, str(error))
         if combined.geometry.shape != labels.geometry.shape:
             return
+    if not any(mask.any() for mask in masks.values()):
+        return  # nothing to tell one numbering from another by
     declared = LABEL_SPACES.get(combined.label_space or "")
     found = identify_label_space(combined.array, masks)
     if found is None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pantskit.check.findings import Finding, Severity
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, PANCREAS, STRUCTURES, Mask
+from pantskit.measure.boxes import Box, union_box
 
 # Neighbours share a voxel layer where readers and models disagree; beyond this share of the
 # smaller structure one of two masks is wrong.
@@ -67,33 +68,34 @@ class Labelled:
     metadata: Mapping[str, Any]
 
     @cached_property
-    def voxels(self) -> dict[str, int]:
-        """Size of each mask."""
-        return {s: int(np.count_nonzero(m)) for s, m in self.masks.items()}
+    def boxes(self) -> dict[str, Box]:
+        """Bounding box of each structure that is not empty."""
+        boxes = {s: union_box(mask) for s, mask in self.masks.items()}
+        return {s: box for s, box in boxes.items() if box is not None}
 
     @cached_property
     def present(self) -> tuple[str, ...]:
         """Annotated structures that are not empty."""
-        return tuple(s for s in self.masks if self.voxels[s])
+        return tuple(self.boxes)
+
+    @cached_property
+    def voxels(self) -> dict[str, int]:
+        """Size of each mask."""
+        return {
+            s: int(np.count_nonzero(mask[self.boxes[s]])) if s in self.boxes else 0
+            for s, mask in self.masks.items()
+        }
 
     @cached_property
     def shared(self) -> dict[tuple[str, str], int]:
         """Voxels in both masks of each pair of present structures that overlap."""
-        bits = np.zeros(self.geometry.shape, np.uint32, order="F")
-        for n, structure in enumerate(self.present):
-            bits[self.masks[structure]] |= np.uint32(1 << n)
-        patterns, counts = np.unique(bits[bits & (bits - np.uint32(1)) > 0], return_counts=True)
-        shared: dict[tuple[str, str], int] = {}
-        for pattern, count in zip(patterns.tolist(), counts.tolist(), strict=True):
-            inside = [s for n, s in enumerate(self.present) if pattern >> n & 1]
-            for pair in combinations(inside, 2):
-                shared[pair] = shared.get(pair, 0) + count
-        return shared
-
-    @cached_property
-    def boxes(self) -> dict[str, tuple[slice, slice, slice]]:
-        """Bounding box of each present structure."""
-        return {s: _box(self.masks[s]) for s in self.present}
+        counted = {}
+        for a, b in combinations(self.present, 2):
+            box = _common(self.boxes[a], self.boxes[b])
+            shared = np.count_nonzero(self.masks[a][box] & self.masks[b][box]) if box else 0
+            if shared:
+                counted[a, b] = int(shared)
+        return counted
 
     @cached_property
     def centres(self) -> dict[str, NDArray[np.float64]]:
@@ -193,8 +195,12 @@ def parts_of_pancreas(case: Labelled) -> Iterator[Finding]:
     members = [m for m in STRUCTURES[PANCREAS].members if m in case.masks]
     if PANCREAS not in case.present or "pancreas_head" not in members:
         return
-    union = np.logical_or.reduce([case.masks[m] for m in members])
-    both = np.count_nonzero(union & case.masks[PANCREAS])
+    masks = [case.masks[m] for m in (*members, PANCREAS)]
+    box = union_box(*masks)
+    assert box is not None  # the pancreas is present
+    *parts, pancreas = (mask[box] for mask in masks)
+    union = np.logical_or.reduce(parts)
+    both = np.count_nonzero(union & pancreas)
     dsc = 2 * both / (np.count_nonzero(union) + case.voxels[PANCREAS])
     if dsc < PARTS_DSC:
         text = f"DSC of the pancreas and its parts together is {dsc:.3f}, expected {PARTS_DSC}"
@@ -271,10 +277,6 @@ def _may_share(a: str, b: str) -> bool:
     return a in family | inner and b in family | inner and bool({a, b} & inner)
 
 
-def _box(mask: Mask) -> tuple[slice, slice, slice]:
-    parts = []
-    for axis in range(3):
-        others = tuple(n for n in range(3) if n != axis)
-        hit = np.flatnonzero(mask.any(axis=others))
-        parts.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return parts[0], parts[1], parts[2]
+def _common(a: Box, b: Box) -> Box | None:
+    i, j, k = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
+    return (i, j, k) if all(part.start < part.stop for part in (i, j, k)) else None

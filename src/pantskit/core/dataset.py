@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pantskit.core.errors import DatasetError
 from pantskit.core.files import content_hash, write_json
 from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
@@ -241,6 +243,9 @@ def write_case_labels(
         For the stage's own record: label_space, exact_in_combined, voxels per structure.
     """
     folder = dataset.labels_path(case_id, split)
+    for path in (folder / SEGMENTATIONS).glob("*.nii.gz"):
+        if path.name.removesuffix(".nii.gz") not in masks:
+            path.unlink()  # left by an earlier run whose labels had more structures
     for structure, mask in masks.items():
         write_volume(mask_path(folder, structure), Volume(mask, geometry))
     combined = PANTS.combine(masks)
@@ -249,7 +254,7 @@ def write_case_labels(
     data = {
         "label_space": PANTS.name,
         "exact_in_combined": PANTS.exact(combined, masks),
-        "voxels": {s: int(mask.sum()) for s, mask in masks.items()},
+        "voxels": {s: int(np.count_nonzero(mask)) for s, mask in masks.items()},
     }
     hashes[COMBINED] = content_hash(folder / COMBINED)
     record = CaseRecord(case_id, LABELS_STAGE, "done", data=data | {"hashes": hashes})

@@ -8,9 +8,11 @@ has changed since, so that no score depends on which of the two was read.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,9 @@ from pantskit.core.labels import (
     LabelSpace,
     Mask,
     find_structure,
+    label_counts,
+    label_counts_inside,
+    mask_of_ids,
 )
 from pantskit.core.records import RecordStore
 from pantskit.core.volume import Volume, read_header, read_label_map, read_mask
@@ -144,9 +149,7 @@ class CaseLabels:
         """
         masks = self.masks(tuple(s for s in space.names if s in self.structures()))
         if not masks:
-            raise LabelError(
-                f"{self.case_id}: none of the structures of {space.name} is annotated"
-            )
+            raise LabelError(f"{self.case_id}: none of the structures of {space.name} is annotated")
         return space.combine(masks)
 
     def combined(self) -> Volume | None:
@@ -179,22 +182,19 @@ class CaseLabels:
     def _load_map(self) -> Volume:
         assert self.map_path is not None
         if self._map is None:
-            self._map = read_label_map(self.map_path)
-            counts = np.bincount(self._map.array.ravel(order="K"))
-            self._values = frozenset(int(v) for v in np.flatnonzero(counts) if v)
-            self._note(self.map_path, self._map.faults)
+            volume = read_label_map(self.map_path)
+            self._note(self.map_path, volume.faults)
             require_same_grid(
-                self._map.geometry, self.geometry, what=f"{self.case_id}: label map and masks"
+                volume.geometry, self.geometry, what=f"{self.case_id}: label map and masks"
             )
+            self._values = frozenset(np.flatnonzero(label_counts(volume.array)).tolist()) - {0}
+            self._map = volume
         return self._map
 
     def _mask_from_map(self, label_map: LabelMap, structure: str) -> Mask:
         volume = self._load_map()
         label_map.require_known(list(self._values), name=f"{self.case_id}: {self.map_path}")
-        table = np.zeros(max(int(np.iinfo(volume.array.dtype).max) + 1, 256), np.bool_)
-        table[list(label_map.ids_of(structure))] = True
-        mask: Mask = table[volume.array]
-        return mask
+        return mask_of_ids(volume.array, label_map.ids_of(structure))
 
     def _read_mask(self, path: Path) -> Mask:
         if path.suffix == ".npz":
@@ -211,14 +211,22 @@ class CaseLabels:
         try:
             with np.load(path, allow_pickle=False) as file:
                 array: NDArray[Any] = file["data"]
-        except (OSError, ValueError, KeyError) as error:
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            TypeError,
+            BadZipFile,
+            zlib.error,
+        ) as error:
             raise LabelError(f"{self.case_id}: {path.name}: no mask can be read: {error}") from None
         if array.shape != self.geometry.shape:
             raise GeometryError(
                 f"{self.case_id}: {path.name} has shape {array.shape}, the case's other labels "
                 f"{self.geometry.shape}"
             )
-        self._note(path, ("mask has no geometry of its own; that of the case's other labels was taken",))
+        self._note(path, ("mask has no geometry of its own; the other labels' was taken",))
         return np.asfortranarray(array > 0)
 
     def _note(self, path: Path, faults: tuple[str, ...]) -> None:
@@ -315,9 +323,9 @@ def identify_label_space(combined: LabelArray, masks: Mapping[str, Mask]) -> Lab
     Returns:
         The label space under which at least nine in ten masks agree with the map, or None.
     """
-    sizes = np.bincount(combined.ravel(order="K"), minlength=256)
+    sizes = label_counts(combined)
     best: tuple[float, LabelSpace] | None = None
-    inside = {s: np.bincount(combined[m], minlength=256) for s, m in masks.items() if m.any()}
+    inside = {s: label_counts_inside(combined, m) for s, m in masks.items() if m.any()}
     for space in (PANTS, PANTS_ALPHABETICAL):
         agreeing = 0
         for structure, counts in inside.items():
@@ -337,9 +345,7 @@ def declared_structures(folder: Path) -> tuple[str, ...] | None:
     return None if annotated is None else tuple(annotated)
 
 
-def _find_cases(
-    path: Path, label_map: LabelMap | None, split: str | None
-) -> Iterator[CaseLabels]:
+def _find_cases(path: Path, label_map: LabelMap | None, split: str | None) -> Iterator[CaseLabels]:
     if path.is_file():
         yield CaseLabels(_stem(path), map_path=path, label_map=label_map)
         return
