@@ -1,0 +1,136 @@
+"""`pantskit evaluate`: predictions scored against reference labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pantskit.cli.progress import case_progress, report_cases
+
+
+def command(
+    predictions: Annotated[
+        Path, typer.Argument(help="Predictions folder, or any folder of label maps or masks.")
+    ],
+    reference: Annotated[Path, typer.Argument(help="Dataset, or any folder of labels.")],
+    out: Annotated[Path, typer.Option(help="Folder for scores and summary.json.")],
+    tolerance_mm: Annotated[
+        list[float], typer.Option(help="NSD tolerance in mm; give it again for more.")
+    ] = [2.0],  # noqa: B006  # typer copies it
+    definition: Annotated[
+        str, typer.Option(help="Of NSD: surfel (DeepMind's), counted (the paper's), counted-le.")
+    ] = "surfel",
+    structures: Annotated[
+        str | None, typer.Option(help="Structures to score, as liver,pancreas; all by default.")
+    ] = None,
+    label_map: Annotated[
+        str | None, typer.Option(help="What predicted ids mean: a name, a file, or 1=pancreas,...")
+    ] = None,
+    reference_label_map: Annotated[
+        str | None, typer.Option(help="What the reference's ids mean, likewise.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train or test; both by default.")] = None,
+    cases: Annotated[
+        Path | None, typer.Option(help="File with the case IDs to score, one a line.")
+    ] = None,
+    tumor_mm3: Annotated[
+        float, typer.Option(help="A case is called positive above this much predicted tumour.")
+    ] = 0.0,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring predictions onto the reference's grid.")
+    ] = False,
+    figures: Annotated[bool, typer.Option("--figures", help="Write roc.png too.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+) -> None:
+    """Score predictions: DSC, NSD, HD95, sensitivity, specificity, tumour detection.
+
+    A missing or unusable prediction is named and counts as the worst score; the exit status
+    is then 1.
+
+    Example:
+
+      pantskit evaluate predictions data/PanTS --split test --out scores
+    """
+    from pantskit.core.selection import read_case_list
+    from pantskit.evaluate.evaluation import evaluate
+    from pantskit.evaluate.settings import EvaluateConfig
+
+    config = EvaluateConfig(
+        tolerances_mm=tuple(tolerance_mm),
+        definition=definition,  # type: ignore[arg-type]  # checked by EvaluateConfig
+        structures=tuple(structures.split(",")) if structures else None,
+        label_map=label_map,
+        reference_label_map=reference_label_map,
+        split=split,
+        cases=read_case_list(cases) if cases else None,
+        resample=resample,
+        tumor_mm3=tumor_mm3,
+    )
+    with case_progress("evaluate", quiet=as_json) as progress:
+        result = evaluate(
+            predictions, reference, out, config, figures=figures, workers=workers, progress=progress
+        )
+    extra = result.summary["cases"]["extra_predictions"]
+    if extra:
+        shown = ", ".join(extra[:5]) + (", ..." if len(extra) > 5 else "")
+        typer.echo(f"warning: {len(extra)} predicted cases have no reference: {shown}", err=True)
+    report_cases(result.run, where=f"; written to {out}")
+    if as_json:
+        import json
+
+        from pantskit.core.files import jsonable
+
+        typer.echo(json.dumps(jsonable(result.summary), indent=2))
+    else:
+        _print_tables(result.summary)
+    raise typer.Exit(result.exit_status)
+
+
+def _print_tables(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    tolerances = [f"{t:g}" for t in summary["settings"]["tolerances_mm"]]
+    names = ("Structure", "DSC", *(f"NSD {t} mm" for t in tolerances), "Cases", "Empty", "Worst")
+    table = Table(*names, box=None, header_style="bold", pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for structure, row in summary["structures"].items():
+        nsds = [_number(row["nsd"][t]["mean"]) for t in tolerances]
+        counts = (row["dsc"]["n"], row["status"].get("both_empty", 0), row["worst"])
+        table.add_row(structure, _number(row["dsc"]["mean"]), *nsds, *(str(n) for n in counts))
+    console = Console()
+    console.print(table)
+    for line in _detection_lines(summary["detection"]):
+        console.print(line, markup=False, highlight=False)
+
+
+def _detection_lines(detection: dict[str, Any]) -> list[str]:
+    """Tumour detection in a few lines; none where nothing is annotated or predicted."""
+    if detection["score"] is None or not detection["cases"]:
+        return []
+    lines = [
+        f"Tumour detection, {detection['operating_point']}: "
+        f"sensitivity {_of(detection['sensitivity_patient'])}, "
+        f"specificity {_of(detection['specificity'])}; "
+        f"tumours found {_of(detection['sensitivity_tumor'])}"
+    ]
+    auc = detection["auc"]
+    if auc:
+        lines.append(
+            f"AUC {auc['value']:.3f} (95 % {auc['low']:.3f} to {auc['high']:.3f}), "
+            f"by {detection['score_is']}"
+        )
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _of(proportion: dict[str, Any]) -> str:
+    value = "-" if not proportion["of"] else f"{proportion['value']:.2f}"
+    return f"{value} ({proportion['count']}/{proportion['of']})"

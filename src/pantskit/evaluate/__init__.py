@@ -1,0 +1,1 @@
+"""Scores of predictions against reference labels: case by case, and over all cases."""

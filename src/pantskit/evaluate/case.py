@@ -1,0 +1,161 @@
+"""One case scored, in a worker process."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pantskit.core.errors import DatasetError
+from pantskit.core.geometry import Geometry, require_same_grid
+from pantskit.core.labelsets import CaseLabels
+from pantskit.core.run import Job
+from pantskit.evaluate.lesions import lesion_rows
+from pantskit.evaluate.scores import MISSING_PREDICTION, score_structures, worst_rows
+from pantskit.evaluate.segmentation import Segmentation
+from pantskit.evaluate.settings import EvaluateConfig
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a worker needs to score a case.
+
+    Attributes:
+        reference: its labels.
+        prediction: labels predicted for it; None when there are none.
+        facts: prediction.json beside them, which may be missing.
+        where: the folder of predictions, for messages.
+        config: settings.
+    """
+
+    reference: CaseLabels
+    prediction: CaseLabels | None
+    facts: Path
+    where: Path
+    config: EvaluateConfig
+
+
+def score_case(
+    reference: CaseLabels,
+    prediction: CaseLabels,
+    config: EvaluateConfig,
+    *,
+    facts: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Score one prediction against its reference.
+
+    Args:
+        reference: labels scored against.
+        prediction: labels predicted.
+        config: structures, tolerances, definition.
+        facts: what the model says of the case: `tumor_probability`, `tumor_volume_mm3`.
+
+    Returns:
+        `scores`: rows of the score table; `lesions`: rows of lesions.csv; `case`: for the
+        case's row.
+
+    Raises:
+        GeometryError: If the grids differ and `config.resample` is off.
+        LabelError, ImageError: If labels cannot be read.
+    """
+    geometry = reference.geometry
+    other = _other_grid(reference, prediction, resample=config.resample)
+    truth = Segmentation(reference)
+    found = Segmentation(prediction, onto=geometry if other else None)
+    lesions, case = lesion_rows(truth, found, geometry)
+    told = facts or {}
+    case["tumor_probability"] = told.get("tumor_probability")
+    if case["tumor_volume_mm3_prediction"] is None:
+        case["tumor_volume_mm3_prediction"] = told.get("tumor_volume_mm3")
+    return {
+        "scores": list(score_structures(truth, found, geometry, config)),
+        "lesions": lesions,
+        "case": {
+            **case,
+            "resampled": other,
+            "faults": [*(f"reference {f}" for f in reference.faults), *prediction.faults],
+        },
+    }
+
+
+def score_pair(job: Job) -> dict[str, Any]:
+    """`score_case` as a task of `run_cases`; the job's payload is a `Pair`.
+
+    Raises:
+        DatasetError: If there is no prediction of the case, or prediction.json is not what
+            it should be.
+    """
+    pair: Pair = job.payload
+    if pair.prediction is None:
+        raise DatasetError(
+            f"{job.case_id}: no prediction in {pair.where}; it counts as the worst score. "
+            "Predict the case, or leave it out with --cases"
+        )
+    facts = read_facts(pair.facts, job.case_id)
+    return score_case(pair.reference, pair.prediction, pair.config, facts=facts)
+
+
+def worst_case(pair: Pair, status: str) -> dict[str, Any]:
+    """The result of a case whose prediction is missing or cannot be used.
+
+    Args:
+        pair: the case.
+        status: for its rows: missing_prediction or failed.
+
+    Raises:
+        PantskitError: If its reference cannot be read either.
+    """
+    truth = Segmentation(pair.reference)
+    geometry = pair.reference.geometry
+    lesions, case = lesion_rows(truth, None, geometry)
+    wanted = [s for s in pair.config.wanted if s in truth.structures]
+    scores = [row for s in wanted for row in worst_rows(truth, s, status, geometry, pair.config)]
+    return {"scores": scores, "lesions": lesions, "case": case}
+
+
+def status_of(pair: Pair) -> str:
+    """What a case that was not scored is called: missing or failed."""
+    return MISSING_PREDICTION if pair.prediction is None else "failed"
+
+
+def read_facts(path: Path, case_id: str) -> dict[str, float]:
+    """Tumour probability and volume from prediction.json, as far as they are there.
+
+    Raises:
+        DatasetError: If the file is no JSON object or a value is no sensible number.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{case_id}: prediction.json cannot be read: {error}") from None
+    if not isinstance(data, dict):
+        raise DatasetError(f"{case_id}: prediction.json is not an object of names and values")
+    facts = {}
+    for name, high in (("tumor_probability", 1.0), ("tumor_volume_mm3", math.inf)):
+        value = data.get(name)
+        if value is None:
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 <= value <= high or math.isinf(value):
+            expected = "from 0 to 1" if high == 1 else "of 0 or more"
+            raise DatasetError(
+                f"{case_id}: prediction.json gives {name} = {value}; a number {expected} is "
+                "expected. Correct it, or leave it out to be scored by predicted volume"
+            )
+        facts[name] = float(value)
+    return facts
+
+
+def _other_grid(reference: CaseLabels, prediction: CaseLabels, *, resample: bool) -> bool:
+    ours: Geometry = reference.geometry
+    if ours.same_grid(prediction.geometry):
+        return False
+    if not resample:
+        require_same_grid(
+            ours, prediction.geometry, what=f"{reference.case_id}: reference and prediction"
+        )
+    return True

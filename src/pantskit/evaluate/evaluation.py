@@ -1,0 +1,260 @@
+"""Score a folder of predictions: tables a case, a structure and a lesion, and a summary."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pantskit.core.dataset import Dataset
+from pantskit.core.errors import DatasetError, PantskitError
+from pantskit.core.files import write_json, write_text
+from pantskit.core.labels import LabelMap
+from pantskit.core.labelsets import open_label_source
+from pantskit.core.records import CaseRecord, RecordStore, versions, write_table
+from pantskit.core.run import Job, Progress, RunSummary, run_cases
+from pantskit.core.selection import require_cases
+from pantskit.evaluate.case import Pair, score_pair, status_of, worst_case
+from pantskit.evaluate.detection import choose_score, rank_cases, summarize_detection
+from pantskit.evaluate.lesions import LESION_COLUMNS
+from pantskit.evaluate.scores import SCORE_COLUMNS
+from pantskit.evaluate.settings import NSD_WORDS, EvaluateConfig
+from pantskit.evaluate.summary import drop_unknown_structures, summarize_structures
+from pantskit.measure.statistics import Roc
+
+STAGE = "evaluate"
+
+CASE_COLUMNS = (
+    "case_id",
+    "patient_id",
+    "site",
+    "status",
+    "message",
+    "reference_tumor",
+    "tumor_probability",
+    "tumor_volume_mm3_reference",
+    "tumor_volume_mm3_prediction",
+    "detection_score",
+    "called_positive",
+    "lesions_reference",
+    "lesions_prediction",
+    "false_positive_lesions",
+    "resampled",
+    "faults",
+    "seconds",
+)
+# Columns of a reference dataset's metadata that later comparisons are made by.
+STRATA = ("site", "phase", "sex", "age_years", "manufacturer")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a scoring run found.
+
+    Attributes:
+        summary: the content of summary.json.
+        run: what became of each case.
+    """
+
+    summary: dict[str, Any]
+    run: RunSummary
+
+    @property
+    def exit_status(self) -> int:
+        """0 when every case was scored, else 1."""
+        return self.run.exit_status
+
+
+def evaluate(
+    predictions: Path,
+    reference: Path,
+    out: Path,
+    config: EvaluateConfig | None = None,
+    *,
+    figures: bool = False,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score predictions against reference labels and write the results.
+
+    Args:
+        predictions: any form that `open_label_source` reads; prediction.json beside a case's
+            labels may give its tumour probability.
+        reference: likewise; a dataset gives patients and sites too.
+        out: folder for scores, cases and lesions (.parquet and .csv), summary.json, roc.csv.
+        config: settings.
+        figures: write roc.png too.
+        workers: processes; 0 runs in this one.
+        progress: called after each case.
+
+    Raises:
+        DatasetError: If a folder cannot be used, or `config.cases` names an unknown case.
+    """
+    config = config or EvaluateConfig()
+    pairs, extra = _pair_up(Path(predictions), Path(reference), config)
+    common = [folder / "dataset.json" for folder in (Path(predictions), Path(reference))]
+    jobs = [
+        Job(
+            case_id,
+            pair,
+            inputs=(
+                *pair.reference.paths,
+                *(pair.prediction.paths if pair.prediction else ()),
+                pair.facts,
+                *common,
+            ),
+        )
+        for case_id, pair in pairs.items()
+    ]
+    run = run_cases(
+        score_pair,
+        jobs,
+        stage=STAGE,
+        store=RecordStore(out),
+        settings=config.of_a_case | versions(),
+        workers=workers,
+        progress=progress,
+    )
+    results = {r.case_id: _result(r, pairs[r.case_id]) for r in run.records}
+    metadata = _metadata(Path(reference))
+    scores = [row for result in results.values() for row in result["scores"]]
+    scores = drop_unknown_structures(scores, config)
+    lesions = [row for result in results.values() for row in result["lesions"]]
+    cases = [
+        _case_row(record, pairs[record.case_id], results[record.case_id]["case"], metadata)
+        for record in run.records
+    ]
+    score, note = choose_score(c for c in cases if c["status"] == "scored")
+    rank_cases(cases, score, config)
+    detection, roc = summarize_detection(cases, lesions, note, score, config)
+    summary = {
+        "versions": versions(),
+        "settings": asdict(config) | {"nsd_is": NSD_WORDS[config.definition]},
+        "cases": _count_cases(cases, extra),
+        "structures": summarize_structures(scores, config),
+        "detection": detection,
+    }
+    write_table(out / "scores", scores, columns=SCORE_COLUMNS)
+    write_table(out / "cases", cases, columns=CASE_COLUMNS)
+    write_table(out / "lesions", lesions, columns=LESION_COLUMNS)
+    _write_roc(out, roc, detection, figures=figures)
+    write_json(out / "summary.json", summary)
+    return Evaluation(summary, run)
+
+
+def _pair_up(
+    predictions: Path, reference: Path, config: EvaluateConfig
+) -> tuple[dict[str, Pair], list[str]]:
+    """The cases to score, and predicted cases that no reference asks for."""
+    truths = open_label_source(
+        reference, label_map=_label_map(config.reference_label_map), split=config.split
+    )
+    found = open_label_source(
+        predictions, label_map=_label_map(config.label_map), split=config.split
+    )
+    if config.cases is not None:
+        require_cases(config.cases, truths, where=str(reference))
+    wanted = [c for c in truths if config.cases is None or c in config.cases]
+    if not any(c in found for c in wanted):
+        raise DatasetError(
+            f"{predictions}: has no prediction of any of the {len(wanted)} cases of {reference}; "
+            f"it has {', '.join(list(found)[:3])}, the reference {', '.join(wanted[:3])}"
+        )
+    pairs = {
+        case_id: Pair(
+            reference=truths[case_id],
+            prediction=found.get(case_id),
+            facts=predictions / case_id / "prediction.json",
+            where=predictions,
+            config=config,
+        )
+        for case_id in wanted
+    }
+    return pairs, [c for c in found if c not in truths]
+
+
+def _label_map(text: str | None) -> LabelMap | None:
+    return None if text is None else LabelMap.parse(text)
+
+
+def _result(record: CaseRecord, pair: Pair) -> Mapping[str, Any]:
+    """A case's scores, or the worst ones where it was not scored.
+
+    Where its reference cannot be read, nothing is known of it and no score is given.
+    """
+    if record.status == "done":
+        return record.data
+    try:
+        return worst_case(pair, status_of(pair))
+    except (PantskitError, OSError):
+        return {"scores": [], "lesions": [], "case": {}}
+
+
+def _metadata(reference: Path) -> dict[str, Row]:
+    """The reference's metadata by case; empty where it is no dataset."""
+    try:
+        return Dataset.open(reference).metadata
+    except DatasetError:
+        return {}
+
+
+def _case_row(
+    record: CaseRecord, pair: Pair, facts: Mapping[str, Any], metadata: Mapping[str, Row]
+) -> Row:
+    known = metadata.get(record.case_id, {})
+    volume = facts.get("tumor_volume_mm3_reference")
+    return {
+        **dict.fromkeys(CASE_COLUMNS),
+        **{name: known.get(name) for name in STRATA},
+        **facts,
+        "case_id": record.case_id,
+        # Without metadata every scan counts as a patient of its own.
+        "patient_id": str(known.get("patient_id") or record.case_id),
+        "status": "scored" if record.status == "done" else status_of(pair),
+        "message": record.message,
+        "reference_tumor": None if volume is None else volume > 0,
+        "faults": "; ".join(facts.get("faults", ())),
+        "seconds": record.seconds,
+    }
+
+
+def _count_cases(cases: Sequence[Row], extra: Sequence[str]) -> dict[str, Any]:
+    not_scored = {c["case_id"]: c["message"] for c in cases if c["status"] != "scored"}
+    return {
+        "reference": len(cases),
+        "scored": len(cases) - len(not_scored),
+        "missing_prediction": [c["case_id"] for c in cases if c["status"] == "missing_prediction"],
+        "failed": [c["case_id"] for c in cases if c["status"] == "failed"],
+        "messages": not_scored,
+        "resampled": [c["case_id"] for c in cases if c["resampled"]],
+        "extra_predictions": list(extra),
+    }
+
+
+def _write_roc(out: Path, roc: Roc | None, detection: Row, *, figures: bool) -> None:
+    """roc.csv and roc.png; those of an earlier run go where there is no curve now."""
+    picture, table = out / "roc.png", out / "roc.csv"
+    for path in (picture, table):
+        path.unlink(missing_ok=True)
+    if roc is None:
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("threshold", "sensitivity", "specificity", "false_positive_rate"))
+    for threshold, hits, alarms in zip(
+        roc.thresholds.tolist(),
+        roc.sensitivity.tolist(),
+        roc.false_positive_rate.tolist(),
+        strict=True,
+    ):
+        writer.writerow((threshold, hits, 1 - alarms, alarms))
+    write_text(table, text.getvalue())
+    if figures:
+        from pantskit.evaluate.figures import draw_roc
+
+        draw_roc(roc, detection, picture)

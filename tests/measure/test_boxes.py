@@ -1,0 +1,46 @@
+"""Boxes around what is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pantskit.measure.boxes import join, label_boxes, union_box
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_box_holds_both_masks_and_nothing_more(order: str) -> None:
+    first, second = (np.zeros((9, 8, 7), np.bool_, order=order) for _ in range(2))  # type: ignore[call-overload]
+    first[2, 3, 4] = second[5, 1, 6] = True
+    assert union_box(first, second) == (slice(2, 6), slice(1, 4), slice(4, 7))
+
+
+def test_box_of_a_single_corner_voxel() -> None:
+    mask = np.zeros((4, 5, 6), np.bool_)
+    mask[3, 4, 5] = True
+    assert union_box(mask) == (slice(3, 4), slice(4, 5), slice(5, 6))
+
+
+def test_box_of_a_full_mask_is_the_whole() -> None:
+    assert union_box(np.ones((2, 3, 4), np.bool_)) == (slice(0, 2), slice(0, 3), slice(0, 4))
+
+
+def test_empty_masks_have_no_box() -> None:
+    assert union_box(np.zeros((4, 5, 6), np.bool_), np.zeros((4, 5, 6), np.bool_)) is None
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(11, 7, 5), (16, 8, 4), (1, 1, 3)])
+def test_boxes_of_all_labels_are_those_of_each(shape: tuple[int, int, int], order: str) -> None:
+    rng = np.random.default_rng(1)
+    labels = np.where(rng.random(shape) < 0.1, rng.integers(0, 256, shape), 0)
+    labels = labels.astype(np.uint8).copy(order)  # type: ignore[call-overload]
+    expected = {int(v): union_box(labels == v) for v in np.unique(labels) if v}
+    assert label_boxes(labels) == expected
+
+
+def test_join_skips_what_is_empty() -> None:
+    one = (slice(1, 2), slice(5, 9), slice(0, 3))
+    other = (slice(4, 6), slice(2, 6), slice(1, 2))
+    assert join(one, None, other) == (slice(1, 6), slice(2, 9), slice(0, 3))
+    assert join(None, None) is None
