@@ -81,8 +81,10 @@ def _say(line: str) -> None:
 def _load(name: str) -> TyperCommand:
     """The click command of `pantskit.cli.<name>`."""
     module = importlib.import_module(f"pantskit.cli.{name}")
+    help_text = inspect.getdoc(module.command) or ""
+    line = help_text.partition("\n")[0].rstrip(".")
     single = _app()
-    single.command(name, help=_keep_examples(inspect.getdoc(module.command) or ""))(module.command)
+    single.command(name, help=_keep_examples(help_text), short_help=line)(module.command)
     command = typer.main.get_command(single)
     assert isinstance(command, TyperCommand)
     return command
@@ -118,7 +120,9 @@ def _print_version(wanted: bool) -> None:
 def _pantskit(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="When a command fails, show where in the code.")
