@@ -46,18 +46,26 @@ def command(
         pantskit ingest case17.zip --labels case17.zip --out DATASET
         pantskit ingest ct.nii.gz --labels seg.nii.gz --label-map totalsegmentator --out DATASET
     """
+    import json
+
     from pantskit.core.errors import ConfigError
-    from pantskit.ingest import IngestSettings, ingest
-    from pantskit.ingest.report import list_sources, print_line, print_summary
+    from pantskit.ingest import IngestSettings, ingest, report
 
     settings = IngestSettings(
         labels, label_map, resample_labels, split, site, name, key, workers=workers
     )
     if list_only:
-        list_sources(sources, settings, as_json=as_json)
+        rows = report.listing(sources, settings)
+        for line in [json.dumps(rows, indent=2)] if as_json else map(report.listing_line, rows):
+            typer.echo(line)
         return
     if out is None:
         raise ConfigError("give the dataset's folder with --out, or --list to only look")
-    summary = ingest(sources, out, settings, progress=None if as_json else print_line)
-    print_summary(summary, out, as_json=as_json)
+    summary = ingest(
+        sources, out, settings, progress=lambda *at: typer.echo(report.progress_line(*at), err=True)
+    )
+    if as_json:
+        typer.echo(report.summary_json(summary, out))
+    else:
+        typer.echo("\n".join(report.summary_lines(summary, out)))
     raise typer.Exit(summary.run.exit_status)

@@ -13,7 +13,7 @@ import pydicom
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.errors import ImageError, PantskitError, Skipped
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import LESION, STRUCTURES, LabelMap, Mask
+from pantskit.core.labels import LESION, STRUCTURES, LabelMap
 from pantskit.core.run import Job
 from pantskit.core.volume import Volume, read_volume, write_volume
 from pantskit.ingest.dicom_pixels import LOSSY_SYNTAXES, read_series
@@ -22,6 +22,7 @@ from pantskit.ingest.hounsfield import Clipped, to_hu
 from pantskit.ingest.leaks import Identifiers, LeakScan
 from pantskit.ingest.masks import LabelSource, onto_grid, read_masks
 from pantskit.ingest.sources import Reader, SourceFile
+from pantskit.measure.components import components
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,11 @@ def ingest_case(job: Job) -> dict[str, Any]:
 
 
 def leak_scan(plan: CasePlan) -> LeakScan:
-    """A scan for the case's identifiers that lets the allowed facts pass."""
+    """A scan for the case's identifiers that lets the allowed facts and our own words pass."""
     facts = [str(v) for v in plan.facts.values() if v is not None]
-    return LeakScan(plan.identifiers, allowed=(*facts, plan.site, *STRUCTURES))
+    # Reasons to skip or refuse a series are our own words about coded values.
+    ours = (plan.skip, plan.fault, plan.site, *STRUCTURES)
+    return LeakScan(plan.identifiers, allowed=(*facts, *ours))
 
 
 def _make(plan: CasePlan, reader: Reader) -> dict[str, Any]:
@@ -145,7 +148,8 @@ def _read_dicom(plan: CasePlan, reader: Reader) -> tuple[Volume, Clipped, dict[s
         {
             "format": "dicom",
             "transfer_syntax": [pydicom.uid.UID(s).name for s in syntaxes],
-            "lossy": any(s.lossy for s in plan.slices) or bool(LOSSY_SYNTAXES.intersection(syntaxes)),
+            "lossy": any(s.lossy for s in plan.slices)
+            or bool(LOSSY_SYNTAXES.intersection(syntaxes)),
             "slices": len(stack.order),
             "copies_of_slices": len(stack.duplicates),
             "slice_deviation_mm": round(stack.deviation_mm, 6),
@@ -166,7 +170,7 @@ def _instance_faults(slices: tuple[ImageHeader, ...]) -> list[str]:
 def _read_nifti(plan: CasePlan) -> tuple[Volume, Clipped, dict[str, Any]]:
     assert plan.nifti is not None
     source = read_volume(plan.nifti.path)
-    out = np.empty(source.array.shape, np.int16, order="F")
+    out = np.empty(source.geometry.shape, np.int16, order="F")
     clipped = Clipped()
     for k in range(out.shape[2]):  # a slice at a time: the wide type stays small
         to_hu(source.array[:, :, k], 1.0, 0.0, out[:, :, k], clipped)
@@ -193,14 +197,8 @@ def _labels(plan: CasePlan, ct: Geometry, reader: Reader) -> dict[str, Any]:
         "empty": [s for s, mask in found.masks.items() if not mask.any()],
         "resampled": resampled,
         "faults": found.faults,
-        "lesions": None if lesion is None else _count_lesions(lesion),
+        "lesions": None if lesion is None else len(components(lesion, ct.affine)[1]),
     }
-
-
-def _count_lesions(mask: Mask) -> int:
-    import cc3d
-
-    return int(cc3d.connected_components(mask, connectivity=26, return_N=True)[1])
 
 
 def _require_no_leak(plan: CasePlan, scan: LeakScan, data: dict[str, Any]) -> None:

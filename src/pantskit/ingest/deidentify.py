@@ -12,6 +12,7 @@ import hmac
 import os
 import re
 import secrets
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,9 +66,9 @@ _PHASE_WORDS = {
         "non contrast|noncontrast|non con|noncon|unenhanced|without contrast|w o contrast|wo|"
         "native|nativ|plain|precontrast|pre contrast|no contrast|sans injection"
     ),
-    "arterial": "arterial|artery phase|art|late arterial|early arterial|pancreatic phase|arteriell",
-    "portal_venous": "portal venous|portalvenous|portal|venous|pv|pvp|ven|portalvenoes|venoes",
-    "delayed": "delayed|delay|late phase|equilibrium|excretory|nephrogenic",
+    "arterial": "arterial|artery phase|art|pancreatic phase|arteriell|artero",
+    "portal_venous": "portal venous|portal|venous|pv|pvp|ven|portalven(?:o|oe|ou)s|ven(?:o|oe)s",
+    "delayed": "delayed|delay|late phase|equilibrium|excretory|spatphase|spaetphase|tardif",
 }
 _PHASES = {phase: re.compile(rf"\b(?:{words})\b") for phase, words in _PHASE_WORDS.items()}
 
@@ -164,7 +165,7 @@ def describe_header(header: Mapping[str, str]) -> dict[str, str | int | float | 
 def phase_of(header: Mapping[str, str]) -> str | None:
     """Contrast phase by the words of the descriptions, or None where they are not clear."""
     for keyword in ("SeriesDescription", "ProtocolName", "AcquisitionProtocolDescription"):
-        words = re.sub(r"[\W_]+", " ", header.get(keyword, "").lower())
+        words = _plain_words(header.get(keyword, ""))
         phases = [phase for phase, pattern in _PHASES.items() if pattern.search(words)]
         if len(phases) == 1:
             return phases[0]
@@ -172,6 +173,12 @@ def phase_of(header: Mapping[str, str]) -> str | None:
             return None
     agent = header.get("ContrastBolusAgent", "").strip().lower()
     return "non_contrast" if agent in ("none", "no", "no contrast", "without") else None
+
+
+def _plain_words(text: str) -> str:
+    """Lower case without accents, punctuation as spaces: `portal-venös` is `portal venos`."""
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return re.sub(r"[\W_]+", " ", bare.lower()).strip()
 
 
 def _manufacturer(text: str) -> str | None:
@@ -188,7 +195,7 @@ def _model(text: str) -> str | None:
 
 def _study_type(header: Mapping[str, str]) -> str | None:
     for keyword in ("BodyPartExamined", "ProtocolName", "SeriesDescription"):
-        words = re.sub(r"[\W_]+", " ", header.get(keyword, "").lower())
+        words = _plain_words(header.get(keyword, ""))
         for known, name in _STUDY_TYPES.items():
             if known in words:
                 return name

@@ -16,7 +16,7 @@ from pantskit.core.geometry import Geometry
 POSITION_TOLERANCE_MM = 0.1
 
 # The same as a fraction of the slice spacing: the smaller of the two counts.
-POSITION_TOLERANCE_SPACING = 0.1
+POSITION_TOLERANCE_SPACING = 0.15
 
 # Direction cosines of two slices differ by no more than this; headers print 6 digits or so.
 DIRECTION_TOLERANCE = 1e-4
@@ -86,15 +86,14 @@ def stack_slices(
         )
     sorted_points = points[list(order)]
     along = sorted_points @ normal
-    spacing = _regular_spacing(along)
-    deviation = max(
-        _fit_deviation(along, spacing), _across_deviation(sorted_points, along, normal)
-    )
+    spacing, start = _regular_grid(along)
+    across = _across_deviation(sorted_points, along, normal)
+    deviation = max(_off_grid(along, spacing, start), across)
     affine = np.eye(4)
     affine[:3, 0] = _LPS_TO_RAS @ row * float(pixel_spacing[1])
     affine[:3, 1] = _LPS_TO_RAS @ column * float(pixel_spacing[0])
     affine[:3, 2] = _LPS_TO_RAS @ normal * spacing
-    affine[:3, 3] = _LPS_TO_RAS @ sorted_points[0]
+    affine[:3, 3] = _LPS_TO_RAS @ (sorted_points[0] + (start - along[0]) * normal)
     return Stack(order, duplicates, Geometry((columns, rows, len(order)), affine), deviation)
 
 
@@ -133,11 +132,11 @@ def _ordered(
     return tuple(kept), tuple(duplicates)
 
 
-def _regular_spacing(along: Vectors) -> float:
-    """The one spacing of slices sorted along the normal.
+def _regular_grid(along: Vectors) -> tuple[float, float]:
+    """Spacing and start of the regular grid through slices sorted along the normal.
 
     Raises:
-        Quarantined: If a regular grid does not run through all of them.
+        Quarantined: If there is none that runs through all of them.
     """
     steps = np.diff(along)
     if steps.min() < 1e-3:
@@ -145,9 +144,10 @@ def _regular_spacing(along: Vectors) -> float:
             "two slices lie in one plane at different places: these are several stacks in one "
             "series; separate them"
         )
-    spacing = float(along[-1] - along[0]) / len(steps)
-    if _fit_deviation(along, spacing) <= _tolerance(spacing):
-        return spacing
+    # The line of least squares: positions rounded in the header must not bend the grid.
+    spacing, start = (float(v) for v in np.polyfit(np.arange(len(along)), along, 1))
+    if _off_grid(along, spacing, start) <= _tolerance(spacing):
+        return spacing, start
     base = float(np.median(steps[steps < 1.5 * steps.min()]))
     multiples = np.rint(steps / base)
     if np.abs(steps - multiples * base).max() <= _tolerance(base) and multiples.max() >= 2:
@@ -183,8 +183,8 @@ def _across_deviation(points: Vectors, along: Vectors, normal: Vectors) -> float
     )
 
 
-def _fit_deviation(along: Vectors, spacing: float) -> float:
-    return float(np.abs(along - along[0] - spacing * np.arange(len(along))).max())
+def _off_grid(along: Vectors, spacing: float, start: float) -> float:
+    return float(np.abs(along - start - spacing * np.arange(len(along))).max())
 
 
 def _tolerance(spacing: float) -> float:

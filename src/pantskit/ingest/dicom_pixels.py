@@ -97,7 +97,12 @@ def read_series(slices: Sequence[ImageHeader], reader: Reader) -> tuple[Volume, 
             _require_equal(header, stored, slices[other], reader)
         assert header.slope is not None and header.intercept is not None
         to_hu(
-            stored.pixels, header.slope, header.intercept, frames[k], clipped, padding=stored.padding
+            stored.pixels,
+            header.slope,
+            header.intercept,
+            frames[k],
+            clipped,
+            padding=stored.padding,
         )
     clipped.require_hounsfield()
     # (k, j, i) in C order is (i, j, k) in Fortran order: no voxel moves.
@@ -147,15 +152,23 @@ def decode_slice(header: ImageHeader, reader: Reader) -> StoredSlice:
 
 
 def _decoded(dataset: FileDataset, header: ImageHeader) -> NDArray[Any]:
+    """Values as stored: of uncompressed pixels, unused high bits are left as they are."""
     shape = (header.rows, header.columns)
-    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        expected = header.rows * header.columns * (int(dataset.BitsAllocated) // 8)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated:
+        pixels: NDArray[Any] = np.asarray(dataset.pixel_array)
+    else:
+        signed = "i" if dataset.PixelRepresentation else "u"
+        order = "<" if syntax.is_little_endian else ">"
+        dtype = np.dtype(f"{order}{signed}{int(dataset.BitsAllocated) // 8}")
+        expected = header.rows * header.columns * dtype.itemsize
         if len(dataset.PixelData) < expected:
             raise ImageError(
                 f"a slice is truncated: {len(dataset.PixelData)} bytes of pixels, "
                 f"{expected} expected; send the series again"
             )
-    pixels: NDArray[Any] = np.asarray(dataset.pixel_array)
+        pixels = np.frombuffer(dataset.PixelData, dtype, shape[0] * shape[1]).reshape(shape)
+        pixels = pixels.astype(dtype.newbyteorder("="), copy=False)
     if pixels.shape != shape or pixels.dtype.kind not in "iu":
         raise ImageError(
             f"a slice decodes to {pixels.dtype} of shape {pixels.shape}, expected integers {shape}"

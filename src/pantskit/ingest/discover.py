@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pantskit.core.errors import ImageError
-from pantskit.ingest.headers import ImageHeader, is_dicom, read_header
+from pantskit.ingest.headers import DIRECTORY, ImageHeader, is_dicom, read_header
 from pantskit.ingest.masks import LabelSource, find_label_sources
 from pantskit.ingest.series import Series, group_series
 from pantskit.ingest.sources import BadSource, Reader, SourceFile, find_files
@@ -46,7 +46,8 @@ def discover(
 
     Args:
         sources: folders, files, zip archives.
-        leave: a file or folder that holds annotations: not looked at where it lies in a source.
+        leave: a file or folder of annotations: NIfTI files there are no images, but for those
+            given as sources by name.
         progress: called with the number of files seen so far.
 
     Raises:
@@ -54,18 +55,18 @@ def discover(
     """
     found = Found()
     headers: list[ImageHeader] = []
+    sources = list(sources)
+    named = {source for source in sources if source.is_file()}
     with Reader() as reader:
         for n, file in enumerate(find_files(sources)):
             if progress and n % 100 == 0:
                 progress(n)
             if isinstance(file, BadSource):
                 found.bad.append(file)
-            elif leave is not None and file.path.is_relative_to(leave) and file.path != leave:
-                continue
-            elif file.name.lower().endswith(NIFTI_SUFFIXES):
-                _add_nifti(found, file)
-            else:
+            elif not file.name.lower().endswith(NIFTI_SUFFIXES):
                 _add_dicom(found, headers, file, reader)
+            elif leave is None or file.path in named or not file.path.is_relative_to(leave):
+                _add_nifti(found, file)
     found.series = group_series(headers)
     return found
 
@@ -77,15 +78,19 @@ def _add_nifti(found: Found, file: SourceFile) -> None:
         found.nifti.append(file)
 
 
-def _add_dicom(
-    found: Found, headers: list[ImageHeader], file: SourceFile, reader: Reader
-) -> None:
+def _add_dicom(found: Found, headers: list[ImageHeader], file: SourceFile, reader: Reader) -> None:
     try:
         with reader.open(file) as stream:
-            if is_dicom(stream):
-                headers.append(read_header(stream, file))
-            else:
+            if not stream.read(1):
+                raise ImageError("the file is empty")
+            if not is_dicom(stream):
                 found.others += 1
+                return
+            header = read_header(stream, file)
+        if header.sop_class == DIRECTORY:
+            found.others += 1
+        else:
+            headers.append(header)
     except ImageError as error:
         found.bad.append(BadSource(file, str(error)))
     # zlib, zipfile and the file system each have errors of their own for damaged input.
@@ -93,8 +98,12 @@ def _add_dicom(
         found.bad.append(BadSource(file, f"cannot be read ({type(error).__name__})"))
 
 
-def discover_labels(path: Path) -> list[LabelSource]:
+def discover_labels(path: Path, images: Iterable[Path]) -> list[LabelSource]:
     """Annotations under `--labels`: NIfTI masks and label maps, DICOM mask series.
+
+    Args:
+        path: the file or folder.
+        images: files that are the CTs, wherever they lie.
 
     Raises:
         ConfigError: If the path does not exist.
@@ -102,7 +111,9 @@ def discover_labels(path: Path) -> list[LabelSource]:
     """
     found = discover([path])
     masks = [s.slices for s in found.series if s.is_mask or _in_mask_folder(s)]
-    return find_label_sources(path, found.nifti, masks)
+    taken = {image.resolve() for image in images}
+    nifti = [f for f in found.nifti if f.path.resolve() not in taken]
+    return find_label_sources(path, nifti, masks)
 
 
 def _in_mask_folder(series: Series) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import pydicom
+import pydicom.config
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
@@ -15,7 +16,12 @@ from pantskit.core.errors import ImageError
 from pantskit.ingest.leaks import identifying_values
 from pantskit.ingest.sources import SourceFile
 
+# Values outside the standard's rules are read as they are: what matters is judged here, and
+# pydicom's warnings would quote them.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR: an index of other files
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 
 # Attributes that a record or the metadata table may be made from (deidentify.py); no other
@@ -93,7 +99,8 @@ class ImageHeader:
 
 
 def is_dicom(stream: IO[bytes]) -> bool:
-    """Whether a stream has DICOM's mark after a preamble of 128 bytes; the stream is rewound."""
+    """Whether a stream has DICOM's mark after a preamble of 128 bytes; it is left at its start."""
+    stream.seek(0)
     head = stream.read(132)
     stream.seek(0)
     return head[128:132] == b"DICM"
@@ -110,20 +117,26 @@ def read_header(stream: IO[bytes], file: SourceFile) -> ImageHeader:
         return _from_dataset(dataset, file)
     except InvalidDicomError:
         raise ImageError("not a DICOM file") from None
+    except ImageError:
+        raise
     # A damaged header raises nearly anything inside pydicom, with header text in the message.
     except Exception as error:
         raise ImageError(f"damaged DICOM header ({type(error).__name__})") from None
 
 
 def _from_dataset(dataset: Dataset, file: SourceFile) -> ImageHeader:
-    syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID", "")
+    meta = getattr(dataset, "file_meta", Dataset())
+    sop_class = _text(dataset, "SOPClassUID") or _text(meta, "MediaStorageSOPClassUID")
+    if not sop_class:
+        # Were it skipped as unknown, a damaged slice would be lost without a word.
+        raise ImageError("damaged DICOM header (no SOP class)")
     description = {k: _text(dataset, k) for k in DESCRIPTIVE if _text(dataset, k)}
     return ImageHeader(
         file=file,
-        sop_class=_text(dataset, "SOPClassUID"),
+        sop_class=sop_class,
         modality=_text(dataset, "Modality"),
         image_type=tuple(str(v).upper() for v in _many(dataset.get("ImageType"))),
-        transfer_syntax=str(syntax),
+        transfer_syntax=_text(meta, "TransferSyntaxUID"),
         series_uid=_text(dataset, "SeriesInstanceUID"),
         study_uid=_text(dataset, "StudyInstanceUID"),
         sop_uid=_text(dataset, "SOPInstanceUID"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.core.errors import ImageError
+from pantskit.core.errors import ImageError, Skipped
 
 HU_RANGE = (-1000, 1000)  # the release's own; -1000 is air
 
@@ -37,12 +37,18 @@ class Clipped:
         """Refuse what cannot be a CT: fat and air are below 0 HU in every patient.
 
         Raises:
-            ImageError: If no voxel is below 0, as in label maps and pictures.
+            Skipped: If values are those of a label map.
+            ImageError: If no voxel is below 0.
         """
+        if self.low >= 0 and self.high < 256:
+            raise Skipped(
+                f"values run from {self.low:g} to {self.high:g}: a label map or a mask, no CT; "
+                "give annotations with --labels"
+            )
         if self.low >= 0:
             raise ImageError(
-                f"values run from {self.low:g} to {self.high:g}: nothing is below 0 HU, so this "
-                "is a label map or a picture and not a CT in Hounsfield units"
+                f"values run from {self.low:g} to {self.high:g}: nothing is below 0, so they are "
+                "not Hounsfield units (was an offset of 1024 left out?)"
             )
 
     def as_record(self) -> dict[str, Any]:

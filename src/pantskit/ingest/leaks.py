@@ -52,11 +52,12 @@ _SHORTEST = 4
 _SHORTEST_NAME = 3
 
 # Words that stand where a name should be, and words of our own records.
-_PLACEHOLDERS = frozenset(
+_COMMON_WORDS = (
     "anonymous anonymized anonymised anon unknown none null patient phantom test case head body "
     "plain default series image axial abdomen pelvis thorax portal venous arterial delayed "
-    "contrast train site other true false done male female".split()
+    "contrast train site other true false done male female"
 )
+_PLACEHOLDERS = frozenset(_COMMON_WORDS.split())
 
 _WORD = re.compile(r"[^\W_]+")
 _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
@@ -81,6 +82,9 @@ def identifying_values(dataset: Dataset) -> dict[str, str]:
                 value = _EDGES.sub("", form)
                 if len(value) >= (_SHORTEST_NAME if element.VR == "PN" else _SHORTEST):
                     found.setdefault(value, keyword)
+    preamble = (getattr(dataset, "preamble", None) or b"").strip(b"\0 ")
+    if len(preamble) >= _SHORTEST and preamble.isascii():
+        found.setdefault(_EDGES.sub("", preamble.decode("ascii").lower()), "preamble")
     return found
 
 

@@ -95,9 +95,9 @@ def find_label_sources(
     found = [source for f, paths in folders.items() for source in _nifti_sources(root, f, paths)]
     by_place: dict[PurePosixPath, list[tuple[str, tuple[ImageHeader, ...]]]] = defaultdict(list)
     for slices in mask_series:
-        folder = slices[0].file.folder
+        own = slices[0].file.folder
         # .../<case>/MASKS_DICOM/<structure>/image_0, with an archive standing for a folder.
-        by_place[folder.parent.parent].append((folder.name, tuple(slices)))
+        by_place[own.parent.parent].append((own.name, tuple(slices)))
     found += [
         LabelSource(_case_keys(place), place, series=tuple(series))
         for place, series in by_place.items()
@@ -298,6 +298,11 @@ def onto_grid(found: CaseMasks, ct: Geometry, *, case_id: str, resample: bool) -
         moved = volume.reoriented() if same else resample_nearest(volume, ct)
         found.masks[structure] = moved.array
     found.geometry = ct
+    if not same:
+        corners = grid.to_voxel(ct.corners)
+        outside = (corners < -0.5) | (corners > np.array(grid.shape) - 0.5)
+        if outside.any():
+            found.faults.append("labels do not cover the whole CT; outside them nothing is marked")
     if not same and had_voxels and not any(mask.any() for mask in found.masks.values()):
         raise GeometryError(f"{case_id}: label and CT do not overlap; is it another scan's label?")
     return not same

@@ -64,11 +64,15 @@ class Planned:
         plan: what a worker gets.
         place: the source, for people at the terminal.
         inputs: files whose content decides whether the case has to be made again.
+        label_keys: names its annotations may go by, the most telling first.
+        folder: where it lies.
     """
 
     plan: CasePlan
     place: str
     inputs: tuple[Path, ...]
+    label_keys: tuple[str, ...]
+    folder: PurePosixPath
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,14 @@ class IngestSummary:
         planned: case_id to its plan.
         others: number of files that are neither DICOM nor NIfTI.
         unused_labels: annotations that no case took, by their first name.
+        copies: sources with the content of another one, which were left.
     """
 
     run: RunSummary
     planned: dict[str, Planned] = field(default_factory=dict)
     others: int = 0
     unused_labels: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
 
 def ingest(
@@ -112,13 +118,15 @@ def ingest(
     if settings.label_map:
         LabelMap.parse(settings.label_map)
     found = look(sources, settings)
-    labels = discover_labels(settings.labels) if settings.labels else []
+    images = [f.path for f in found.nifti]
+    labels = discover_labels(settings.labels, images) if settings.labels else []
     found.series = _without_annotations(found.series, labels)
     existed = out.exists()
     dataset = Dataset.create(out, name=settings.name, annotated=())
     try:
         pseudonyms = open_pseudonyms(dataset, settings)
-        planned, unused = plan_cases(found, labels, out, pseudonyms, settings)
+        planned, copies = plan_cases(found, out, pseudonyms, settings)
+        planned, unused = _with_labels(planned, labels)
     except PantskitError:
         if not existed:
             (out / "dataset.json").unlink(missing_ok=True)
@@ -136,7 +144,7 @@ def ingest(
     )
     write_tables(dataset)
     summary = _fail_leaks(dataset, summary, planned)
-    return IngestSummary(summary, planned, found.others, unused)
+    return IngestSummary(summary, planned, found.others, unused, copies)
 
 
 def look(sources: Sequence[Path], settings: IngestSettings) -> Found:
@@ -146,8 +154,6 @@ def look(sources: Sequence[Path], settings: IngestSettings) -> Found:
         ConfigError: If a source is missing, or nothing in them is DICOM or NIfTI.
     """
     found = discover(sources, leave=settings.labels)
-    if settings.labels:
-        found.nifti = [f for f in found.nifti if f.path.resolve() != settings.labels.resolve()]
     if found.empty:
         names = ", ".join(str(s) for s in sources)
         raise ConfigError(f"{names}: no DICOM and no NIfTI among its {found.others} files")
@@ -186,33 +192,39 @@ def open_pseudonyms(dataset: Dataset, settings: IngestSettings) -> Pseudonyms:
 
 
 def plan_cases(
-    found: Found,
-    labels: Sequence[LabelSource],
-    out: Path,
-    pseudonyms: Pseudonyms,
-    settings: IngestSettings,
+    found: Found, out: Path, pseudonyms: Pseudonyms, settings: IngestSettings
 ) -> tuple[dict[str, Planned], tuple[str, ...]]:
-    """A plan for every series and file, with its annotations.
+    """A plan for every series and file.
 
     Returns:
-        case_id to plan, and the names of annotations that no case took.
+        case_id to plan, and the sources that are copies of one planned before.
+    """
+    planned: dict[str, Planned] = {}
+    copies: list[str] = []
+    for item in _items(found, _Common(out, pseudonyms, settings)):
+        if item.plan.case_id in planned:
+            copies.append(item.place)
+        planned.setdefault(item.plan.case_id, item)
+    return planned, tuple(copies)
+
+
+def _with_labels(
+    planned: dict[str, Planned], labels: Sequence[LabelSource]
+) -> tuple[dict[str, Planned], tuple[str, ...]]:
+    """The plans with their annotations, and the names of annotations that no case took.
 
     Raises:
         ConfigError: If annotations fit no case, or several fit one.
     """
-    common = _Common(out, pseudonyms, settings)
-    planned: dict[str, Planned] = {}
-    names: dict[str, tuple[tuple[str, ...], PurePosixPath]] = {}
-    for item, keys, folder in _items(found, common):
-        case_id = item.plan.case_id
-        if case_id in planned:
-            continue  # the same content a second time: one case
-        planned[case_id] = item
-        if not (item.plan.skip or item.plan.fault):
-            names[case_id] = (keys, folder)
-    if not labels or not names:
+    wanting = {
+        case_id: (item.label_keys, item.folder)
+        for case_id, item in planned.items()
+        if not (item.plan.skip or item.plan.fault)
+    }
+    if not labels or not wanting:
         return planned, ()
-    matched = match_labels(names, labels)
+    matched = match_labels(wanting, labels)
+    planned = dict(planned)
     for case_id, source in matched.items():
         item = planned[case_id]
         planned[case_id] = replace(
@@ -246,10 +258,7 @@ class _Common:
         )
 
 
-def _items(
-    found: Found, common: _Common
-) -> Iterator[tuple[Planned, tuple[str, ...], PurePosixPath]]:
-    """Each plan with the names its labels may go by and its folder."""
+def _items(found: Found, common: _Common) -> Iterator[Planned]:
     scans = Counter(_patient(s) for s in found.series if not (s.skip or s.fault))
     for series in found.series:
         yield _plan_series(series, common, alone=scans[_patient(series)] <= 1)
@@ -257,16 +266,14 @@ def _items(
         yield _plan_nifti(file, common)
     for bad in found.bad:
         plan = common.plan(f"file:{bad.file}", f"file:{bad.file}", "", fault=bad.message)
-        yield Planned(plan, str(bad.file), ()), (), bad.file.folder
+        yield Planned(plan, str(bad.file), (), (), bad.file.folder)
 
 
 def _patient(series: Series) -> str:
     return patient_secret(series.first.description, series.identity)
 
 
-def _plan_series(
-    series: Series, common: _Common, *, alone: bool
-) -> tuple[Planned, tuple[str, ...], PurePosixPath]:
+def _plan_series(series: Series, common: _Common, *, alone: bool) -> Planned:
     description = series.first.description
     paths = tuple(sorted({s.file.path for s in series.slices}))
     identity = series.identity or _content(series)
@@ -287,7 +294,7 @@ def _plan_series(
     # A patient's name for labels is clear only where the patient has one CT here.
     keys += [patient_id] if alone and patient_id else []
     place = f"{folder} ({len(series.slices)} files)"
-    return Planned(plan, place, paths), tuple(keys), folder
+    return Planned(plan, place, paths, tuple(keys), folder)
 
 
 def _content(series: Series) -> str:
@@ -300,9 +307,7 @@ def _content(series: Series) -> str:
     return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
 
-def _plan_nifti(
-    file: SourceFile, common: _Common
-) -> tuple[Planned, tuple[str, ...], PurePosixPath]:
+def _plan_nifti(file: SourceFile, common: _Common) -> Planned:
     identity = f"nifti:{content_hash(file.path)}"
     stem = nifti_stem(file.path)
     plan = common.plan(
@@ -314,7 +319,7 @@ def _plan_nifti(
         identifiers={stem.lower(): "file name"} if len(stem) > 5 else {},
     )
     keys = (stem, stem.removesuffix("_0000"), file.folder.name)
-    return Planned(plan, str(file), (file.path,)), keys, file.folder
+    return Planned(plan, str(file), (file.path,), keys, file.folder)
 
 
 def _job(item: Planned, dataset: Dataset) -> Job:
@@ -334,7 +339,7 @@ def _fingerprinted(settings: IngestSettings) -> dict[str, Any]:
 def write_tables(dataset: Dataset) -> None:
     """Write metadata and dataset.json from the records of all cases made so far."""
     done = [r for r in dataset.records.all(STAGE) if r.status == "done"]
-    rows = {case_id: row for case_id, row in dataset.metadata.items()}
+    rows = dict(dataset.metadata)
     for record in dataset.records.all(STAGE):
         rows.pop(record.case_id, None)
     rows |= {r.case_id: r.data["metadata"] for r in done}
@@ -346,9 +351,7 @@ def write_tables(dataset: Dataset) -> None:
     dataset.write_info()
 
 
-def _fail_leaks(
-    dataset: Dataset, summary: RunSummary, planned: dict[str, Planned]
-) -> RunSummary:
+def _fail_leaks(dataset: Dataset, summary: RunSummary, planned: dict[str, Planned]) -> RunSummary:
     """Scan records and table rows as they were written; a leak takes its case away."""
     records = []
     for record in summary.records:

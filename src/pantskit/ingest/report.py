@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pantskit.core.errors import PantskitError
 from pantskit.core.records import CaseRecord
+from pantskit.core.volume import read_header
 from pantskit.ingest.deidentify import describe_header
 from pantskit.ingest.dicom_pixels import series_stack
 from pantskit.ingest.pipeline import IngestSettings, IngestSummary, look
 from pantskit.ingest.series import Series
 
 
-def print_line(record: CaseRecord, finished: int, total: int) -> None:
-    """One line a case as it ends, on standard error."""
-    print(f"[{finished}/{total}] {record.case_id} {record.status}", file=sys.stderr, flush=True)
+def progress_line(record: CaseRecord, finished: int, total: int) -> str:
+    """What to say when a case ends."""
+    return f"[{finished}/{total}] {record.case_id} {record.status}"
 
 
-def print_summary(summary: IngestSummary, out: Path, *, as_json: bool = False) -> None:
-    """What became of each source, on standard output."""
-    rows = [_row(summary, record) for record in summary.run.records]
-    if as_json:
-        print(json.dumps({"dataset": str(out), "counts": summary.run.counts, "cases": rows}))
-        return
-    for row in rows:
-        print(f"{row['status']:<12} {row['case_id']}  {row['source']}")
-        for line in row["notes"]:
-            print(f"{'':<13}{line}")
+def summary_lines(summary: IngestSummary, out: Path) -> list[str]:
+    """What became of each source, for people."""
+    lines: list[str] = []
+    for row in map(partial(_row, summary), summary.run.records):
+        lines.append(f"{row['status']:<12} {row['case_id']}  {row['source']}")
+        lines += [f"{'':<13}{note}" for note in row["notes"]]
+    lines += [f"left: {place} has the content of another source" for place in summary.copies]
     if summary.others:
-        print(f"{summary.others} files are neither DICOM nor NIfTI and were left")
+        lines.append(f"{summary.others} files are neither DICOM nor NIfTI and were left")
     if summary.unused_labels:
-        print(f"labels without a CT: {', '.join(summary.unused_labels)}")
-    print(f"{out}: {summary.run.describe()}")
+        lines.append(f"labels without a CT: {', '.join(summary.unused_labels)}")
+    return [*lines, f"{out}: {summary.run.describe()}"]
+
+
+def summary_json(summary: IngestSummary, out: Path) -> str:
+    """The same for programs."""
+    cases = [_row(summary, record) for record in summary.run.records]
+    counts = summary.run.counts
+    return json.dumps({"dataset": str(out), "counts": counts, "cases": cases}, indent=2)
 
 
 def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
@@ -51,7 +56,7 @@ def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
             notes.append(f"{len(labels['voxels'])} structures: {', '.join(labels['voxels'])}")
             notes += [f"united: {'; '.join(united)}"] if united else []
             if labels["unmapped"]:
-                notes.append(f"no place among the 28: {', '.join(labels['unmapped'])}")
+                notes.append(f"no place among the 28: {_short(labels['unmapped'])}")
             notes += ["labels were resampled to the CT's grid"] if labels["resampled"] else []
             notes += labels["faults"]
         elif planned.labels is None and any(p.plan.labels for p in summary.planned.values()):
@@ -66,20 +71,41 @@ def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
     }
 
 
-def list_sources(
-    sources: Sequence[Path], settings: IngestSettings, *, as_json: bool = False
-) -> None:
-    """Show what the sources hold, geometry and phase guess, and what would be skipped and why."""
+def _short(names: Sequence[str]) -> str:
+    """Names for a line; many bare label numbers become ranges."""
+    numbers = [int(n.removeprefix("label ")) for n in names if n.startswith("label ")]
+    named = [n for n in names if not n.startswith("label ")]
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    ranges = [f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs]
+    return ", ".join([*named, *([f"labels {', '.join(ranges)}"] if ranges else [])])
+
+
+def listing(sources: Sequence[Path], settings: IngestSettings) -> list[dict[str, Any]]:
+    """What the sources hold: geometry and phase guess, or why a series would not be taken."""
     found = look(sources, settings)
     rows = [_series_row(series) for series in found.series]
-    rows += [{"source": str(f), "kind": "NIfTI", "note": ""} for f in found.nifti]
+    rows += [_nifti_row(f.path) for f in found.nifti]
     rows += [{"source": str(b.file), "kind": "fails", "note": b.message} for b in found.bad]
-    if as_json:
-        print(json.dumps({"series": rows, "others": found.others}))
-        return
-    for row in rows:
-        print(f"{row['kind']:<12} {row['source']}  {row['note']}")
-    print(f"{len(rows)} series or images; {found.others} other files")
+    return rows
+
+
+def listing_line(row: dict[str, Any]) -> str:
+    """One row of a listing, for people."""
+    return f"{row['kind']:<8} {row['source']}  {row['note']}"
+
+
+def _nifti_row(path: Path) -> dict[str, Any]:
+    try:
+        header = read_header(path)
+        note = f"{header.geometry.describe()}, {header.dtype}"
+    except PantskitError as error:
+        return {"source": str(path), "kind": "fails", "note": str(error).removeprefix(f"{path}: ")}
+    return {"source": str(path), "kind": "NIfTI", "note": note}
 
 
 def _series_row(series: Series) -> dict[str, Any]:

@@ -43,6 +43,13 @@ _NOT_ANATOMY = {
     "ELECTRON_DENSITY": "material map",
 }
 
+# Codes that messages may repeat: modalities, rescale types, photometric interpretations.
+_CODE_WORDS = (
+    "CR DX MG MR NM OT PT PX RF RG SC US XA XC OD MGML ED EDW HU_MOD PCT Z_EFF MONOCHROME1 RGB "
+    "YBR_FULL YBR_FULL_422 YBR_RCT YBR_ICT"
+)
+_CODES = frozenset(_CODE_WORDS.split()) | {"PALETTE COLOR"}
+
 
 @dataclass(frozen=True)
 class Series:
@@ -72,12 +79,15 @@ class Series:
         The series UID; where it is empty, the objects' UIDs; where those are empty or repeated
         too, `""`: then only the files' content tells series apart.
         """
+        # What is skipped may share its series UID with the scan, as localizers do.
+        kind = (self.first.sop_class, self.skip, str(self.part))
         if self.first.series_uid:
-            return f"{self.first.series_uid}/{self.part}"
+            patient = self.first.description.get("PatientID", "")
+            return "/".join((patient, self.first.study_uid, self.first.series_uid, *kind))
         uids = sorted({s.sop_uid for s in self.slices})
         if "" in uids or len(uids) < len(self.slices):
             return ""
-        return f"{hashlib.sha256(chr(10).join(uids).encode()).hexdigest()}/{self.part}"
+        return "/".join((hashlib.sha256("\n".join(uids).encode()).hexdigest(), *kind))
 
     @property
     def identifiers(self) -> dict[str, str]:
@@ -105,8 +115,8 @@ def _group_key(header: ImageHeader) -> tuple[Any, ...]:
     # Localizers often share the series UID of the scan they plan; they are set apart here.
     kind = (header.sop_class, header.modality, skip_reason(header))
     if header.series_uid:
-        return (header.study_uid, header.series_uid, *kind)
-    person = header.description.get("PatientID", ""), header.description.get("PatientName", "")
+        return (header.description.get("PatientID"), header.study_uid, header.series_uid, *kind)
+    person = (header.description.get("PatientID", ""), header.description.get("PatientName", ""))
     number = header.description.get("SeriesNumber", "")
     return (*person, header.study_uid, number, header.file.folder, *kind)
 
@@ -167,8 +177,8 @@ def _class_name(header: ImageHeader) -> str:
 
 
 def _word(value: str) -> str:
-    """A coded value for a message; anything longer than a code is not repeated."""
-    return value if value.isalnum() and len(value) <= 12 else "of unknown kind"
+    """A coded value for a message; what is no known code is not repeated."""
+    return value if value in _CODES else "of unknown kind"
 
 
 def _fault(slices: Sequence[ImageHeader]) -> str:

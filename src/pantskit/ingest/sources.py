@@ -19,8 +19,6 @@ MAX_MEMBER_BYTES = 2 * 1024**3
 MAX_MEMBER_RATIO = 1100
 MAX_MEMBERS = 500_000
 
-_IGNORED_NAMES = {".DS_Store", "Thumbs.db", "DICOMDIR", "DIRFILE", "LICENSE"}
-
 
 @dataclass(frozen=True, order=True)
 class SourceFile:
@@ -67,8 +65,7 @@ def find_files(sources: Iterable[Path]) -> Iterator[SourceFile | BadSource]:
         if not source.exists():
             raise ConfigError(f"{source}: no such file or folder")
         for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
-            hidden = path.name.startswith(".") or path.name in _IGNORED_NAMES
-            if hidden or path.resolve() in seen or not path.is_file():
+            if path.name.startswith(".") or path.resolve() in seen or not path.is_file():
                 continue
             seen.add(path.resolve())
             if path.suffix.lower() != ".zip":
@@ -86,8 +83,7 @@ def _members(path: Path) -> Iterator[SourceFile]:
     if len(infos) > MAX_MEMBERS:
         raise ImageError(f"archive of {len(infos)} members; at most {MAX_MEMBERS} are read")
     for info in sorted(infos, key=lambda i: i.filename):
-        name = PurePosixPath(info.filename)
-        if info.is_dir() or name.name.startswith(".") or name.name in _IGNORED_NAMES:
+        if info.is_dir() or PurePosixPath(info.filename).name.startswith("."):
             continue
         too_dense = info.file_size > MAX_MEMBER_RATIO * max(info.compress_size, 1)
         if info.file_size > MAX_MEMBER_BYTES or too_dense:
