@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -29,12 +30,35 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(part, path)
+        part.replace(path)
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(part):
+            error.filename, error.filename2 = str(path), None  # what the user knows of
+        raise
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, *chunks: bytes | memoryview) -> None:
+def explain_os_error(error: OSError) -> str:
+    """One line with the path, what the system says and, for the common ones, what to do."""
+    where = "" if error.filename is None else f"{error.filename}: "
+    mend = _MENDS.get(error.errno or 0)
+    return f"{where}{error.strerror or error}" + (f"; {mend}" if mend else "")
+
+
+_MENDS = {
+    errno.ENOSPC: "free some space there or write to another disk",
+    errno.EDQUOT: "free some space there or write to another disk",
+    errno.EROFS: "write to another folder",
+    errno.EACCES: "change its permissions or take another folder",
+    errno.EPERM: "change its permissions or take another folder",
+    errno.EISDIR: "a folder is in the way of the file; move it",
+    errno.ENOTDIR: "a file is in the way of the folder; move it",
+    errno.EEXIST: "a file is in the way of the folder; move it",
+}
+
+
+def write_bytes(path: Path, *chunks: bytes | bytearray | memoryview) -> None:
     """Write chunks one after the other, atomically."""
     with atomic_path(path) as part, part.open("wb") as file:
         for chunk in chunks:

@@ -80,12 +80,7 @@ class Geometry:
         affine = np.eye(4)
         affine[:3, :3] = 0.0
         for axis, code in enumerate(orientation):
-            row, sign = {"R": (0, 1), "L": (0, -1), "A": (1, 1)}.get(code) or {
-                "P": (1, -1),
-                "S": (2, 1),
-                "I": (2, -1),
-            }[code]
-            affine[row, axis] = sign * spacing[axis]
+            affine["RASLPI".index(code) % 3, axis] = spacing[axis] * (1 if code in "RAS" else -1)
         affine[:3, 3] = origin
         return cls((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
@@ -126,7 +121,8 @@ class Geometry:
         """(n, 3) or (3,) RAS+ mm to fractional voxel indices."""
         points = np.asarray(xyz, dtype=np.float64)
         inverse = np.linalg.inv(self.affine)
-        return points @ inverse[:3, :3].T + inverse[:3, 3]
+        voxels: NDArray[np.float64] = points @ inverse[:3, :3].T + inverse[:3, 3]
+        return voxels
 
     def same_grid(self, other: Geometry, tolerance_mm: float = SAME_GRID_TOLERANCE_MM) -> bool:
         """Whether both grids have one shape and no corner voxel is further apart than that."""
@@ -195,4 +191,6 @@ def require_same_grid(a: Geometry, b: Geometry, *, what: str) -> None:
             found = f"{a.describe()} and {b.describe()}"
     else:
         found = f"{a.describe()} and {b.describe()}"
-    raise GeometryError(f"{what} are on different grids: {found}. Resample one onto the other first.")
+    raise GeometryError(
+        f"{what} are on different grids: {found}. Resample one onto the other first."
+    )

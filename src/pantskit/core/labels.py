@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, cached_property
@@ -277,7 +277,9 @@ class LabelSpace:
 
     def label_map(self, annotated: tuple[str, ...] | None = None) -> LabelMap:
         """This space as a label map to read with; `annotated` defaults to all its structures."""
-        return LabelMap.build(self.name, {i: (s,) for i, s in self.ids.items()}, annotated=annotated)
+        return LabelMap.build(
+            self.name, {i: (s,) for i, s in self.ids.items()}, annotated=annotated
+        )
 
     def combine(self, masks: Mapping[str, Mask]) -> LabelArray:
         """Paint masks of one grid into a label map.
@@ -297,21 +299,61 @@ class LabelSpace:
         combined: LabelArray = np.zeros(shapes.pop(), np.uint8, order="F")
         for structure in self.paint_order:
             if structure in masks:
-                np.copyto(combined, np.uint8(self.id_of(structure)), where=masks[structure])
+                part = filled_slab(masks[structure])
+                combined[part][masks[structure][part]] = self.id_of(structure)
         return combined
 
     def exact(self, combined: LabelArray, masks: Mapping[str, Mask]) -> tuple[str, ...]:
         """Structures whose mask the combined map gives back voxel for voxel."""
-        table = np.zeros(256, np.bool_)
+        sizes = label_counts(combined)
         names = []
         for structure, mask in masks.items():
             if structure not in self.names:
                 continue
-            table[:] = False
-            table[list(self.evaluation_ids(structure))] = True
-            if np.array_equal(table[combined], mask):
+            ids = list(self.evaluation_ids(structure))
+            size = np.count_nonzero(mask)
+            if size == sizes[ids].sum() == label_counts_inside(combined, mask)[ids].sum():
                 names.append(structure)
         return tuple(names)
+
+
+# Whole volumes are passed over as few times as possible below: with 28 structures a case, one
+# pass a structure too many is seconds.
+
+
+def filled_slab(mask: Mask) -> tuple[slice, slice, slice]:
+    """The slices along k between the first and the last voxel of a mask; none when empty."""
+    filled = np.flatnonzero(mask.any(axis=(0, 1)))
+    ends = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
+    return slice(None), slice(None), slice(*ends)
+
+
+def label_counts(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Voxels of each label: (256,), or (65536,) for maps of two bytes."""
+    flat = labels.ravel(order="K")
+    counts = np.zeros(int(np.iinfo(labels.dtype).max) + 1, np.int64)
+    for start in range(0, flat.size, 1 << 16):  # bincount takes 8 bytes a voxel: stay in the cache
+        counts += np.bincount(flat[start : start + (1 << 16)], minlength=counts.size)
+    return counts
+
+
+def label_counts_inside(labels: NDArray[Any], mask: Mask) -> NDArray[np.int64]:
+    """`label_counts` of the voxels in a mask."""
+    part = filled_slab(mask)
+    return label_counts(labels[part].T[mask[part].T])  # transposed: in the order of memory
+
+
+def mask_of_ids(labels: NDArray[Any], ids: Iterable[int]) -> Mask:
+    """Voxels that hold one of the ids, (i, j, k) bool."""
+    mask: Mask = np.zeros(labels.shape, np.bool_, order="F")
+    possible = [i for i in ids if i <= np.iinfo(labels.dtype).max]
+    # A slice at a time stays in the cache, and memory of empty slices is never touched.
+    for k in range(labels.shape[2]):
+        for label in possible:
+            found = labels[:, :, k] == label
+            if found.any():
+                mask[:, :, k] |= found
+    return mask
 
 
 def known_label_maps() -> tuple[str, ...]:
@@ -389,7 +431,9 @@ def _id_pairs(pairs: dict[str, Any], path: Path) -> list[tuple[int, tuple[str, .
 
 
 def _ranges(numbers: list[int]) -> str:
-    return ", ".join(str(n) for n in numbers) if len(numbers) < 12 else f"{numbers[0]}..{numbers[-1]}"
+    return (
+        ", ".join(str(n) for n in numbers) if len(numbers) < 12 else f"{numbers[0]}..{numbers[-1]}"
+    )
 
 
 PANTS = LabelSpace("pants", {s.id: s.name for s in STRUCTURES.values()})

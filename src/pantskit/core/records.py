@@ -18,6 +18,12 @@ from pantskit.core.files import atomic_path, jsonable, write_json
 Status = Literal["done", "failed", "quarantined", "skipped"]
 
 
+@cache
+def versions() -> dict[str, str]:
+    """Versions that go into every record."""
+    return {"pantskit": __version__, "python": platform.python_version()}
+
+
 @dataclass(frozen=True)
 class CaseRecord:
     """What one stage did with one case.
@@ -41,16 +47,10 @@ class CaseRecord:
     message: str = ""
     fingerprint: str = ""
     outputs: tuple[str, ...] = ()
-    versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
+    versions: dict[str, str] = field(default_factory=lambda: versions().copy())
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
     data: dict[str, Any] = field(default_factory=dict)
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions that go into every record."""
-    return {"pantskit": __version__, "python": platform.python_version()}
 
 
 class RecordStore:

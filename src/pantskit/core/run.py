@@ -140,7 +140,9 @@ def run_cases(
     if progress:
         for n, record in enumerate(records.values(), 1):
             progress(record, n, len(jobs))
-    outcomes = _here(task, todo) if workers == 0 else _pool(task, todo, workers, timeout_s, memory_mb)
+    outcomes = (
+        _here(task, todo) if workers == 0 else _pool(task, todo, workers, timeout_s, memory_mb)
+    )
     for job, outcome in outcomes:
         record = CaseRecord(
             case_id=job.case_id,
@@ -257,7 +259,9 @@ def _outcome(future: Any, job: Job, timeout_s: float | None, memory_mb: float | 
     try:
         result = future.result()
     except concurrent.futures.TimeoutError:
-        return _Outcome("failed", f"{job.case_id}: took longer than {timeout_s:g} s and was stopped")
+        return _Outcome(
+            "failed", f"{job.case_id}: took longer than {timeout_s:g} s and was stopped"
+        )
     except ProcessExpired as error:
         code = int(error.exitcode)
         why = f"exit code {code}"
