@@ -19,16 +19,12 @@ def mask(*rows: str) -> Mask:
 
 
 def numpy_dsc(reference: Mask, prediction: Mask) -> float:
-    return float(
-        2 * np.sum(reference & prediction) / (np.sum(reference) + np.sum(prediction))
-    )
+    return float(2 * np.sum(reference & prediction) / (np.sum(reference) + np.sum(prediction)))
 
 
 def test_counts_of_a_hand_drawn_pair() -> None:
     counts = confusion(mask("##..", "##.."), mask(".##.", ".#.."))
-    assert counts == Confusion(
-        true_positive=2, false_positive=1, false_negative=2, true_negative=3
-    )
+    assert counts == Confusion(true_positive=2, false_positive=1, false_negative=2, true_negative=3)
     assert counts.dsc == 4 / 7
     assert counts.iou == 2 / 5
     assert counts.sensitivity == 2 / 4
@@ -36,27 +32,47 @@ def test_counts_of_a_hand_drawn_pair() -> None:
     assert counts.precision == 2 / 3
 
 
-@pytest.mark.parametrize(
-    ("big", "small"),
-    [
-        # panoptica, unit_tests/test_metrics.py: one lies inside the other, 10 and 4 voxels.
-        (mask("..#.", "###.", "####", ".##."), mask("....", ".##.", ".##.", "....")),
-    ],
-)
-def test_dsc_of_a_mask_inside_another_is_panopticas(big: Mask, small: Mask) -> None:
+def test_dsc_of_a_mask_inside_another_is_panopticas() -> None:
+    # panoptica, unit_tests/test_metrics.py: 10 voxels around 4.
+    big = mask("..#.", "###.", "####", ".##.")
+    small = mask("....", ".##.", ".##.", "....")
     assert confusion(big, small).dsc == 0.5714285714285714
     assert confusion(small, big).dsc == 0.5714285714285714
 
 
 @pytest.mark.parametrize(
-    ("sizes", "shared", "expected"),
-    [((500, 1376), 100, 0.106609808), ((10, 10), 10, 1.0), ((10, 10), 0, 0.0)],
+    ("reference_ids", "prediction_ids", "expected"),
+    [
+        ([1], [1], 0.094117647),
+        ([2], [2], 0.068376068),
+        ([1], [2], 0.15384615),
+        ([2], [1], 0.0),
+    ],
 )
-def test_dsc_from_sizes(sizes: tuple[int, int], shared: int, expected: float) -> None:
-    line = np.arange(5000)
-    reference = line < sizes[0]
-    prediction = (line >= sizes[0] - shared) & (line < sizes[0] - shared + sizes[1])
-    assert confusion(reference, prediction).dsc == pytest.approx(expected, abs=1e-9)
+def test_dsc_of_labels_is_panopticas(
+    reference_ids: list[int], prediction_ids: list[int], expected: float
+) -> None:
+    # panoptica, case_multiple_overlapping_instances: squares of 9, 9 and 2, 6 pixels.
+    reference, prediction = np.zeros((2, 30, 30), np.uint8)
+    reference[1:10, 1:10], reference[11:20, 11:20] = 1, 2
+    prediction[1:3, 1:3], prediction[7:13, 7:13] = 1, 2
+    counts = confusion_of(joint_counts(reference, prediction), reference_ids, prediction_ids)
+    assert counts.dsc == pytest.approx(expected, abs=1e-8)
+    masks = np.isin(reference, reference_ids), np.isin(prediction, prediction_ids)
+    assert confusion(*masks) == counts
+
+
+def test_dsc_of_a_union_counts_voxels_where_panoptica_adds_label_values() -> None:
+    # Its 0.106583072 for the same picture divides by 1 x 81 + 2 x 81 and 1 x 4 + 2 x 36.
+    reference, prediction = np.zeros((2, 30, 30), np.uint8)
+    reference[1:10, 1:10], reference[11:20, 11:20] = 1, 2
+    prediction[1:3, 1:3], prediction[7:13, 7:13] = 1, 2
+    counts = joint_counts(reference, prediction)
+    union = confusion_of(counts, [1, 2], [1, 2])
+    assert union.dsc == 2 * 17 / (162 + 40)
+    values = np.arange(256)
+    label_sums = values @ counts.sum(axis=1) + values @ counts.sum(axis=0)
+    assert 2 * union.true_positive / label_sums == pytest.approx(0.106583072, abs=1e-9)
 
 
 @pytest.mark.parametrize(

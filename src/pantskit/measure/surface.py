@@ -55,7 +55,7 @@ class SurfaceDistances:
         reference_weights: (n,) mm2 of surface at each point, or ones.
         prediction_weights: (m,) likewise.
         ties: for each tolerance that was asked for, how many points lie at that distance in
-            exact arithmetic while rounding puts some such points below and some above it.
+            exact arithmetic while their float64 distance may fall on either side of it.
     """
 
     to_prediction: Distances
@@ -341,14 +341,15 @@ def _settle_ties(
 ) -> tuple[int, ...]:
     """Let scipy's transform decide, in place, where rounding decides about a tolerance.
 
-    With a spacing of 0.8 the steps (3, 0, 0) and (2, 2, 1) are both 2.4 mm, but their float64
-    lengths differ in the last bit, and a tolerance of 2.4 mm lies between them. Which of two
-    such neighbours is met depends on the search. surface-distance meets the one that scipy's
-    transform meets, on the box around both masks, so in such cases (rare: the search itself
-    is exact) the same transform is run on the same box.
+    With spacings of 0.4, 0.4 and 1 mm the steps (5, 5, 1) and (1, 7, 1) are both 3 mm, but
+    their float64 lengths differ in the last bit, so that one is within 3 mm and one is not.
+    Which of two such neighbours is met depends on the search. surface-distance meets the one
+    that scipy's transform meets, on the box around both masks, so in such cases the same
+    transform is run on the same box. They are rare: the search itself is exact.
 
     Returns:
-        For each tolerance, the number of points in such a tie.
+        For each tolerance, the number of points at that distance in exact arithmetic, where
+        rounding decides.
     """
     ties = []
     for tolerance in tolerances_mm:
@@ -356,11 +357,11 @@ def _settle_ties(
             np.flatnonzero(np.abs(d - tolerance) <= TIE_MM) if d.size else np.empty(0, np.int64)
             for d in both
         ]
-        count = sum(t.size for t in tied)
-        if not count or not rounding_decides(spacing, tolerance):
-            ties.append(0)
-            continue
+        lengths = _lengths_near(spacing, tolerance)
+        count = sum(t.size for t in tied) if (lengths != tolerance).any() else 0
         ties.append(count)
+        if not count or lengths.size == 1:
+            continue
         for here, other in ((0, 1), (1, 0)):
             transformed = _transform(maps[other], margin, spacing)
             which = points[here][tied[here]]
@@ -380,17 +381,16 @@ def _transform(surface: NDArray[np.uint8], margin: tuple[int, ...], spacing: Spa
 
 
 @lru_cache(maxsize=256)
-def rounding_decides(spacing: Spacing, tolerance_mm: float) -> bool:
-    """Whether grid steps of exactly the tolerance come out on both sides of it in float64."""
+def _lengths_near(spacing: Spacing, tolerance_mm: float) -> Distances:
+    """The different float64 lengths of grid steps that are as long as the tolerance."""
     x, y = (np.arange(int(tolerance_mm / s) + 2) * s for s in spacing[:2])
     rest = tolerance_mm**2 - (x * x)[:, None] - (y * y)[None, :]
     z = np.rint(np.sqrt(np.maximum(rest, 0.0)) / spacing[2])
     x_steps, y_steps = np.indices(z.shape)
     steps = np.stack([z, y_steps, x_steps], axis=-1).reshape(-1, 3).astype(np.int64)
     lengths = _lengths(steps, spacing)
-    tied = lengths[np.abs(lengths - tolerance_mm) <= TIE_MM]
-    low, high = tied.min(initial=math.inf), tied.max(initial=-math.inf)
-    return bool(low < high and low <= tolerance_mm <= high)
+    near: Distances = np.unique(lengths[np.abs(lengths - tolerance_mm) <= TIE_MM])
+    return near
 
 
 def _weights(

@@ -1,0 +1,115 @@
+"""ROC, AUC and intervals, by hand and against scikit-learn and scipy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
+
+from pantskit.measure.statistics import auc, bootstrap_auc, roc_curve, wilson_interval
+
+TRUTH = [True, True, False, False]
+
+
+def test_auc_of_four_cases_by_hand() -> None:
+    assert auc(TRUTH, [0.9, 0.8, 0.7, 0.1]) == 1.0
+    assert auc(TRUTH, [0.1, 0.8, 0.7, 0.9]) == 0.25
+    assert auc(TRUTH, [0.5, 0.5, 0.5, 0.5]) == 0.5
+    assert auc(TRUTH, [0.7, 0.8, 0.7, 0.1]) == 3.5 / 4
+
+
+def test_infinite_scores_rank_first_and_last() -> None:
+    assert auc(TRUTH, [math.inf, 5.0, -math.inf, 0.0]) == 1.0
+    assert auc(TRUTH, [-math.inf, 5.0, math.inf, 0.0]) == 0.25
+
+
+def test_auc_needs_both_classes() -> None:
+    assert math.isnan(auc([True, True], [0.1, 0.2]))
+    assert math.isnan(bootstrap_auc([False], [0.1], ["a"]).low)
+    with pytest.raises(ValueError, match="positive and negative"):
+        roc_curve([True, True], [0.1, 0.2])
+
+
+def test_nan_scores_are_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        auc(TRUTH, [0.1, math.nan, 0.2, 0.3])
+    with pytest.raises(ValueError, match="one score per case"):
+        auc(TRUTH, [0.1])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=60).filter(
+        lambda cases: len({truth for truth, _ in cases}) == 2
+    )
+)
+def test_auc_with_ties_is_mann_whitneys_and_scikit_learns(cases: list[tuple[bool, int]]) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    truth = np.array([t for t, _ in cases])
+    scores = np.array([s for _, s in cases], dtype=float)
+    statistic = mannwhitneyu(scores[truth], scores[~truth]).statistic
+    assert auc(truth, scores) == pytest.approx(statistic / (truth.sum() * (~truth).sum()))
+    assert auc(truth, scores) == pytest.approx(metrics.roc_auc_score(truth, scores))
+    curve = roc_curve(truth, scores)
+    fpr, tpr, thresholds = metrics.roc_curve(truth, scores, drop_intermediate=False)
+    np.testing.assert_allclose(curve.false_positive_rate, fpr)
+    np.testing.assert_allclose(curve.sensitivity, tpr)
+    np.testing.assert_allclose(curve.thresholds[1:], thresholds[1:])
+    area = np.trapezoid(curve.sensitivity, curve.false_positive_rate)
+    assert auc(truth, scores) == pytest.approx(area)
+
+
+def test_bootstrap_interval_holds_the_auc_and_repeats_itself() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(200) < 0.3
+    scores = rng.normal(size=200) + truth
+    first = bootstrap_auc(truth, scores, range(200))
+    again = bootstrap_auc(truth, scores, range(200))
+    assert first == again
+    assert first.low < first.value < first.high
+    assert first.value == auc(truth, scores)
+    # Hanley and McNeil's standard error for this AUC and these counts is about 0.034.
+    assert 0.08 < first.high - first.low < 0.18
+
+
+def test_bootstrap_draws_patients_not_scans() -> None:
+    """Ten scans of each patient, all alike, tell no more than one scan each."""
+    rng = np.random.default_rng(1)
+    truth = np.arange(30) % 3 == 0
+    scores = rng.normal(size=30) + truth
+    one_each = bootstrap_auc(truth, scores, range(30))
+    ten_each = bootstrap_auc(
+        np.repeat(truth, 10), np.repeat(scores, 10), np.repeat(np.arange(30), 10).tolist()
+    )
+    as_if_apart = bootstrap_auc(np.repeat(truth, 10), np.repeat(scores, 10), range(300))
+    assert (ten_each.low, ten_each.high) == pytest.approx((one_each.low, one_each.high))
+    assert as_if_apart.high - as_if_apart.low < 0.5 * (ten_each.high - ten_each.low)
+
+
+def test_bootstrap_of_perfect_separation_is_certain() -> None:
+    interval = bootstrap_auc([True] * 5 + [False] * 5, range(10, 0, -1), range(10))
+    assert (interval.low, interval.value, interval.high) == (1.0, 1.0, 1.0)
+
+
+def test_wilson_interval_of_textbook_counts() -> None:
+    # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3.
+    for (hits, n), expected in {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }.items():
+        interval = wilson_interval(hits, n)
+        assert (interval.low, interval.high) == pytest.approx(expected, abs=5e-5)
+        assert interval.value == hits / n
+
+
+def test_wilson_interval_of_none_of_nothing_is_unknown() -> None:
+    assert math.isnan(wilson_interval(0, 0).value)
+    assert wilson_interval(7, 7).high == 1.0
+    with pytest.raises(ValueError, match="8 successes in 7"):
+        wilson_interval(8, 7)
