@@ -1,0 +1,1 @@
+"""The whole path once: synthetic DICOM to a scored segmentation and a page to look at."""
