@@ -48,6 +48,7 @@ def command(
     """
     import json
 
+    from pantskit.cli.progress import case_progress
     from pantskit.core.errors import ConfigError
     from pantskit.ingest import IngestSettings, ingest, report
 
@@ -61,9 +62,8 @@ def command(
         return
     if out is None:
         raise ConfigError("give the dataset's folder with --out, or --list to only look")
-    summary = ingest(
-        sources, out, settings, progress=lambda *at: typer.echo(report.progress_line(*at), err=True)
-    )
+    with case_progress("ingest", quiet=as_json) as progress:
+        summary = ingest(sources, out, settings, progress=progress)
     if as_json:
         typer.echo(report.summary_json(summary, out))
     else:

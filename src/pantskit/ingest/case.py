@@ -104,7 +104,7 @@ def leak_scan(plan: CasePlan) -> LeakScan:
     facts = [str(v) for v in plan.facts.values() if v is not None]
     # Reasons to skip or refuse a series are our own words about coded values.
     ours = (plan.skip, plan.fault, plan.site, *STRUCTURES)
-    return LeakScan(plan.identifiers, allowed=(*facts, *ours))
+    return LeakScan(plan.identifiers, own_words=ours, facts=facts)
 
 
 def _make(plan: CasePlan, reader: Reader) -> dict[str, Any]:

@@ -151,17 +151,24 @@ class Leak:
 class LeakScan:
     """Looks for a set of identifying values in outputs."""
 
-    def __init__(self, identifiers: Identifiers, *, allowed: Iterable[str] = ()) -> None:
+    def __init__(
+        self, identifiers: Identifiers, *, own_words: Iterable[str] = (), facts: Iterable[str] = ()
+    ) -> None:
         """Prepare to look for the values.
 
         Args:
             identifiers: from `identifying_values`.
-            allowed: values that come out on purpose (scanner model, sex); an identifier equal
-                to one of them, or to a word of one, tells nothing more.
+            own_words: texts that are ours; an identifier equal to one, or to a word of one,
+                cannot be told from it.
+            facts: allowed facts; descriptions and private attributes may repeat one, as they
+                do the scanner's model, but a fact that holds a name or number is a leak.
         """
-        known = {a.lower() for a in allowed}
-        known |= {word for a in known for word in _WORD.findall(a)}
-        self._identifiers = {v: k for v, k in identifiers.items() if v not in known}
+        ours, repeated = _with_words(own_words), _with_words(facts)
+        self._identifiers = {
+            value: attribute
+            for value, attribute in identifiers.items()
+            if value not in ours and not (value in repeated and _describes(attribute))
+        }
         self._lengths = sorted({len(_WORD.findall(v)) for v in self._identifiers})
 
     def text(self, text: str, place: str) -> list[Leak]:
@@ -199,6 +206,16 @@ class LeakScan:
             raw = igzip.decompress(raw)
         texts = chain(printable_texts(raw[:_HEADER_BYTES], wide=True), printable_texts(raw))
         return [leak for text in texts for leak in self.text(text, place)]
+
+
+def _with_words(texts: Iterable[str]) -> set[str]:
+    lowered = {text.lower() for text in texts}
+    return lowered | {word for text in lowered for word in _WORD.findall(text)}
+
+
+def _describes(attribute: str) -> bool:
+    """Whether an attribute is about the scan and not about a person or place."""
+    return attribute == "private" or attribute.endswith(("Description", "ProtocolName"))
 
 
 def printable_texts(raw: bytes, *, wide: bool = False) -> Iterator[str]:

@@ -17,11 +17,6 @@ from pantskit.ingest.pipeline import IngestSettings, IngestSummary, look
 from pantskit.ingest.series import Series
 
 
-def progress_line(record: CaseRecord, finished: int, total: int) -> str:
-    """What to say when a case ends."""
-    return f"[{finished}/{total}] {record.case_id} {record.status}"
-
-
 def summary_lines(summary: IngestSummary, out: Path) -> list[str]:
     """What became of each source, for people."""
     lines: list[str] = []
@@ -53,7 +48,9 @@ def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
         planned = summary.planned[record.case_id].plan
         if labels:
             united = [f"{s} = {' + '.join(n)}" for s, n in labels["united"].items()]
-            notes.append(f"{len(labels['voxels'])} structures: {', '.join(labels['voxels'])}")
+            names = list(labels["voxels"])
+            few = f": {', '.join(names)}" if len(names) <= 12 else ""
+            notes.append(f"{len(names)} structures{few}")
             notes += [f"united: {'; '.join(united)}"] if united else []
             if labels["unmapped"]:
                 notes.append(f"no place among the 28: {_short(labels['unmapped'])}")
