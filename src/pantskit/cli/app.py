@@ -10,7 +10,6 @@ import errno
 import importlib
 import inspect
 import traceback
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,11 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from pantskit import __version__
 from pantskit.core.errors import PantskitError
 
-COMMANDS = tuple(
-    name
-    for name in ("phantom", "ingest", "check", "train", "predict", "evaluate", "demo", "info")
-    if Path(__file__).with_name(f"{name}.py").exists()
-)
+COMMANDS = ("phantom", "ingest", "check", "train", "predict", "evaluate", "demo", "info")
 
 COULD_NOT_RUN = 2
 INTERRUPTED = 130  # as shells report a process ended by SIGINT
