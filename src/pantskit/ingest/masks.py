@@ -228,7 +228,7 @@ def _united(masks: Sequence[tuple[str, Callable[[], Volume]]], case_id: str) -> 
         structure = find_structure(name)
         if structure is None:
             continue
-        volume = read()
+        volume = read().reoriented()  # masks of one case may differ in axes and be one grid
         if found is None:
             found = CaseMasks(volume.geometry, unmapped=unmapped)
         what = f"{case_id}: mask {name} and the others"

@@ -1,0 +1,255 @@
+"""Annotations: which case they belong to, what their names mean, and whose grid they are on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.uid import generate_uid
+
+from pantskit.core.dataset import Dataset
+from pantskit.core.errors import ConfigError, LabelError
+from pantskit.core.geometry import Geometry
+from pantskit.core.volume import Volume, read_label_map, write_volume
+
+GRID = Geometry.from_spacing((6, 5, 4), (0.8, 0.9, 2.5), orientation="RAS", origin=(-3, 4, 9))
+
+
+def ct(path: Path, seed: int = 0, grid: Geometry = GRID) -> Path:
+    hu = np.random.default_rng(seed).integers(-900, 900, grid.shape, dtype=np.int16)
+    write_volume(path, Volume(np.asfortranarray(hu), grid))
+    return path
+
+
+def block(*box: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(GRID.shape, bool, order="F")
+    mask[tuple(slice(*b) for b in box)] = True
+    return mask
+
+
+LIVER = block((0, 3), (0, 3), (0, 2))
+TUMOUR = block((2, 5), (1, 2), (1, 2))
+SPLEEN = block((4, 6), (3, 5), (2, 4))
+
+
+def save(path: Path, array: np.ndarray, orientation: str = "RAS") -> Path:
+    values = array if array.dtype == bool else array.astype(np.uint8)
+    write_volume(path, Volume(values, GRID).reoriented(orientation))
+    return path
+
+
+def masks_of(result, index: int = 0) -> dict[str, np.ndarray]:
+    """Written masks, back on the source's RAS grid."""
+    case = Dataset.open(result.out).cases()[index]
+    labels = case.labels()
+    assert labels is not None
+    return {
+        s: Volume(mask, labels.geometry).reoriented("RAS").array
+        for s, mask in labels.masks().items()
+    }
+
+
+def test_masks_are_named_by_synonym_united_and_the_rest_is_listed(run, tmp_path):
+    save(tmp_path / "m" / "Leber.nii.gz", LIVER)
+    save(tmp_path / "m" / "livertumor1.nii.gz", TUMOUR)
+    save(tmp_path / "m" / "Spleen.nii.gz", SPLEEN, "LPS")
+    save(tmp_path / "m" / "bone.nii.gz", SPLEEN)
+    result = run(ct(tmp_path / "ct.nii.gz"), labels=tmp_path / "m")
+    found = masks_of(result)
+    assert set(found) == {"liver", "spleen"}
+    np.testing.assert_array_equal(found["liver"], LIVER | TUMOUR)
+    np.testing.assert_array_equal(found["spleen"], SPLEEN)
+    assert result.data["labels"]["unmapped"] == ["bone"]
+    assert result.data["labels"]["united"] == {"liver": ["Leber", "livertumor1"]}
+
+
+def test_ct_and_masks_stay_voxel_on_voxel_in_standard_orientation(run, tmp_path):
+    source = ct(tmp_path / "ct.nii.gz")
+    result = run(source, labels=save(tmp_path / "liver.nii.gz", LIVER, "PIR"), label_map="1=liver")
+    assert result.ct.geometry.orientation == "LAI"
+    hu = result.ct.reoriented("RAS").array
+    from pantskit.core.volume import read_volume
+
+    np.testing.assert_array_equal(hu, read_volume(source).array)
+    np.testing.assert_array_equal(masks_of(result)["liver"], LIVER)
+
+
+def test_pancreas_holds_its_lesion_and_lesions_are_counted(run, tmp_path):
+    save(tmp_path / "m" / "pancreas.nii.gz", LIVER)
+    save(tmp_path / "m" / "pancreatic_lesion.nii.gz", TUMOUR | block((0, 1), (4, 5), (3, 4)))
+    result = run(ct(tmp_path / "ct.nii.gz"), labels=tmp_path / "m")
+    found = masks_of(result)
+    np.testing.assert_array_equal(found["pancreas"], LIVER | found["pancreatic_lesion"])
+    assert result.data["metadata"]["lesions"] == 2
+    assert any("pancreas grew by" in fault for fault in result.data["labels"]["faults"])
+
+
+def test_pancreas_is_made_of_all_three_parts_and_never_of_two(run, tmp_path):
+    for name, mask in (("head", LIVER), ("body", TUMOUR), ("tail", SPLEEN)):
+        save(tmp_path / "m" / f"pancreas_{name}.nii.gz", mask)
+    result = run(ct(tmp_path / "ct.nii.gz"), labels=tmp_path / "m")
+    np.testing.assert_array_equal(masks_of(result)["pancreas"], LIVER | TUMOUR | SPLEEN)
+    (tmp_path / "m" / "pancreas_tail.nii.gz").unlink()
+    result = run(tmp_path / "ct.nii.gz", labels=tmp_path / "m", out="other")
+    assert "pancreas" not in masks_of(result)
+
+
+def test_label_map_gives_masks_and_annotated_structures_that_are_empty(run, tmp_path):
+    values = np.zeros(GRID.shape, np.uint8, order="F")
+    values[LIVER], values[SPLEEN] = 6, 1
+    path = save(tmp_path / "seg.nii.gz", values)
+    result = run(ct(tmp_path / "ct.nii.gz"), labels=path, label_map="1=spleen,6=liver,9=stomach")
+    found = masks_of(result)
+    np.testing.assert_array_equal(found["liver"], LIVER)
+    assert not found["stomach"].any()
+    assert result.data["labels"]["empty"] == ["stomach"]
+    combined = read_label_map(next(result.out.rglob("combined_labels.nii.gz")))
+    assert combined.label_space == "pants"
+    assert result.data["labels"]["exact_in_combined"] == ["liver", "spleen", "stomach"]
+
+
+def test_labels_outside_the_map_are_refused_by_value(run, tmp_path):
+    values = np.zeros(GRID.shape, np.uint8, order="F")
+    values[LIVER], values[SPLEEN] = 6, 77
+    path = save(tmp_path / "seg.nii.gz", values)
+    result = run(ct(tmp_path / "ct.nii.gz"), labels=path, label_map="6=liver")
+    assert result.statuses == ["failed"]
+    assert "labels [77] are not in the label map" in result.message
+    assert result.files == []
+
+
+def test_label_map_without_a_declaration_is_refused(run, tmp_path):
+    path = save(tmp_path / "seg.nii.gz", LIVER.astype(np.uint8))
+    result = run(ct(tmp_path / "ct.nii.gz"), labels=path)
+    assert "--label-map" in result.message
+
+
+def test_label_map_option_is_read_before_anything_is_written(run, tmp_path):
+    path = save(tmp_path / "seg.nii.gz", LIVER.astype(np.uint8))
+    with pytest.raises(LabelError, match="not known"):
+        run(ct(tmp_path / "ct.nii.gz"), labels=path, label_map="nonsense")
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_labels_on_another_grid_are_refused_and_resampled_on_request(run, tmp_path):
+    coarse = Geometry.from_spacing(
+        (3, 5, 4), (1.6, 0.9, 2.5), origin=(-2.6, 4, 9), orientation="RAS"
+    )
+    values = np.zeros(coarse.shape, np.uint8, order="F")
+    values[1, 2, 1] = 1  # covers i = 2 and 3 of the fine grid
+    write_volume(tmp_path / "seg.nii.gz", Volume(values, coarse))
+    source = ct(tmp_path / "ct.nii.gz")
+    settings = {"labels": tmp_path / "seg.nii.gz", "label_map": "1=liver"}
+    result = run(source, **settings)
+    assert "different grids" in result.message
+    assert "(3, 5, 4)" in result.message
+    assert result.files == []
+    result = run(source, resample_labels=True, **settings)
+    assert result.data["labels"]["resampled"] is True
+    np.testing.assert_array_equal(masks_of(result)["liver"], block((2, 4), (2, 3), (1, 2)))
+
+
+def test_labels_of_the_same_shape_half_a_voxel_away_are_refused(run, tmp_path):
+    affine = GRID.affine.copy()
+    affine[0, 3] += 0.4
+    write_volume(tmp_path / "seg.nii.gz", Volume(LIVER, Geometry(GRID.shape, affine)))
+    result = run(ct(tmp_path / "ct.nii.gz"), labels=tmp_path / "seg.nii.gz", label_map="1=liver")
+    assert "corners 0.400 mm apart" in result.message
+
+
+def test_labels_that_do_not_overlap_the_ct_are_refused_even_when_resampled(run, tmp_path):
+    affine = GRID.affine.copy()
+    affine[2, 3] += 500
+    write_volume(tmp_path / "seg.nii.gz", Volume(LIVER, Geometry(GRID.shape, affine)))
+    result = run(
+        ct(tmp_path / "ct.nii.gz"),
+        labels=tmp_path / "seg.nii.gz",
+        label_map="1=liver",
+        resample_labels=True,
+    )
+    assert "do not overlap" in result.message
+
+
+def test_masks_find_their_case_by_file_name_and_the_rest_is_told(run, tmp_path):
+    for n, name in enumerate(("a", "b", "c")):
+        ct(tmp_path / "images" / f"{name}_0000.nii.gz", seed=n)
+    save(tmp_path / "labels" / "a.nii.gz", LIVER.astype(np.uint8))
+    save(tmp_path / "labels" / "b" / "liver.nii.gz", SPLEEN)
+    save(tmp_path / "labels" / "nobody" / "liver.nii.gz", SPLEEN)
+    result = run(tmp_path / "images", labels=tmp_path / "labels", label_map="1=liver")
+    plans = {Path(p.place).name[0]: p.plan for p in result.summary.planned.values()}
+    case = {letter: result.out / "LabelTr" / plan.case_id for letter, plan in plans.items()}
+    assert [letter for letter in "abc" if case[letter].is_dir()] == ["a", "b"]
+    assert result.summary.unused_labels == ("nobody",)
+
+
+def test_labels_of_no_case_at_all_are_an_error(run, tmp_path):
+    ct(tmp_path / "images" / "a.nii.gz")
+    ct(tmp_path / "images" / "b.nii.gz", seed=1)
+    save(tmp_path / "labels" / "zzz" / "liver.nii.gz", LIVER)
+    with pytest.raises(ConfigError, match="belongs to one of the 2 CTs"):
+        run(tmp_path / "images", labels=tmp_path / "labels")
+
+
+def mask_series(series, folder: Path, array: np.ndarray) -> None:
+    """A DICOM mask as 3D-IRCADb ships it: a CT series of 0 and 255, eight bits."""
+    made = series(stored=(array.transpose(2, 1, 0) * 255).astype(np.uint8))
+    made.origin, made.intercept[:] = (0, 0, 0), 0
+    made.write(folder)
+
+
+def test_dicom_masks_are_united_onto_the_ct_of_their_folder(series, run, tmp_path):
+    shape = (8, 6, 5)
+    liver, tumour = np.zeros(shape, bool), np.zeros(shape, bool)
+    liver[1:4, 2:5, 0:2], tumour[3:6, 2, 1:3] = True, True
+    for n in (1, 2):
+        home = tmp_path / f"case{n}"
+        series(
+            stored=np.random.default_rng(n).integers(0, 2048, (5, 6, 8), dtype=np.uint16),
+            attributes={"PatientID": "", "PatientName": f"liver_{n}", "SeriesNumber": ""},
+        ).write(home / "PATIENT_DICOM")
+        mask_series(series, home / "MASKS_DICOM" / "liver", liver if n == 1 else tumour)
+        mask_series(series, home / "MASKS_DICOM" / "livertumor1", tumour)
+        mask_series(series, home / "MASKS_DICOM" / "skin", liver)
+    result = run(tmp_path / "case1", tmp_path / "case2", labels=tmp_path)
+    assert result.statuses == ["done", "done"]
+    for case_id, item in result.summary.planned.items():
+        (path,) = (result.out / "LabelTr" / case_id / "segmentations").iterdir()
+        mask = read_label_map(path).reoriented("LPS").array
+        expected = liver | tumour if "case1" in item.place else tumour
+        np.testing.assert_array_equal(mask, expected)
+        assert item.plan.skip == ""
+
+
+def test_dicom_masks_without_the_option_are_skipped_with_the_mend(series, run, tmp_path):
+    mask_series(series, tmp_path / "in" / "liver", np.ones((8, 6, 5), bool))
+    result = run(tmp_path / "in")
+    (record,) = result.summary.run.records
+    assert (record.status, "--labels" in record.message) == ("skipped", True)
+
+
+def test_labels_named_by_patient_serve_one_scan_and_number_tells_two_apart(series, run, tmp_path):
+    grid = Geometry(
+        (8, 6, 5), np.diag([-0.5, -0.75, 2.5, 1]) + np.outer([1, 0, 0, 0], [0, 0, 0, 0])
+    )
+    affine = grid.affine.copy()
+    affine[:3, 3] = (100, 120, 50)
+    grid = Geometry(grid.shape, affine)
+    mask = np.zeros(grid.shape, bool, order="F")
+    mask[2:5, 1:4, 1:3] = True
+    series(uid=generate_uid(), attributes={"SeriesNumber": 3}).write(tmp_path / "in" / "x")
+    write_volume(tmp_path / "labels" / "QX778812" / "liver.nii.gz", Volume(mask, grid))
+    write_volume(tmp_path / "labels" / "other" / "liver.nii.gz", Volume(mask, grid))
+    result = run(tmp_path / "in", labels=tmp_path / "labels")
+    assert result.data["labels"]["voxels"] == {"liver": 18}
+    # A second scan of the patient: the patient's number alone no longer says whose masks.
+    stored = np.random.default_rng(9).integers(0, 2048, (5, 6, 8), dtype=np.uint16)
+    series(stored=stored, attributes={"SeriesNumber": 5}).write(tmp_path / "in" / "y")
+    with pytest.raises(ConfigError, match="PatientID>_<SeriesNumber"):
+        run(tmp_path / "in", labels=tmp_path / "labels", out="second")
+    (tmp_path / "labels" / "QX778812").rename(tmp_path / "labels" / "QX778812_5")
+    result = run(tmp_path / "in", labels=tmp_path / "labels", out="third")
+    labelled = [r for r in result.summary.run.records if r.data["labels"]]
+    assert len(labelled) == 1
+    assert "/y " in result.summary.planned[labelled[0].case_id].place
