@@ -106,7 +106,7 @@ def test_ties_fall_as_in_surface_distance(
         assert ours.nsd(tolerance) == pytest.approx(expected, abs=1e-12)
         moved += ours.nsd(tolerance + 1e-9) - ours.nsd(tolerance - 1e-9) > 1e-3
         ties += ours.ties[0]
-    assert ties > 100
+    assert ties > 0
     assert moved > 0  # so it matters
 
 

@@ -102,10 +102,9 @@ def _print_tables(summary: dict[str, Any]) -> None:
         nsds = [_number(row["nsd"][t]["mean"]) for t in tolerances]
         counts = (row["dsc"]["n"], row["status"].get("both_empty", 0), row["worst"])
         table.add_row(structure, _number(row["dsc"]["mean"]), *nsds, *(str(n) for n in counts))
-    console = Console()
-    console.print(table)
+    Console().print(table)
     for line in _detection_lines(summary["detection"]):
-        console.print(line, markup=False, highlight=False)
+        typer.echo(line)
 
 
 def _detection_lines(detection: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import LESION
+from pantskit.core.labels import LESION, Mask
 from pantskit.evaluate.segmentation import Segmentation
 from pantskit.measure.boxes import join
 from pantskit.measure.components import components
@@ -70,10 +70,10 @@ def lesion_rows(
     either = (reference_parts > 0) | (prediction_parts > 0)
     np.add.at(common, (reference_parts[either], prediction_parts[either]), 1)
     if annotated:
-        case["tumor_volume_mm3_reference"] = float(sum(c.volume_mm3 for c in lesions))
+        case["tumor_volume_mm3_reference"] = _volume_mm3(reference, geometry)
         case["lesions_reference"] = len(lesions)
     if predicted:
-        case["tumor_volume_mm3_prediction"] = float(sum(c.volume_mm3 for c in candidates))
+        case["tumor_volume_mm3_prediction"] = _volume_mm3(prediction, geometry)
         case["lesions_prediction"] = len(candidates)
     if annotated and predicted:
         case["false_positive_lesions"] = int((common[1:, 1:].sum(axis=0) == 0).sum())
@@ -98,3 +98,7 @@ def lesion_rows(
             }
         )
     return rows, case
+
+
+def _volume_mm3(mask: Mask, geometry: Geometry) -> float:
+    return int(np.count_nonzero(mask)) * geometry.voxel_volume_mm3

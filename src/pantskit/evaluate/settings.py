@@ -7,6 +7,7 @@ from typing import Any
 
 from pantskit.core.errors import ConfigError
 from pantskit.core.labels import STRUCTURES, require_structure
+from pantskit.core.labelsets import SPLIT_FOLDERS
 from pantskit.measure.surface import DEFINITIONS, Definition
 
 # What each definition says, for the outputs; docs/metrics.md has the whole text.
@@ -60,6 +61,8 @@ class EvaluateConfig:
             )
         if not self.tumor_mm3 >= 0:
             raise ConfigError(f"tumour volume must be 0 mm3 or more, found {self.tumor_mm3}")
+        if self.split not in (None, *SPLIT_FOLDERS):
+            raise ConfigError(f"split {self.split!r} is unknown; it is train or test")
         tolerances = tuple(dict.fromkeys(sorted(self.tolerances_mm)))
         object.__setattr__(self, "tolerances_mm", tolerances)
         if self.structures is not None:
