@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from pantskit.core.errors import DatasetError
+from pantskit.core.errors import DatasetError, LabelError
 from pantskit.core.files import content_hash, write_json
 from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
-from pantskit.core.labels import PANTS, STRUCTURES, Mask
+from pantskit.core.labels import PANTS, STRUCTURES, Mask, find_structure
 from pantskit.core.labelsets import (
     COMBINED,
     LABELS_STAGE,
@@ -27,6 +27,7 @@ from pantskit.core.volume import Volume, write_volume
 
 SPLITS = tuple(SPLIT_FOLDERS)
 IMAGE_NAME = "ct.nii.gz"
+_FOLDERS = tuple(name for pair in SPLIT_FOLDERS.values() for name in pair)
 
 METADATA_COLUMNS = (
     "case_id",
@@ -114,10 +115,9 @@ class Dataset:
         root = Path(root)
         if not root.is_dir():
             raise DatasetError(f"{root}: no such folder")
-        folders = [name for pair in SPLIT_FOLDERS.values() for name in pair]
-        if not any((root / name).is_dir() for name in folders):
+        if not any((root / name).is_dir() for name in _FOLDERS):
             raise DatasetError(
-                f"{root}: not a dataset; expected folders {', '.join(folders)} "
+                f"{root}: not a dataset; expected folders {', '.join(_FOLDERS)} "
                 "(make one with `pantskit ingest` or `pantskit phantom`)"
             )
         return cls(root, _read_info(root))
@@ -134,11 +134,11 @@ class Dataset:
         root = Path(root)
         if root.exists() and not root.is_dir():
             raise DatasetError(f"{root}: is a file; give a folder for the dataset")
-        foreign = [p.name for p in root.iterdir()] if root.is_dir() else []
-        if foreign and not any(n.startswith((".", "Image", "Label", "dataset")) for n in foreign):
+        names = {p.name for p in root.iterdir()} if root.is_dir() else set()
+        foreign = sorted(n for n in names if not n.startswith("."))
+        if foreign and not names & {"dataset.json", ".pantskit", *_FOLDERS}:
             raise DatasetError(
-                f"{root}: is not empty and no dataset (it holds {sorted(foreign)[0]}); "
-                "give a new folder"
+                f"{root}: is not empty and no dataset (it holds {foreign[0]}); give a new folder"
             )
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -236,15 +236,23 @@ def write_case_labels(
         dataset: where to.
         case_id: the case.
         split: `"train"` or `"test"`.
-        masks: every annotated structure, empty ones included; (i, j, k) bool.
+        masks: every annotated structure, empty ones included; (i, j, k) bool. A mask on disk
+            of a structure that is not among them is removed.
         geometry: the grid of the masks, the CT's.
 
     Returns:
         For the stage's own record: label_space, exact_in_combined, voxels per structure.
+
+    Raises:
+        LabelError: If there is no mask, or one of no structure.
+        GeometryError: If a mask does not fit the grid.
     """
+    strange = sorted(set(masks) - set(STRUCTURES))
+    if strange:
+        raise LabelError(f"{case_id}: {', '.join(strange)}: none of the 28 structures")
     folder = dataset.labels_path(case_id, split)
-    for path in (folder / SEGMENTATIONS).glob("*.nii.gz"):
-        if path.name.removesuffix(".nii.gz") not in masks:
+    for path in (folder / SEGMENTATIONS).glob("[!.]*.nii.gz"):
+        if path.name.removesuffix(".nii.gz") not in masks and find_structure(path.name):
             path.unlink()  # left by an earlier run whose labels had more structures
     for structure, mask in masks.items():
         write_volume(mask_path(folder, structure), Volume(mask, geometry))

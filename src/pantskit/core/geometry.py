@@ -168,7 +168,7 @@ class Geometry:
         if not all(low <= s <= high for s in self.spacing):
             raise GeometryError(
                 f"{name}: spacing {tuple(round(s, 6) for s in self.spacing)} is outside "
-                f"{low} to {high} mm; correct the header (is the unit millimetre?)"
+                f"{low:g} to {high:g} mm; correct the header (is the unit millimetre?)"
             )
 
 

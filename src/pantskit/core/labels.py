@@ -299,9 +299,13 @@ class LabelSpace:
         combined: LabelArray = np.zeros(shapes.pop(), np.uint8, order="F")
         for structure in self.paint_order:
             if structure in masks:
-                part = filled_slab(masks[structure])
-                combined[part][masks[structure][part]] = self.id_of(structure)
+                self.paint(combined, structure, masks[structure])
         return combined
+
+    def paint(self, combined: LabelArray, structure: str, mask: Mask) -> None:
+        """Write the structure's id into `combined` wherever its mask is."""
+        part = filled_slab(mask)
+        combined[part][mask[part]] = self.id_of(structure)
 
     def exact(self, combined: LabelArray, masks: Mapping[str, Mask]) -> tuple[str, ...]:
         """Structures whose mask the combined map gives back voxel for voxel."""

@@ -55,6 +55,8 @@ class CaseLabels:
         case_id: the case.
         map_path: its label map, if there is one.
         mask_paths: structure to mask file (.nii.gz, or .npz of the first release).
+        rivals: structure to files that all mean it, where none bears its very name; reading
+            the structure is refused.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class CaseLabels:
         *,
         map_path: Path | None = None,
         mask_paths: Mapping[str, Path] | None = None,
+        rivals: Mapping[str, tuple[Path, ...]] | None = None,
         label_map: LabelMap | None = None,
         dataset: Path | None = None,
     ) -> None:
         self.case_id = case_id
         self.map_path = map_path
         self.mask_paths = dict(mask_paths or {})
+        self.rivals = dict(rivals or {})
         self._label_map = label_map
         self._dataset = dataset
         self._map: Volume | None = None
@@ -121,12 +125,21 @@ class CaseLabels:
         return Annotation.PRESENT if mask.any() else Annotation.EMPTY
 
     def mask(self, structure: str) -> Mask | None:
-        """(i, j, k) bool mask of a structure with its members, None where it is absent.
+        """(i, j, k) bool mask of a structure, None where it is absent.
+
+        It is what the structure's own file says; from a label map, all ids that belong to it:
+        the pancreas with its head, body, tail, duct and lesion.
 
         Raises:
             ImageError, GeometryError, LabelError: If a file cannot be read as what it should
                 be, or lies on another grid than the case's other labels.
         """
+        if structure in self.rivals:
+            names = " and ".join(p.name for p in self.rivals[structure])
+            raise LabelError(
+                f"{self.case_id}: {names} all mean {structure}; keep one, or unite them as "
+                f"{structure}.nii.gz"
+            )
         if structure in self.mask_paths:
             if structure in self._exact_in_map():
                 return self._mask_from_map(PANTS.label_map(), structure)
@@ -147,10 +160,15 @@ class CaseLabels:
         Raises:
             LabelError: If the case has none of the space's structures.
         """
-        masks = self.masks(tuple(s for s in space.names if s in self.structures()))
-        if not masks:
+        structures = [s for s in space.paint_order if s in self.structures()]
+        if not structures:
             raise LabelError(f"{self.case_id}: none of the structures of {space.name} is annotated")
-        return space.combine(masks)
+        combined: LabelArray = np.zeros(self.geometry.shape, np.uint8, order="F")
+        for structure in structures:  # one mask in memory at a time
+            mask = self.mask(structure)
+            if mask is not None:
+                space.paint(combined, structure, mask)
+        return combined
 
     def combined(self) -> Volume | None:
         """The label map file as it is, ids and all; None where there is none."""
@@ -261,7 +279,7 @@ def open_label_source(
     Args:
         path: a dataset; a predictions folder of `<case_id>/combined_labels.nii.gz` or
             `<case_id>/[segmentations/]<structure>.nii.gz`; a flat folder of
-            `<case_id>.nii.gz` label maps; or one label map.
+            `<case_id>.nii.gz` label maps; the folder of one case; or one label map.
         label_map: what the ids of label maps mean, in place of what files and folders declare.
         split: `"train"` or `"test"` of a dataset; both when None.
 
@@ -296,21 +314,37 @@ def labels_in(
 ) -> CaseLabels | None:
     """The labels in one case's folder; None where there are none."""
     masks: dict[str, Path] = {}
-    # A later folder wins: segmentations/ is the release's place. .nii.gz wins over .npz.
+    rivals: dict[str, tuple[Path, ...]] = {}
+    # A later place wins: segmentations/ is the release's. .nii.gz wins over .npz.
     for place in (folder, folder / SEGMENTATIONS):
-        for pattern in ("*.npz", "*.nii", "*.nii.gz"):
-            for path in sorted(place.glob(pattern)):
-                structure = find_structure(path.name)
-                if structure and not path.name.startswith("."):
-                    masks[structure] = path
+        for suffix in (".npz", ".nii", ".nii.gz"):
+            for structure, paths in _by_structure(place, suffix).items():
+                exact = [p for p in paths if p.name == structure + suffix]
+                masks[structure] = (exact or paths)[0]
+                rivals[structure] = () if exact else paths[1:] and paths
     map_path = next(
         (p for n in (COMBINED, "combined_labels.nii") if (p := folder / n).is_file()), None
     )
     if map_path is None and not masks:
         return None
     return CaseLabels(
-        folder.name, map_path=map_path, mask_paths=masks, label_map=label_map, dataset=dataset
+        folder.name,
+        map_path=map_path,
+        mask_paths=masks,
+        rivals={s: paths for s, paths in rivals.items() if paths},
+        label_map=label_map,
+        dataset=dataset,
     )
+
+
+def _by_structure(folder: Path, suffix: str) -> dict[str, tuple[Path, ...]]:
+    """Files of a folder whose names mean a structure, by structure."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(folder.glob(f"[!.]*{suffix}")):
+        structure = find_structure(path.name)
+        if structure and path.is_file():
+            found[structure] = (*found.get(structure, ()), path)
+    return found
 
 
 def identify_label_space(combined: LabelArray, masks: Mapping[str, Mask]) -> LabelSpace | None:
@@ -348,6 +382,11 @@ def declared_structures(folder: Path) -> tuple[str, ...] | None:
 def _find_cases(path: Path, label_map: LabelMap | None, split: str | None) -> Iterator[CaseLabels]:
     if path.is_file():
         yield CaseLabels(_stem(path), map_path=path, label_map=label_map)
+        return
+    if (path / COMBINED).is_file() or (path / SEGMENTATIONS).is_dir():
+        one = labels_in(path.absolute(), label_map=label_map)
+        if one is not None:
+            yield one
         return
     splits = [split] if split else list(SPLIT_FOLDERS)
     folders = [path / SPLIT_FOLDERS[s][1] for s in splits]

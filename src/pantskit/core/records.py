@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 from pantskit import __version__
 from pantskit.core.errors import DatasetError
@@ -68,8 +69,8 @@ class RecordStore:
         """A record, or None where there is none or it cannot be read."""
         try:
             values = json.loads(self.path(stage, case_id).read_text("utf-8"))
-            return CaseRecord(**values | {"outputs": tuple(values.get("outputs", ()))})
-        except (OSError, ValueError, TypeError):
+            return CaseRecord(**{**values, "outputs": tuple(values["outputs"])})
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def write(self, record: CaseRecord) -> None:
@@ -145,7 +146,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         if path.suffix == ".parquet":
             frame = pl.read_parquet(path)
         elif path.suffix == ".csv":
-            frame = pl.read_csv(path, infer_schema_length=None)
+            frame = _read_csv(path)
         else:
             frame = _read_excel(path)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
@@ -154,15 +155,29 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     return frame.to_dicts()
 
 
+def _read_csv(path: Path) -> Any:
+    import polars as pl
+
+    names = pl.read_csv(path, n_rows=0).columns
+    texts = {n: pl.String for n in names if n.strip().lower().endswith("id")}  # keeps "007"
+    return pl.read_csv(path, infer_schema_length=None, schema_overrides=texts)
+
+
 def _read_excel(path: Path) -> Any:
     import openpyxl
     import polars as pl
+    from openpyxl.utils.exceptions import InvalidFileException
 
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (BadZipFile, KeyError, InvalidFileException):
+        raise ValueError("not an Excel workbook") from None
     rows = list(book.worksheets[0].iter_rows(values_only=True))
     book.close()
-    header = [str(name).strip() for name in rows[0]] if rows else []
+    header = rows[0] if rows else ()
     columns = [
-        pl.Series(name, [row[i] for row in rows[1:]], strict=False) for i, name in enumerate(header)
+        pl.Series(str(name).strip(), [row[i] for row in rows[1:]], strict=False)
+        for i, name in enumerate(header)
+        if name is not None  # cells beside the table
     ]
     return pl.DataFrame(columns)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import os
 import resource
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 from blake3 import blake3
 
 from pantskit.core.errors import ConfigError, PantskitError, Quarantined, Skipped
-from pantskit.core.files import content_hash, jsonable
+from pantskit.core.files import content_hash, explain_os_error, jsonable
 from pantskit.core.records import CaseRecord, RecordStore, Status
 
 Task = Callable[["Job"], dict[str, Any]]
@@ -153,7 +152,7 @@ def run_cases(
             outputs=tuple(_relative(p, store.root) for p in job.outputs if p.exists()),
             seconds=round(outcome.seconds, 3),
             peak_memory_mb=round(outcome.peak_memory_mb, 1),
-            data=jsonable(outcome.data),
+            data=outcome.data,
         )
         store.write(record)
         records[job.case_id] = record
@@ -167,7 +166,10 @@ def fingerprint(job: Job, settings: Any) -> str:
     """Hash of a job's input files, by content, and the settings; 32 hex digits."""
     hasher = blake3(json.dumps(jsonable(settings), sort_keys=True, default=repr).encode())
     for path in job.inputs:
-        hasher.update(content_hash(path).encode() if path.is_file() else b"missing")
+        try:
+            hasher.update(content_hash(path).encode())
+        except OSError as error:  # the task meets it too, and says so in the case's record
+            hasher.update(type(error).__name__.encode())
     return hasher.hexdigest(length=16)
 
 
@@ -186,7 +188,9 @@ def _attempt(task: Task, job: Job) -> _Outcome:
     started = time.perf_counter()
     try:
         with _peak_memory() as peak:
-            outcome = _Outcome("done", data=task(job) or {})
+            data = jsonable(task(job) or {})
+            json.dumps(data)  # what no record can hold fails here, with its case
+            outcome = _Outcome("done", data=data)
     except Quarantined as error:
         outcome = _Outcome("quarantined", str(error))
     except Skipped as error:
@@ -196,7 +200,9 @@ def _attempt(task: Task, job: Job) -> _Outcome:
     except MemoryError:
         outcome = _Outcome("failed", f"{job.case_id}: out of memory; use fewer workers")
     except OSError as error:
-        outcome = _Outcome("failed", f"{job.case_id}: {error.strerror or error}")
+        outcome = _Outcome("failed", f"{job.case_id}: {explain_os_error(error)}")
+    except SystemExit as error:
+        outcome = _Outcome("failed", f"{job.case_id}: the task left with exit status {error.code}")
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{job.case_id}: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
@@ -208,8 +214,10 @@ def _attempt(task: Task, job: Job) -> _Outcome:
 
 @contextmanager
 def _peak_memory() -> Iterator[list[float]]:
-    """The process's largest resident memory by the end of the block, in MiB."""
+    """The process's largest resident memory during the block, in MiB."""
     peak = [0.0]
+    with suppress(OSError):  # Linux: a worker's earlier cases are forgotten
+        Path("/proc/self/clear_refs").write_text("5")
     try:
         yield peak
     finally:
@@ -233,7 +241,7 @@ def _pool(
     with ProcessPool(max_workers=min(workers, len(jobs)), context=context) as pool:
         running: dict[Any, Job] = {}
         queue = iter(jobs)
-        with _memory_watch(memory_mb):
+        with _memory_watch(memory_mb) as too_large:
             try:
                 while True:
                     for job in queue:
@@ -247,13 +255,19 @@ def _pool(
                     )
                     for future in done:
                         job = running.pop(future)
-                        yield job, _outcome(future, job, timeout_s, memory_mb)
+                        yield job, _outcome(future, job, too_large, timeout_s, memory_mb)
             except BaseException:
                 pool.stop()
                 raise
 
 
-def _outcome(future: Any, job: Job, timeout_s: float | None, memory_mb: float | None) -> _Outcome:
+def _outcome(
+    future: Any,
+    job: Job,
+    too_large: set[int],
+    timeout_s: float | None,
+    memory_mb: float | None,
+) -> _Outcome:
     from pebble import ProcessExpired
 
     try:
@@ -263,14 +277,15 @@ def _outcome(future: Any, job: Job, timeout_s: float | None, memory_mb: float | 
             "failed", f"{job.case_id}: took longer than {timeout_s:g} s and was stopped"
         )
     except ProcessExpired as error:
-        code = int(error.exitcode)
-        why = f"exit code {code}"
-        if code < 0:
-            why = signal.Signals(-code).name
-        if code == -signal.SIGKILL:
-            limit = f" of {memory_mb:g} MB" if memory_mb else ""
-            why += f"; most often the memory limit{limit}: use fewer workers"
-        return _Outcome("failed", f"{job.case_id}: its worker process died ({why})")
+        if error.pid in too_large:
+            why = f"grew beyond {memory_mb:g} MB of memory; use fewer workers or allow more"
+        elif error.exitcode == -signal.SIGKILL:
+            why = "was killed (SIGKILL), most often for want of memory; use fewer workers"
+        elif error.exitcode < 0:
+            why = f"crashed ({signal.Signals(-error.exitcode).name})"
+        else:
+            why = f"ended with exit status {error.exitcode}"
+        return _Outcome("failed", f"{job.case_id}: its worker process {why}")
     except Exception as error:
         return _Outcome("failed", f"{job.case_id}: {type(error).__name__}: {error}")
     if not isinstance(result, _Outcome):
@@ -279,31 +294,33 @@ def _outcome(future: Any, job: Job, timeout_s: float | None, memory_mb: float | 
 
 
 @contextmanager
-def _memory_watch(memory_mb: float | None) -> Iterator[None]:
-    """Kill any child of this process that grows beyond the limit, four times a second.
+def _memory_watch(memory_mb: float | None) -> Iterator[set[int]]:
+    """Kill each child process started in the block that grows beyond the limit.
 
-    Resident memory is watched instead of limiting address space: the latter breaks CUDA.
+    Resident memory is watched, four times a second, instead of limiting address space: the
+    latter breaks CUDA. Yields the IDs of the processes that were killed.
     """
+    killed: set[int] = set()
     if memory_mb is None:
-        yield
+        yield killed
         return
     import psutil
 
     stop = threading.Event()
+    others = {child.pid for child in psutil.Process().children()}
 
     def watch() -> None:
         while not stop.wait(0.25):
             for child in psutil.Process().children():
-                try:
-                    if child.memory_info().rss > memory_mb * 2**20:
-                        os.kill(child.pid, signal.SIGKILL)
-                except (psutil.Error, ProcessLookupError):
-                    continue
+                with suppress(psutil.Error):
+                    if child.pid not in others and child.memory_info().rss > memory_mb * 2**20:
+                        killed.add(child.pid)
+                        child.kill()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield
+        yield killed
     finally:
         stop.set()
         thread.join()

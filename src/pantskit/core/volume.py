@@ -415,12 +415,12 @@ def _read_voxels(
     """All voxels as one flat array in file order, and what was odd about the file's end."""
     zipped = isinstance(file, gzip.GzipFile)
     size = path.stat().st_size
-    limit = size * _MAX_GZIP_RATIO if zipped else size - header.offset
+    limit = size * _MAX_GZIP_RATIO if zipped else size
     short = ImageError(
         f"{path}: file ends before its {header.n_bytes} bytes of voxels; it was cut short, "
         "copy it again"
     )
-    if header.n_bytes > limit:
+    if header.offset + header.n_bytes > limit:
         raise short
     if not zipped and not header.scaled:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
