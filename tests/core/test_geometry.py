@@ -5,7 +5,7 @@ import itertools
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 (its users call it so)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -238,7 +238,7 @@ def test_rounding_of_a_header_is_no_shear() -> None:
 def test_a_spacing_that_is_no_millimetres_of_a_ct_is_refused(
     spacing: tuple[float, float, float],
 ) -> None:
-    with pytest.raises(GeometryError, match="outside 0.01 to 50 mm"):
+    with pytest.raises(GeometryError, match=r"outside 0\.01 to 50 mm"):
         Geometry.from_spacing((4, 4, 4), spacing).require_plausible("case")
 
 

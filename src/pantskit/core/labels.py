@@ -389,6 +389,8 @@ def _inline_map(text: str) -> LabelMap:
         number, _, names = pair.partition("=")
         if not number.strip().isdigit() or not names.strip():
             raise LabelError(f"label map {text!r}: {pair!r} is not ID=STRUCTURE, as 2=spleen")
+        if int(number) in ids:
+            raise LabelError(f"label map {text!r}: id {int(number)} is there twice; join with +")
         ids[int(number)] = tuple(require_structure(n) for n in names.split("+"))
     return LabelMap.build("inline", ids)
 
@@ -400,7 +402,8 @@ def _file_map(path: Path) -> LabelMap:
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise LabelError(f"label map {path}: cannot be read: {error}") from None
-    pairs = data.get("ids") or data.get("labels") or data
+    known = data if isinstance(data, dict) else {}
+    pairs = known.get("ids") or known.get("labels") or data
     if not isinstance(pairs, dict):
         raise LabelError(f'label map {path}: expected {{"1": "liver", ...}} under ids or labels')
     ids, unmapped = {}, {}
@@ -410,7 +413,7 @@ def _file_map(path: Path) -> LabelMap:
             ids[number] = tuple(s for s in found if s)
         elif number:
             unmapped[number] = "+".join(names)
-    annotated = data.get("annotated")
+    annotated = known.get("annotated")
     return LabelMap.build(
         path.name,
         ids,
@@ -430,7 +433,10 @@ def _id_pairs(pairs: dict[str, Any], path: Path) -> list[tuple[int, tuple[str, .
             )
         if not str(number).isdigit():
             raise LabelError(f"label map {path}: {key!r}: {value!r} has no integer id")
-        result.append((int(number), (names,) if isinstance(names, str) else tuple(names)))
+        several = names if isinstance(names, list) else [names]
+        if not several or not all(isinstance(name, str) for name in several):
+            raise LabelError(f"label map {path}: {key!r}: {value!r} is no structure's name")
+        result.append((int(number), tuple(several)))
     return result
 
 
