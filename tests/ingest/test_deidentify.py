@@ -50,6 +50,10 @@ def planted(series, **attributes):
     return made
 
 
+def identifiers_of(dataset) -> dict[str, str]:
+    return {value: k for part in identifying_values(dataset) for value, k in part.items()}
+
+
 def written_bytes(out) -> bytes:
     """All bytes of a dataset, decompressed, with the names of its files."""
     parts = []
@@ -150,6 +154,14 @@ def test_one_patient_keeps_one_name_and_two_keys_give_two(series, run, tmp_path)
     assert names.isdisjoint(row["patient_id"] for row in rows)
 
 
+def test_patient_is_never_put_into_both_splits(series, run, tmp_path):
+    run(series().write(tmp_path / "first"))
+    second = series(attributes={"SeriesNumber": 9}).write(tmp_path / "second")
+    with pytest.raises(ConfigError, match="1 patients of these sources are in another split"):
+        run(second, split="test")
+    assert run(second).statuses == ["done"]
+
+
 def test_key_lies_beside_the_dataset_and_only_its_owner_reads_it(series, run, tmp_path):
     run(series().write(tmp_path / "in"))
     key = tmp_path / "dataset.key"
@@ -194,7 +206,7 @@ def test_pseudonym_is_the_keyed_hash_of_its_secret():
 
 
 def test_every_planted_value_is_found_when_it_is_written(series, tmp_path):
-    identifiers = identifying_values(planted(series).dataset(0))
+    identifiers = identifiers_of(planted(series).dataset(0))
     scan = LeakScan(identifiers)
     written = {
         "PatientName": "seen Ludmilla today",
@@ -216,19 +228,19 @@ def test_every_planted_value_is_found_when_it_is_written(series, tmp_path):
 
 @pytest.mark.parametrize("text", ["19500317", "1950-03-17", "17.03.1950", "03/17/1950", "17031950"])
 def test_a_birth_date_is_found_in_every_usual_form(series, text):
-    scan = LeakScan(identifying_values(series().dataset(0)))
+    scan = LeakScan(identifiers_of(series().dataset(0)))
     assert scan.text(f"x {text}.", "here")
 
 
 def test_uid_is_found_and_the_standard_s_own_uids_are_not(series):
     one = series().dataset(0)
-    scan = LeakScan(identifying_values(one))
+    scan = LeakScan(identifiers_of(one))
     assert scan.text(f"series {one.SeriesInstanceUID}", "here")
     assert not scan.text("1.2.840.10008.5.1.4.1.1.2 and 1.2.840.10008.1.2.1", "here")
 
 
 def test_part_of_a_longer_word_is_no_leak(series):
-    scan = LeakScan(identifying_values(series().dataset(0)))
+    scan = LeakScan(identifiers_of(series().dataset(0)))
     assert not scan.text("Quellmannsdorf, xQX778812y", "here")
 
 
@@ -242,7 +254,7 @@ def test_name_in_a_nifti_header_is_found(series, tmp_path, place):
     else:
         image.header.extensions.append(nib.nifti1.Nifti1Extension(6, b"for Ludmilla"))
     nib.save(image, tmp_path / "ct.nii.gz")
-    scan = LeakScan(identifying_values(series().dataset(0)))
+    scan = LeakScan(identifiers_of(series().dataset(0)))
     leaks = scan.file(tmp_path / "ct.nii.gz")
     assert {leak.attribute for leak in leaks} == {"PatientName"}
 

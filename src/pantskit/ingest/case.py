@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,6 +229,8 @@ def _safe(error: Exception, plan: CasePlan, scan: LeakScan) -> Exception:
     message = str(error)
     if isinstance(error, OSError):
         message = f"cannot write or read: {error.strerror or type(error).__name__}"
+        if error.errno == errno.ENOSPC:
+            message += "; free some space and run again"
     elif not isinstance(error, PantskitError):
         message = f"{type(error).__name__} while the case was made"
     for path, what in _named_files(plan):

@@ -107,22 +107,27 @@ def read_key(path: Path) -> bytes:
         ConfigError: If it cannot be read or made, or holds no key.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise ConfigError(f"{path}: the key cannot be made: {error.strerror}") from None
-    else:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(KEY_BYTES) + "\n")
-    try:
+        if not path.exists():
+            _make_key(path)
         return bytes.fromhex(path.read_text("ascii").strip())
     except OSError as error:
-        raise ConfigError(f"{path}: the key cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{path}: the key cannot be made or read: {error.strerror}") from None
     except ValueError:
         raise ConfigError(
             f"{path}: not a key of pantskit (hexadecimal digits); give another file with --key"
         ) from None
+
+
+def _make_key(path: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def patient_secret(header: Mapping[str, str], otherwise: str) -> str:

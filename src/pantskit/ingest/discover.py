@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from pantskit.core.errors import ImageError
 from pantskit.ingest.headers import DIRECTORY, ImageHeader, is_dicom, read_header
+from pantskit.ingest.leaks import Memory
 from pantskit.ingest.masks import LabelSource, find_label_sources
 from pantskit.ingest.series import Series, group_series
 from pantskit.ingest.sources import BadSource, Reader, SourceFile, find_files
@@ -55,6 +56,7 @@ def discover(
     """
     found = Found()
     headers: list[ImageHeader] = []
+    known: Memory = {}
     sources = list(sources)
     named = {source for source in sources if source.is_file()}
     with Reader() as reader:
@@ -64,7 +66,7 @@ def discover(
             if isinstance(file, BadSource):
                 found.bad.append(file)
             elif not file.name.lower().endswith(NIFTI_SUFFIXES):
-                _add_dicom(found, headers, file, reader)
+                _add_dicom(found, headers, file, reader, known)
             elif leave is None or file.path in named or not file.path.is_relative_to(leave):
                 _add_nifti(found, file)
     found.series = group_series(headers)
@@ -78,7 +80,9 @@ def _add_nifti(found: Found, file: SourceFile) -> None:
         found.nifti.append(file)
 
 
-def _add_dicom(found: Found, headers: list[ImageHeader], file: SourceFile, reader: Reader) -> None:
+def _add_dicom(
+    found: Found, headers: list[ImageHeader], file: SourceFile, reader: Reader, known: Memory
+) -> None:
     try:
         with reader.open(file) as stream:
             if not stream.read(1):
@@ -86,7 +90,7 @@ def _add_dicom(found: Found, headers: list[ImageHeader], file: SourceFile, reade
             if not is_dicom(stream):
                 found.others += 1
                 return
-            header = read_header(stream, file)
+            header = read_header(stream, file, known)
         if header.sop_class == DIRECTORY:
             found.others += 1
         else:
@@ -98,18 +102,21 @@ def _add_dicom(found: Found, headers: list[ImageHeader], file: SourceFile, reade
         found.bad.append(BadSource(file, f"cannot be read ({type(error).__name__})"))
 
 
-def discover_labels(path: Path, images: Iterable[Path]) -> list[LabelSource]:
+def discover_labels(
+    path: Path, images: Iterable[Path], known: Found | None = None
+) -> list[LabelSource]:
     """Annotations under `--labels`: NIfTI masks and label maps, DICOM mask series.
 
     Args:
         path: the file or folder.
         images: files that are the CTs, wherever they lie.
+        known: the content of the path, where it is a source too and has been looked through.
 
     Raises:
         ConfigError: If the path does not exist.
         LabelError: If there is nothing that could be an annotation.
     """
-    found = discover([path])
+    found = known or discover([path])
     masks = [s.slices for s in found.series if s.is_mask or _in_mask_folder(s)]
     taken = {image.resolve() for image in images}
     nifti = [f for f in found.nifti if f.path.resolve() not in taken]

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from isal import igzip
 from numpy.typing import NDArray
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
 # Value representations that hold free text, names, dates or identifiers. Coded strings (CS)
 # and numbers are terms of the standard.
@@ -62,40 +63,61 @@ _PLACEHOLDERS = frozenset(_COMMON_WORDS.split())
 _WORD = re.compile(r"[^\W_]+")
 _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 
-Identifiers = Mapping[str, str]  # value, lower case, to the attribute that held it
+_MEMORY = 200_000  # elements remembered: a few dozen megabytes
+
+Found = dict[str, str]  # value, lower case, to the attribute that held it
+Identifiers = Mapping[str, str]
+Memory = dict[tuple[BaseTag, str | None, bytes], Found]
 
 
-def identifying_values(dataset: Dataset) -> dict[str, str]:
+def identifying_values(dataset: Dataset, known: Memory | None = None) -> tuple[Found, ...]:
     """Every value of a header, nested ones included, that must not come out again.
 
+    Args:
+        dataset: a parsed header; elements that need no conversion stay as they are.
+        known: what elements held before: slices of a series differ in few of them.
+
     Returns:
-        Value (lower case; dates in every usual form; names whole and in parts) to the keyword
-        of its attribute, or `"private"`.
+        For each element that identifies, its values (lower case; dates in every usual form;
+        names whole and in parts) to its keyword, or `"private"`.
     """
-    found: dict[str, str] = {}
-    for element in _elements(dataset):
-        keyword = element.keyword or "private"
-        if element.VR not in _IDENTIFYING_VR or keyword in _HARMLESS:
-            continue
-        for text in _texts(element):
-            for form in _forms(text, element.VR):
-                value = _EDGES.sub("", form)
-                if len(value) >= (_SHORTEST_NAME if element.VR == "PN" else _SHORTEST):
-                    found.setdefault(value, keyword)
+    known = {} if known is None else known
+    meta = getattr(dataset, "file_meta", None) or Dataset()
+    parts = [(part, tag) for part in (meta, dataset) for tag in _tags(part)]
+    found = [_of_element(part, tag, known) for part, tag in parts]
     preamble = (getattr(dataset, "preamble", None) or b"").strip(b"\0 ")
     if len(preamble) >= _SHORTEST and preamble.isascii():
-        found.setdefault(_EDGES.sub("", preamble.decode("ascii").lower()), "preamble")
-    return found
+        found.append({_EDGES.sub("", preamble.decode("ascii").lower()): "preamble"})
+    return tuple(values for values in found if values)
 
 
-def _elements(dataset: Dataset) -> Iterator[DataElement]:
-    meta = getattr(dataset, "file_meta", None)
-    for element in (*(meta or ()), *dataset):
-        if isinstance(element.value, Sequence):
-            for item in element.value:
-                yield from _elements(item)
-        else:
-            yield element
+def _tags(dataset: Dataset) -> list[BaseTag]:
+    return list(dataset.keys())  # iterating over the dataset itself converts every element
+
+
+def _of_element(dataset: Dataset, tag: BaseTag, known: Memory) -> Found:
+    raw: Any = dataset.get_item(tag)
+    if not isinstance(raw, RawDataElement) or not isinstance(raw.value, bytes):
+        return _values(dataset[tag])
+    key = (tag, raw.VR, raw.value)
+    if key not in known:
+        if len(known) > _MEMORY:
+            known.clear()
+        known[key] = _values(dataset[tag])
+    return known[key]
+
+
+def _values(element: DataElement) -> Found:
+    if isinstance(element.value, Sequence):
+        nested = (identifying_values(item) for item in element.value)
+        return {value: k for item in nested for part in item for value, k in part.items()}
+    keyword = element.keyword or "private"
+    if element.VR not in _IDENTIFYING_VR or keyword in _HARMLESS:
+        return {}
+    shortest = _SHORTEST_NAME if element.VR == "PN" else _SHORTEST
+    forms = (form for text in _texts(element) for form in _forms(text, element.VR))
+    values = (_EDGES.sub("", form) for form in forms)
+    return {value: keyword for value in values if len(value) >= shortest}
 
 
 def _texts(element: DataElement) -> Iterator[str]:

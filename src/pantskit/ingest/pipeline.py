@@ -118,15 +118,21 @@ def ingest(
     if settings.label_map:
         LabelMap.parse(settings.label_map)
     found = look(sources, settings)
-    images = [f.path for f in found.nifti]
-    labels = discover_labels(settings.labels, images) if settings.labels else []
-    found.series = _without_annotations(found.series, labels)
+    labels: list[LabelSource] = []
+    if settings.labels:
+        # An archive that holds scans and masks is looked through once.
+        archive = (
+            found if list(sources) == [settings.labels] and settings.labels.is_file() else None
+        )
+        labels = discover_labels(settings.labels, [f.path for f in found.nifti], archive)
+        found.series = _without_annotations(found.series, labels)
     existed = out.exists()
     dataset = Dataset.create(out, name=settings.name, annotated=())
     try:
         pseudonyms = open_pseudonyms(dataset, settings)
         planned, copies = plan_cases(found, out, pseudonyms, settings)
         planned, unused = _with_labels(planned, labels)
+        _require_whole_patients(dataset, planned, settings.split)
     except PantskitError:
         if not existed:
             (out / "dataset.json").unlink(missing_ok=True)
@@ -234,6 +240,23 @@ def _with_labels(
         )
     unused = [s.keys[0] for s in labels if s not in matched.values()]
     return planned, tuple(sorted(unused))
+
+
+def _require_whole_patients(dataset: Dataset, planned: dict[str, Planned], split: str) -> None:
+    """Refuse to put a patient into a second split: a model would be tested on what it has seen.
+
+    Raises:
+        ConfigError: If a patient of these sources is in the other split already.
+    """
+    elsewhere = {r.get("patient_id") for r in dataset.metadata.values() if r.get("split") != split}
+    plans = (item.plan for item in planned.values() if not item.plan.skip)
+    both = {plan.patient_id for plan in plans} & elsewhere
+    if both:
+        raise ConfigError(
+            f"{len(both)} patients of these sources are in another split of {dataset.root} "
+            f"already ({', '.join(sorted(both)[:3])}); a patient stays in one split: "
+            f"leave --split {split} out or take their cases away first"
+        )
 
 
 @dataclass(frozen=True)

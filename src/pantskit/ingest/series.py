@@ -93,8 +93,8 @@ class Series:
     def identifiers(self) -> dict[str, str]:
         """Identifying values of all its headers."""
         found: dict[str, str] = {}
-        for header in self.slices:
-            found.update(header.identifiers)
+        for values in {id(v): v for s in self.slices for v in s.identifiers}.values():
+            found.update(values)
         return found
 
     @property
