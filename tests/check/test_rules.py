@@ -43,6 +43,15 @@ def test_empty_organ_is_reported_and_empty_tumour_is_not():
 
 
 @pytest.mark.parametrize(
+    ("sex", "voxels", "expected"),
+    [("F", 0, []), ("F", 9, ["sex"]), ("M", 0, ["empty"]), ("M", 9, []), (None, 0, ["empty"])],
+)
+def test_prostate_is_expected_in_men_only(sex, voxels, expected):
+    case = labelled({"prostate": block((0, voxels))}, sex=sex)
+    assert [rule for rule, _, _ in found(empty_structures, case)] == expected
+
+
+@pytest.mark.parametrize(
     ("flag", "voxels", "expected"), [(1, 0, 1), (0, 5, 1), (1, 5, 0), (0, 0, 0), (None, 5, 0)]
 )
 def test_tumour_flag_and_mask_must_agree(flag, voxels, expected):

@@ -125,8 +125,13 @@ class Labelled:
 
 def empty_structures(case: Labelled) -> Iterator[Finding]:
     """Annotated and empty: normal for a tumour, worth a look for an organ in view."""
+    female = case.metadata.get("sex") == "F"
+    if female and "prostate" in case.present:
+        text = "metadata says female, the prostate mask is not empty"
+        yield case.finding("sex", Severity.WARNING, text, "prostate", case.voxels["prostate"])
+    expected = {LESION, *(("prostate",) if female else ())}
     for structure in case.masks:
-        if not case.voxels[structure] and structure != LESION:
+        if not case.voxels[structure] and structure not in expected:
             text = f"{STRUCTURES[structure].title} is annotated and empty (removed or out of view?)"
             yield case.finding("empty", Severity.INFO, text, structure, 0)
 
