@@ -419,6 +419,7 @@ def test_a_path_with_an_equals_sign_is_a_file(tmp_path: Path) -> None:
         ({"labels": {"liver": "spleen"}}, "has no integer id"),
         ([1, 2], 'expected {"1": "liver", ...}'),
         ({"labels": [1, 2]}, 'expected {"1": "liver", ...}'),
+        ({"labels": {"liver": 1, "spleen": 1}}, "id 1 is there twice"),
         ({"ids": {"1": 7}}, "'1': 7 is no structure's name"),
         ({"ids": {"1": "liver"}, "annotated": ["gut"]}, "'gut' is none of the 28"),
     ],

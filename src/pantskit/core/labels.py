@@ -406,8 +406,11 @@ def _file_map(path: Path) -> LabelMap:
     pairs = known.get("ids") or known.get("labels") or data
     if not isinstance(pairs, dict):
         raise LabelError(f'label map {path}: expected {{"1": "liver", ...}} under ids or labels')
-    ids, unmapped = {}, {}
+    ids: dict[int, tuple[str, ...]] = {}
+    unmapped: dict[int, str] = {}
     for number, names in _id_pairs(pairs, path):
+        if number in ids or number in unmapped:
+            raise LabelError(f"label map {path}: id {number} is there twice")
         found = [find_structure(n) for n in names]
         if number and all(found):
             ids[number] = tuple(s for s in found if s)

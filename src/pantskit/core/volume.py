@@ -458,18 +458,23 @@ def _read_into(file: io.BufferedIOBase, view: memoryview) -> int:
 
 def _rounded(array: Array, path: Path) -> tuple[Array, float]:
     """Nearest integers of a float array, and the largest distance to them."""
-    if not np.isfinite(array).all():
-        raise LabelError(f"{path}: label map holds values that are not finite")
-    nearest = np.rint(array)
-    distance = np.abs(array - nearest)
-    worst = float(distance.max())
-    if worst > LABEL_ROUNDING:
-        value = float(array.flat[int(distance.argmax())])
-        raise LabelError(
-            f"{path}: label map holds {value:g}, no integer; it was interpolated: "
-            "resample labels with nearest neighbour"
-        )
-    return nearest.astype(np.int32), worst
+    flat = array.ravel(order="K")
+    rounded = np.empty(array.shape, np.int32, order="F")
+    result, worst = rounded.ravel(order="K"), 0.0
+    for start in range(0, flat.size, 1 << 16):  # stays in the cache
+        part = flat[start : start + (1 << 16)]
+        if not np.isfinite(part).all():
+            raise LabelError(f"{path}: label map holds values that are not finite")
+        nearest = np.rint(part)
+        distance = np.abs(part - nearest)
+        worst = max(worst, float(distance.max()))
+        if worst > LABEL_ROUNDING:
+            raise LabelError(
+                f"{path}: label map holds {part[distance.argmax()]:g}, no integer; it was "
+                "interpolated: resample labels with nearest neighbour"
+            )
+        result[start : start + part.size] = nearest
+    return rounded, worst
 
 
 def _stored_as(path: Path) -> str:
