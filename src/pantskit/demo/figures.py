@@ -22,7 +22,7 @@ from pantskit.core.pictures import (
 from pantskit.core.volume import Volume, read_volume
 
 SLICES = 24
-HEIGHT = 300
+HEIGHT, WIDTH = 300, 400  # pixels of one panel; wider slices lose air at their edge
 
 
 @dataclass(frozen=True)
@@ -102,4 +102,10 @@ def _panels(
         )
         for _, labels in maps
     ]
-    return montage(pictures, len(pictures))
+    # One cell width for all planes, so that columns stand under their titles.
+    cells = [np.zeros((HEIGHT, WIDTH, 3), np.uint8) for _ in pictures]
+    for cell, picture in zip(cells, pictures, strict=True):
+        shown = picture[:, :WIDTH]
+        left = (WIDTH - shown.shape[1]) // 2
+        cell[:, left : left + shown.shape[1]] = shown
+    return montage(cells, len(cells))

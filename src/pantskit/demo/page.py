@@ -58,6 +58,7 @@ def write_page(root: Path, steps: Sequence[StepResult], *, real: bool) -> Path:
     summary = json.loads((root / "scores" / "summary.json").read_text("utf-8"))
     findings = json.loads((root / "check" / "findings.json").read_text("utf-8"))
     text = environment.from_string(template).render(
+        facts_line=_facts_line,
         steps=[{"result": s, "command": s.step.command(root)} for s in steps],
         seconds=sum(s.seconds for s in steps),
         structures=_structure_rows(summary),
@@ -108,6 +109,17 @@ def _predicted(folder: Path) -> dict[str, CaseLabels]:
 
 def _scores(path: Path) -> dict[str, dict[str, Any]]:
     return {str(row["case_id"]): row for row in read_table(path)} if path.is_file() else {}
+
+
+def _facts_line(facts: dict[str, Any]) -> str:
+    """What is known of a case, in one line."""
+    phase = str(facts.get("phase") or "phase unknown").replace("_", " ")
+    words = [str(facts.get("site") or "site unknown"), phase]
+    if facts.get("reference_tumor") is not None:
+        words.append("tumour" if facts["reference_tumor"] else "no tumour")
+    if facts.get("tumor_probability") is not None:
+        words.append(f"predicted tumour probability {facts['tumor_probability']:.2f}")
+    return " · ".join(words)
 
 
 def _structure_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
