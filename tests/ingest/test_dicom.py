@@ -276,13 +276,62 @@ def test_source_that_goes_bad_takes_its_case_out_of_the_dataset(series, run, tmp
     assert len((result.out / "metadata.csv").read_text().splitlines()) == 1  # the header
 
 
-def test_damaged_header_becomes_a_failed_record_and_the_run_goes_on(series, run, tmp_path):
-    folder = series().write(tmp_path / "in")
-    (folder / "broken").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00\x10\x00UI\xff\xff1.2")
+BROKEN = b"\0" * 128 + b"DICM" + b"\x02\x00\x10\x00UI\xff\xff1.2"
+
+
+def test_damaged_file_fails_alone_and_the_run_goes_on(series, run, tmp_path):
+    folder = series().write(tmp_path / "in" / "good")
+    (tmp_path / "in" / "broken").write_bytes(BROKEN)
     (folder / "notes.txt").write_text("not an image")
-    result = run(folder)
+    result = run(tmp_path / "in")
     assert result.statuses == ["done", "failed"]
     assert result.summary.others == 1
+
+
+@pytest.mark.parametrize("damage", ["header", "cut to nothing", "mark", "series uid", "class"])
+def test_damaged_last_slice_never_leaves_a_shorter_volume(series, run, tmp_path, damage):
+    made = series()
+    folder = made.write(tmp_path / "in", skip=(4,))
+    last = made.dataset(4)
+    if damage == "series uid":
+        last.SeriesInstanceUID = made.uid[:-1] + "77"
+    if damage == "class":
+        last.SOPClassUID = last.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.29"
+    last.save_as(folder / "last", enforce_file_format=True)
+    raw = (folder / "last").read_bytes()
+    changed = {
+        "header": BROKEN,
+        "cut to nothing": b"",
+        "mark": raw.replace(b"DICM", b"DICL"),
+    }
+    (folder / "last").write_bytes(changed.get(damage, raw))
+    result = run(folder)
+    assert "done" not in result.statuses
+    assert "quarantined" in result.statuses
+    assert result.files == []
+
+
+def test_lossy_pixels_are_taken_and_flagged(series, run, tmp_path):
+    made = series(attributes={"LossyImageCompression": "01"})
+    assert run(made.write(tmp_path / "in")).data["source"]["lossy"] is True
+
+
+def test_jpeg_lossless_is_decoded_exactly(series, run, tmp_path):
+    from imagecodecs import ljpeg_encode
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGLosslessSV1
+
+    rng = np.random.default_rng(4)
+    made = series(stored=rng.integers(0, 2048, (3, 32, 24), dtype=np.uint16))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for k in range(3):
+        packed = made.dataset(k)
+        packed.PixelData = encapsulate([ljpeg_encode(made.stored[k], bitspersample=16)])
+        packed["PixelData"].is_undefined_length = True
+        packed.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+        packed.save_as(folder / str(k), enforce_file_format=True)
+    np.testing.assert_array_equal(in_source_order(run(folder)), made.hu)
 
 
 def test_archive_that_unpacks_without_end_is_not_read(run, tmp_path):

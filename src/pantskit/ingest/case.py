@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 
 from pantskit.core.dataset import Dataset, write_case_labels
-from pantskit.core.errors import ImageError, PantskitError, Skipped
+from pantskit.core.errors import ImageError, PantskitError, Quarantined, Skipped
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES, LabelMap
 from pantskit.core.run import Job
@@ -38,6 +38,7 @@ class CasePlan:
         nifti: the NIfTI file; None for DICOM.
         skip: why it is no CT volume of anatomy; raised as `Skipped`.
         fault: what is wrong with it already; raised as a failure.
+        doubt: why it may not be whole; raised as `Quarantined`, after what its slices tell.
         facts: from `describe_header`.
         identifiers: values that must not come out.
         labels: where its annotations lie, or None.
@@ -54,6 +55,7 @@ class CasePlan:
     nifti: SourceFile | None = None
     skip: str = ""
     fault: str = ""
+    doubt: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     identifiers: Identifiers = field(default_factory=dict)
     labels: LabelSource | None = None
@@ -104,7 +106,7 @@ def leak_scan(plan: CasePlan) -> LeakScan:
     """A scan for the case's identifiers that lets the allowed facts and our own words pass."""
     facts = [str(v) for v in plan.facts.values() if v is not None]
     # Reasons to skip or refuse a series are our own words about coded values.
-    ours = (plan.skip, plan.fault, plan.site, *STRUCTURES)
+    ours = (plan.skip, plan.fault, plan.doubt, plan.site, *STRUCTURES)
     return LeakScan(plan.identifiers, own_words=ours, facts=facts)
 
 
@@ -142,6 +144,8 @@ def _make(plan: CasePlan, reader: Reader) -> dict[str, Any]:
 
 def _read_dicom(plan: CasePlan, reader: Reader) -> tuple[Volume, Clipped, dict[str, Any]]:
     volume, clipped, stack = read_series(plan.slices, reader)
+    if plan.doubt:
+        raise Quarantined(plan.doubt)
     syntaxes = sorted({s.transfer_syntax for s in plan.slices})
     return (
         volume,
@@ -154,18 +158,20 @@ def _read_dicom(plan: CasePlan, reader: Reader) -> tuple[Volume, Clipped, dict[s
             "slices": len(stack.order),
             "copies_of_slices": len(stack.duplicates),
             "slice_deviation_mm": round(stack.deviation_mm, 6),
-            "faults": _instance_faults(plan.slices),
+            "faults": _header_faults(plan.slices),
         },
     )
 
 
-def _instance_faults(slices: tuple[ImageHeader, ...]) -> list[str]:
-    """A gap in the instance numbers may mean that the first or last slices were not sent."""
+def _header_faults(slices: tuple[ImageHeader, ...]) -> list[str]:
+    """What is odd between the headers of a series and need not be wrong."""
+    faults = []
     numbers = sorted({s.instance for s in slices if s.instance is not None})
-    steps = set(np.diff(numbers).tolist()) if len(numbers) > 1 else set()
-    if len(steps) > 1:
-        return ["instance numbers are not evenly spaced; no position is missing between slices"]
-    return []
+    if len(set(np.diff(numbers).tolist())) > 1:
+        faults.append("instance numbers have gaps, though no position between slices is missing")
+    if len({(s.slope, s.intercept) for s in slices}) > 1:
+        faults.append("rescale slope and intercept differ between slices; each has its own")
+    return faults
 
 
 def _read_nifti(plan: CasePlan) -> tuple[Volume, Clipped, dict[str, Any]]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pantskit.core.errors import ImageError
-from pantskit.ingest.headers import DIRECTORY, ImageHeader, is_dicom, read_header
+from pantskit.ingest.headers import DIRECTORY, ImageHeader, is_dicom, looks_damaged, read_header
 from pantskit.ingest.leaks import Memory
 from pantskit.ingest.masks import LabelSource, find_label_sources
 from pantskit.ingest.series import Series, group_series
 from pantskit.ingest.sources import BadSource, Reader, SourceFile, find_files
+from pantskit.ingest.strays import doubt_series
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
@@ -69,7 +70,7 @@ def discover(
                 _add_dicom(found, headers, file, reader, known)
             elif leave is None or file.path in named or not file.path.is_relative_to(leave):
                 _add_nifti(found, file)
-    found.series = group_series(headers)
+    found.series = doubt_series(group_series(headers), found.bad)
     return found
 
 
@@ -85,8 +86,8 @@ def _add_dicom(
 ) -> None:
     try:
         with reader.open(file) as stream:
-            if not stream.read(1):
-                raise ImageError("the file is empty")
+            if looks_damaged(stream):
+                raise ImageError("the file is empty, or its DICOM mark is damaged")
             if not is_dicom(stream):
                 found.others += 1
                 return

@@ -115,6 +115,13 @@ def is_dicom(stream: IO[bytes]) -> bool:
     return head[128:132] == b"DICM"
 
 
+def looks_damaged(stream: IO[bytes]) -> bool:
+    """Whether a stream is empty, or has DICOM's blank preamble and not the mark after it."""
+    stream.seek(0)
+    head = stream.read(132)
+    return not head[:128].strip(b"\0") and head[128:] != b"DICM"
+
+
 def read_header(stream: IO[bytes], file: SourceFile, known: Memory) -> ImageHeader:
     """Parse everything before the pixels.
 

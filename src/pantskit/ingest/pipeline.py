@@ -307,6 +307,7 @@ def _plan_series(series: Series, common: _Common, *, alone: bool) -> Planned:
         slices=series.slices,
         skip=series.skip,
         fault=series.fault,
+        doubt=series.doubt,
         facts=describe_header(description),
         identifiers=series.identifiers,
     )

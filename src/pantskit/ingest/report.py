@@ -107,7 +107,7 @@ def _nifti_row(path: Path) -> dict[str, Any]:
 
 def _series_row(series: Series) -> dict[str, Any]:
     place = f"{series.first.file.folder} ({len(series.slices)} files)"
-    reason = series.skip or series.fault
+    reason = series.skip or series.fault or series.doubt
     if reason:
         return {"source": place, "kind": "skipped" if series.skip else "fails", "note": reason}
     try:

@@ -43,6 +43,8 @@ _NOT_ANATOMY = {
     "ELECTRON_DENSITY": "material map",
 }
 
+UNKNOWN = "of unknown kind"
+
 # Codes that messages may repeat: modalities, rescale types, photometric interpretations.
 _CODE_WORDS = (
     "CR DX MG MR NM OT PT PX RF RG SC US XA XC OD MGML ED EDW HU_MOD PCT Z_EFF MONOCHROME1 RGB "
@@ -59,12 +61,14 @@ class Series:
         slices: headers, in order of their files.
         skip: why it is no CT volume of anatomy; "" for one that is.
         fault: why a CT series cannot become a volume, known before any pixel; "" if none is.
+        doubt: why its slices may not be all; "" if nothing says so.
         part: number among the stacks that one series was split into, from 0.
     """
 
     slices: tuple[ImageHeader, ...]
     skip: str = ""
     fault: str = ""
+    doubt: str = ""
     part: int = 0
 
     @property
@@ -173,12 +177,12 @@ def skip_reason(header: ImageHeader) -> str:
 def _class_name(header: ImageHeader) -> str:
     name = pydicom.uid.UID(header.sop_class).name if header.sop_class else ""
     known = name and name != header.sop_class
-    return str(name) if known else "object of unknown class"
+    return str(name) if known else f"object {UNKNOWN}"
 
 
 def _word(value: str) -> str:
     """A coded value for a message; what is no known code is not repeated."""
-    return value if value in _CODES else "of unknown kind"
+    return value if value in _CODES else UNKNOWN
 
 
 def _fault(slices: Sequence[ImageHeader]) -> str:
