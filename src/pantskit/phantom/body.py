@@ -9,7 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from pantskit.phantom.layers import Layer, layer
-from pantskit.phantom.shapes import Capsule, Ellipsoid, HalfSpace, Piece, Point, Shape, Trunk, tube
+from pantskit.phantom.shapes import (
+    Capsule,
+    Ellipsoid,
+    Everywhere,
+    HalfSpace,
+    Part,
+    Point,
+    Shape,
+    Trunk,
+    spline,
+    tube,
+)
 from pantskit.phantom.vary import Vary
 
 VERTEBRA_MM = 33.0
@@ -17,9 +28,10 @@ L1_Z = -5.0
 
 # (z, half width, front y, back y)
 _CAVITY = (
-    (-345, 28, 30, -62),
-    (-300, 42, 46, -72),
-    (-262, 52, 54, -80),
+    (-345, 8, 14, -24),
+    (-305, 15, 22, -40),
+    (-284, 34, 40, -66),
+    (-262, 50, 54, -80),
     (-225, 68, 62, -80),
     (-190, 100, 70, -72),
     (-160, 116, 78, -66),
@@ -44,6 +56,11 @@ _MUSCLE = (
     (200, 141, 86, -112),
     (320, 130, 66, -106),
 )
+
+
+# fat between the layers of the muscle wall, by depth below its surface
+_FASCIA = ((5.5, "fat"), (6.3, "muscle"))
+_DEEP_FASCIAE = ((25.0, "fat"), (26.6, "muscle"), (45.0, "fat"), (47.0, "muscle"))
 
 
 def cavity() -> Trunk:
@@ -72,13 +89,14 @@ def envelope(fat_mm: float, vary: Vary) -> list[Layer]:
     """
     muscle, inside = muscle_wall(), cavity()
     body = muscle.grown(fat_mm, 0.9 * fat_mm, 0.75 * fat_mm)
-    box = Ellipsoid((0, 0, -20), (400, 300, 500), power=8)
     ripple = vary.ripple(2.0, (90, 200))
+    deep = vary.ripple(6.0, (50, 130))
+    space = (Everywhere(),)
     return [
-        layer(Shape((box,), keep=((body, 0.0),)), "skin", over="air"),
-        layer(Shape((box,), keep=((body, 2.2),)), "fat"),
-        layer(Shape((box,), keep=((muscle, 0.0),), ripple=ripple), "muscle"),
-        layer(Shape((box,), keep=((inside, 0.0),)), "visceral_fat"),
+        layer(Shape(space, keep=((body, 0.0),)), "skin", (2.2, "fat")),
+        layer(Shape(space, keep=((muscle, 0.0),), ripple=ripple), "muscle", *_FASCIA),
+        Layer(Shape(space, keep=((muscle, 0.0),), ripple=deep), _DEEP_FASCIAE, over=("muscle",)),
+        layer(Shape(space, keep=((inside, 0.0),)), "visceral_fat"),
         *_muscles(vary),
     ]
 
@@ -91,13 +109,13 @@ def table(back_y: float) -> Layer:
     """
     top = Ellipsoid((0, back_y + 132, -20), (420, 150, 900))
     below = Ellipsoid((0, back_y + 136, -20), (420, 150, 900))
-    edge = Ellipsoid((0, back_y - 10, -20), (205, 30, 900), power=8)
+    edge = Ellipsoid((0, back_y - 10, -20), (205, 30, 900), squareness=1.0)
     return layer(Shape((edge,), keep=((top, 0.0),), cut=(below,)), "table", over="air")
 
 
 def _muscles(vary: Vary) -> list[Layer]:
     """Psoas, quadratus lumborum and the muscles along the spine, both sides."""
-    pieces: list[Piece] = []
+    pieces: list[Part] = []
     thick = vary.factor(0.1)
     for s in (1.0, -1.0):
         psoas = [(s * 27, -22, 10), (s * 38, -22, -60), (s * 48, -20, -120), (s * 72, 0, -185)]
@@ -105,7 +123,11 @@ def _muscles(vary: Vary) -> list[Layer]:
         pieces += tube([(s * 58, -52, 0), (s * 68, -52, -70), (s * 72, -54, -140)], 12 * thick)
         spine = [(s * 32, spine_y(z) - 46, z) for z in (200.0, 90.0, 0.0, -90.0, -160.0)]
         pieces += tube([*spine, (s * 24, -104, -225)], [18, 21, 25, 27, 24, 12], step_mm=14)
-    return [layer(Shape(tuple(pieces), ripple=vary.ripple(0.8)), "muscle", over="visceral_fat")]
+    floor = Ellipsoid((0, -12, -308), (54, 66, 36))
+    return [
+        layer(Shape(tuple(pieces), ripple=vary.ripple(0.8)), "muscle", over="visceral_fat"),
+        layer(Shape((floor,)), "muscle", over="visceral_fat"),
+    ]
 
 
 def lungs(vary: Vary) -> list[Layer]:
@@ -113,7 +135,7 @@ def lungs(vary: Vary) -> list[Layer]:
     result: list[Layer] = []
     inside = cavity()
     for side, s in (("right", 1.0), ("left", -1.0)):
-        chest = Ellipsoid((s * 76, 0, 190), (72, 115, 180), power=6)
+        chest = Ellipsoid((s * 76, 0, 190), (72, 115, 180), squareness=1.0)
         shape = Shape((chest,), keep=((inside, 2.5),), ripple=vary.ripple(1.0))
         result.append(layer(shape, f"lung_{side}", over="visceral_fat"))
         root = (s * 22.0, -2.0, 165.0)
@@ -123,7 +145,7 @@ def lungs(vary: Vary) -> list[Layer]:
         ]
         result.append(layer(Shape(tuple(vessels)), f"lung_vessel_{side}", over=f"lung_{side}"))
     lung = "lung_left lung_right lung_vessel_left lung_vessel_right"
-    middle = Ellipsoid((0, 0, 190), (24, 74, 190), power=4)
+    middle = Ellipsoid((0, 0, 190), (24, 74, 190), squareness=0.9)
     lift = vary.rng.normal() * 3
     domes = (
         Ellipsoid(vary.spot(64, 4, lift, 1.5), (78, 90, 74)),
@@ -131,7 +153,7 @@ def lungs(vary: Vary) -> list[Layer]:
         Ellipsoid((0, 30, lift), (60, 62, 66)),
     )
     dome = Shape(domes, ripple=vary.ripple(1.5, (60, 120)))
-    heart = Ellipsoid(vary.spot(-24, 34, 112 + lift), vary.radii(60, 44, 42), power=2.2)
+    heart = Ellipsoid(vary.spot(-24, 34, 112 + lift), vary.radii(60, 44, 42), squareness=0.15)
     return [
         *result,
         layer(Shape((middle,)), "visceral_fat", over=lung),
@@ -163,15 +185,17 @@ def skeleton(vary: Vary) -> list[Layer]:
 
 def _spine(vary: Vary) -> list[Layer]:
     wide = vary.factor(0.04)
-    bodies: list[Piece] = []
-    discs: list[Piece] = []
-    arches: list[Piece] = []
+    bodies: list[Part] = []
+    discs: list[Part] = []
+    arches: list[Part] = []
     for n in range(-4, 7):
         z = L1_Z + VERTEBRA_MM * n
         y, size = spine_y(z), wide * (1 - 0.015 * max(n, 0))
-        bodies.append(Ellipsoid((0, y, z), (23.5 * size, 16.5 * size, 14.2), power=3.4))
+        bodies.append(Ellipsoid((0, y, z), (23.5 * size, 16.5 * size, 14.2), squareness=0.8))
         below = z - VERTEBRA_MM / 2
-        discs.append(Ellipsoid((0, spine_y(below), below), (22 * size, 15.5 * size, 7), power=3))
+        discs.append(
+            Ellipsoid((0, spine_y(below), below), (22 * size, 15.5 * size, 7), squareness=0.6)
+        )
         arches.append(Capsule((0, y - 36, z - 4), (0, y - 60, z - 16), 4.5, 5.5))
         for s in (1.0, -1.0):
             arches.append(Capsule((s * 13, y - 12, z + 4), (s * 15, y - 27, z + 2), 5, 6))
@@ -194,8 +218,8 @@ def _spine(vary: Vary) -> list[Layer]:
 def _ribs(vary: Vary) -> list[Layer]:
     """Ribs 7 to 12 along the wall of the chest, falling to the front."""
     inside = cavity()
-    bone: list[Piece] = []
-    soft: list[Piece] = []
+    bone: list[Part] = []
+    soft: list[Part] = []
     for level, reach in enumerate((0.52, 0.72, 0.92, 0.95, 0.98, 1.0)):  # 12th rib first
         top = L1_Z + VERTEBRA_MM * (level + 1)
         steps = np.linspace(0.1, 0.86 * reach, 9)
@@ -216,7 +240,7 @@ def _on_wall(inside: Trunk, s: float, t: float, z: float) -> Point:
     """The point just outside the chest wall, from the back (t = 0) to the front (t = 1)."""
     width, front, back = inside.at(z)
     angle = np.pi * t
-    power = 2 / inside.power
+    power = 0.85
     x = (width + 6) * np.sin(angle) ** power
     y = (front + back) / 2 - np.sign(np.cos(angle)) * ((front - back) / 2 + 6) * (
         abs(np.cos(angle)) ** power
@@ -225,15 +249,16 @@ def _on_wall(inside: Trunk, s: float, t: float, z: float) -> Point:
 
 
 def _pelvis(vary: Vary) -> list[Layer]:
-    plate: list[Piece] = []
-    socket: list[Piece] = []
-    cuts: list[Piece] = []
+    plate: list[Part] = []
+    socket: list[Ellipsoid] = []
+    cuts: list[HalfSpace] = []
     for s in (1.0, -1.0):
         crest = [(s * x, y, z) for x, y, z in _CREST]
-        rim = (s * 92.0, -6.0, -236.0)
-        for n, top in enumerate(crest):
-            foot = (rim[0] - s * (12 - 2.2 * n), rim[1] - 14 + 5.0 * n, rim[2] + 6)
-            plate.append(Capsule(top, foot, 5.2, 7.5))
+        edge = spline(np.array(crest))[0]
+        for t in np.linspace(0, 1, 22):
+            top = edge(t * edge.x[-1])
+            foot = (s * (80 + 15 * float(t)), -20 + 35 * float(t), -230.0)
+            plate.append(Capsule((float(top[0]), float(top[1]), float(top[2])), foot, 5.0, 7.5))
         plate += tube(crest, 5.6)
         plate += tube([(s * 84, 16, -252), (s * 45, 42, -268), (s * 8, 42, -280)], [9, 7, 8])
         plate += tube([(s * 86, -34, -256), (s * 72, -48, -292), (s * 62, -44, -312)], [13, 12, 13])
@@ -263,7 +288,7 @@ def _femurs(vary: Vary) -> list[Layer]:
     for side, s in (("right", 1.0), ("left", -1.0)):
         head = vary.spot(s * 90, 0, -258, 1.0)
         gap = Ellipsoid(head, (26 * size,) * 3)
-        pieces = (
+        pieces: tuple[Part, ...] = (
             Ellipsoid(head, (23.5 * size,) * 3),
             *tube([head, (s * 108, -4, -268), (s * 126, -9, -290)], [16, 14.5, 17]),
             Ellipsoid((s * 133, -14, -282), (15, 17, 20)),

@@ -167,7 +167,7 @@ def make_cohort(
     out: Path,
     *,
     dicom: Path | None = None,
-    refine: int = 2,
+    refine: int | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> RunSummary:
@@ -180,7 +180,7 @@ def make_cohort(
         plan: which cases.
         out: folder of the dataset.
         dicom: folder of the deliveries, DICOM and masks, as `delivery.deliver` writes them.
-        refine: see `truth_of`.
+        refine: see `truth_of`; None: 2 for small grids, 1 for full ones.
         workers: processes; 0: this one.
         progress: called after each case.
 
@@ -189,6 +189,8 @@ def make_cohort(
         DatasetError: If `out` holds something else.
     """
     plan.require_usable()
+    if refine is None:
+        refine = 1 if plan.size == "full" else 2
     dataset = Dataset.create(out, name=f"phantom-{plan.seed}")
     if dicom is not None:
         from pantskit.phantom.delivery import delivered_paths, write_manifest

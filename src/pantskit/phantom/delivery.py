@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset as DicomDataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRLittleEndian,
     RLELossless,
@@ -152,13 +153,13 @@ def _ct_header(case: PhantomCase, identity: Identity) -> FileDataset:
     return header
 
 
-def _header(scan: Scan, identity: Identity, sop_class: str) -> FileDataset:
+def _header(scan: Scan, identity: Identity, sop_class: UID) -> FileDataset:
     """What every object of a study says, identifiers included."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.SourceApplicationEntityTitle = identity.values["SourceApplicationEntityTitle"]
     preamble = identity.values["Preamble"].encode("ascii").ljust(128, b"\0")[:128]
-    header = FileDataset(None, {}, file_meta=meta, preamble=preamble)
+    header = FileDataset("", {}, file_meta=meta, preamble=preamble)
     header.SpecificCharacterSet = "ISO_IR 100"
     header.SOPClassUID = sop_class
     no_header_place = ("SourceApplicationEntityTitle", "PrivateElement", "Preamble")

@@ -27,7 +27,7 @@ def random_waves(
 
 @dataclass(frozen=True, eq=False)
 class Ripple:
-    """A scalar field `sum_m amplitude_m sin(k_m . p + phase_m)`, in mm: an organ's rough surface."""
+    """An organ's rough surface, in mm: `sum_m amplitude_m sin(k_m . p + phase_m)`."""
 
     vectors: Float64  # (m, 3) rad/mm
     phases: Float64  # (m,)
@@ -37,20 +37,15 @@ class Ripple:
     def random(
         cls, rng: np.random.Generator, rms_mm: float, wavelength_mm: tuple[float, float] = (35, 90)
     ) -> Ripple:
+        """A field of four waves with that root mean square."""
         vectors, phases = random_waves(rng, 4, wavelength_mm)
         return cls(vectors, phases, np.full(4, rms_mm / np.sqrt(2.0)))
 
-    def at(self, x: Float32, y: Float32, z: Float32) -> Float32:
-        """The field at points of one shape."""
-        total = np.zeros_like(x)
-        for (kx, ky, kz), phase, amplitude in zip(
-            self.vectors.astype(np.float32),
-            self.phases.astype(np.float32),
-            self.amplitudes.astype(np.float32),
-            strict=True,
-        ):
-            total += amplitude * np.sin(kx * x + ky * y + kz * z + phase)
-        return total
+    @property
+    def waves(self) -> Float32:
+        """(m, 5) wave vector, phase, amplitude."""
+        columns = (self.vectors, self.phases[:, None], self.amplitudes[:, None])
+        return np.concatenate(columns, axis=1).astype(np.float32)
 
     @property
     def limit_mm(self) -> float:
@@ -85,6 +80,12 @@ class Placement:
         phases = self.phases - self.vectors @ shift
         return Placement(self.origin + shift, self.scale, self.vectors, phases, self.amplitudes)
 
+    def unplaced(self) -> Placement:
+        """The world itself: what `on_grid` gives with it are RAS+ mm."""
+        return Placement(
+            np.zeros(3), np.ones(3), self.vectors[:0], self.phases[:0], self.amplitudes[:0]
+        )
+
     def displacement(self, world: Float64) -> Float64:
         """(n, 3) world points to their (n, 3) displacement in mm of the atlas."""
         return np.asarray(
@@ -103,16 +104,25 @@ class Placement:
             world = (points - self.displacement(world)) * self.scale + self.origin
         return world
 
-    @property
-    def limit_mm(self) -> float:
-        """No displacement is longer."""
-        return float(np.linalg.norm(self.amplitudes, axis=1).sum())
+    def stretch_mm(self, centre: Float64, half: Float64) -> Float64:
+        """How far the displacement may move points of boxes against the boxes' centres.
 
-    @property
-    def steepness(self) -> float:
-        """Bound on how fast the displacement changes, mm per mm of the world."""
-        lengths = np.linalg.norm(self.vectors, axis=1)
-        return float((np.linalg.norm(self.amplitudes, axis=1) * lengths).sum())
+        Args:
+            centre: (n, 3) RAS+ mm.
+            half: (n, 3) half sizes along x, y, z, mm of the world.
+
+        Returns:
+            (n, 3) mm of the world along each axis: the first-order term at the centre, and a
+            bound of the second-order one.
+        """
+        slope = np.cos(centre @ self.vectors.T + self.phases)  # (n, m)
+        jacobian = np.einsum("nm,mc,md->ncd", slope, self.amplitudes, self.vectors)
+        first = np.einsum("ncd,nd->nc", np.abs(jacobian), half)
+        # within the box a wave's phase moves by at most |k| . half
+        swing = half @ np.abs(self.vectors).T
+        second = (0.5 * swing**2) @ np.abs(self.amplitudes)
+        bound = np.minimum(first + second, 2 * np.abs(self.amplitudes).sum(axis=0))
+        return np.asarray(1.3 * bound * self.scale, dtype=np.float64)
 
     def on_grid(
         self, affine: Float64, shape: tuple[int, int, int], slices: slice
@@ -138,7 +148,7 @@ class Placement:
             along[:, 1, None, None] * j[:, None]
             + along[:, 0, None, None] * i
             + start[:, None, None]
-        ).reshape(len(start), -1)
+        ).reshape(len(start), shape[0] * shape[1])
         depth = along[:, 2, None] * k
         factors = np.concatenate([np.sin(plane), np.cos(plane)])
         result = []

@@ -15,6 +15,7 @@ _GIVEN = {
     "M": ("Thaddeus", "Casimir", "Ignatz", "Leopold"),
 }
 _DOCTORS = ("Vandergraaf", "Wisniewolski", "Achterbergh", "Montclairvaux")
+_CLOCK = ((7, 19), (10, 60), (10, 60))
 _STREETS = ("Kastanienallee", "Harbour View Road", "Old Mill Lane", "Lindenstrasse")
 
 
@@ -64,7 +65,7 @@ def invent(scan: Scan) -> Identity:
     phone = f"+99-{int(person.integers(10**6, 10**7))}"
     study = np.random.default_rng((*scan.seed, 4))
     date = f"{scan.study_year}{_month_day(study)}"
-    clock = f"{int(study.integers(7, 19)):02d}{int(study.integers(10, 60))}{int(study.integers(10, 60))}"
+    clock = "".join(f"{int(study.integers(low, high)):02d}" for low, high in _CLOCK)
     series_number = 3 + 2 * scan.visit
     doctor = str(study.choice(_DOCTORS))
     uid = (scan.seed, scan.site.name)
@@ -82,7 +83,7 @@ def invent(scan: Scan) -> Identity:
         "InstitutionName": scan.site.institution,
         "InstitutionAddress": f"{scan.site.institution}, Ward {int(study.integers(100, 999))}B",
         "ReferringPhysicianName": f"{doctor}^Referring",
-        "PerformingPhysicianName": f"{str(study.choice(_DOCTORS))}^Performing",
+        "PerformingPhysicianName": f"{study.choice(_DOCTORS)!s}^Performing",
         "OperatorsName": f"Operator{int(study.integers(1000, 9999))}^Tech",
         "StationName": f"{scan.site.name[:5].upper()}CT{int(study.integers(100, 999))}",
         "DeviceSerialNumber": f"SN{int(study.integers(10**6, 10**7))}",

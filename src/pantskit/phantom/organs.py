@@ -6,13 +6,14 @@ import numpy as np
 
 from pantskit.phantom.body import cavity
 from pantskit.phantom.layers import Layer, Relabel, layer
-from pantskit.phantom.shapes import Capsule, Ellipsoid, HalfSpace, Piece, Shape, tube
+from pantskit.phantom.shapes import Capsule, Ellipsoid, HalfSpace, Part, Shape, tube
 from pantskit.phantom.vary import Vary, along, axes_along
 
+_STOMACH = "stomach_wall stomach_lumen stomach_gas"
 _LUNGS = "lung_left lung_right lung_vessel_left lung_vessel_right"
 
 
-def bowel(vary: Vary) -> list[Layer]:
+def bowel(vary: Vary) -> list[Layer | Relabel]:
     """Loops of small bowel: a tube to and fro through the middle of the abdomen."""
     rng = vary.rng
     grid = []
@@ -21,17 +22,18 @@ def bowel(vary: Vary) -> list[Layer]:
             xs = np.linspace(-72, 72, 6) * (1.0 if z > -170 else 0.75)
             columns = xs if (row + depth) % 2 else xs[::-1]
             grid += [(float(x), y - 0.12 * max(0.0, -150 - z), float(z)) for x in columns]
+    for row, z in enumerate((-72.0, -50.0, -28.0)):  # jejunum, on the left
+        spots = [(-24.0, 58.0), (-50.0, 62.0), (-76.0, 46.0), (-72.0, 22.0), (-48.0, 30.0)]
+        grid += [(x, y, z) for x, y in (spots if row % 2 else spots[::-1])]
     points = [vary.spot(*p, 7.0) for p in grid]
     size = vary.factor(0.08)
     pieces = tube(points, list(rng.uniform(8.5, 12.0, len(points)) * size), step_mm=5.0)
     shape = Shape(pieces, keep=((cavity(), 3.0),))
-    gas = HalfSpace((0, 62 + 8 * rng.normal(), 0), (0, 1, 0.15 * rng.normal()))
-    return [
-        layer(shape, "bowel_wall", (2.4, "bowel_lumen"), over="visceral_fat"),
-        Relabel(gas, {"bowel_lumen": "bowel_gas"})
-        if rng.random() < 0.3
-        else layer(Shape(pieces[:40], keep=((cavity(), 3.0),)), "bowel_wall", over="bowel_lumen"),
-    ]
+    loops = layer(shape, "bowel_wall", (2.4, "bowel_lumen"), over="visceral_fat")
+    if rng.random() > 0.3:
+        return [loops]
+    gas = HalfSpace((0, 72 + 8 * rng.normal(), 0), (0, 1, 0.15 * rng.normal()))
+    return [loops, Relabel(gas, {"bowel_lumen": "bowel_gas"})]
 
 
 def stomach(vary: Vary, *, prone: bool) -> list[Layer | Relabel]:
@@ -44,18 +46,18 @@ def stomach(vary: Vary, *, prone: bool) -> list[Layer | Relabel]:
     full = vary.factor(0.1)
     path = vary.path(
         [
-            (-46, -20, 52),
-            (-62, -8, 46),
-            (-68, 22, 28),
-            (-62, 50, 2),
-            (-38, 66, -18),
-            (-8, 70, -18),
-            (14, 66, -4),
+            (-46, -20, 58),
+            (-62, -4, 54),
+            (-72, 28, 40),
+            (-68, 50, 14),
+            (-44, 64, -8),
+            (-12, 70, -14),
+            (12, 67, -4),
             (31, 60, 7),
         ],
         3.0,
     )
-    radii = [24 * full, 34 * full, 33 * full, 26 * full, 22 * full, 18 * full, 14, 8]
+    radii = [24 * full, 32 * full, 31 * full, 25 * full, 21 * full, 17 * full, 13, 8]
     shape = Shape(tube(path, radii), keep=((cavity(), 5.0),), ripple=vary.ripple(1.6))
     inner = layer(
         shape, "stomach_wall", (3.8, "stomach_lumen"), over=f"visceral_fat diaphragm {_LUNGS}"
@@ -89,20 +91,21 @@ def colon(vary: Vary) -> list[Layer]:
             (-50, 22, -190),
             (-22, 4, -182),
             (2, -16, -190),
-            (4, -44, -208),
-            (0, -58, -232),
+            (4, -40, -204),
         ],
         4.0,
     )
+    end = path[-1]
+    rectum = tube([end, (2, -56, -228), (0, -54, -256), (0, -34, -290)], [14, 18, 15, 8])
     wide = vary.factor(0.1)
-    base = np.interp(np.arange(len(path)), [0, 3, 5, 10, 13, 17, 20], [24, 21, 18, 17, 14, 14, 17])
+    base = np.interp(np.arange(len(path)), [0, 3, 5, 10, 13, 17, 19], [24, 21, 18, 17, 14, 14, 14])
     rods = tube(path, list(base * wide), step_mm=5.5)
     swell = [float(1 + 0.13 * np.sin(n * 5.5 / 5.2)) for n in range(len(rods) + 1)]
     rods = tuple(
         Capsule(r.a, r.b, r.radius_a * swell[n], r.radius_b * swell[n + 1])
         for n, r in enumerate(rods)
     )
-    gas: list[Piece] = []
+    gas: list[Part] = []
     for start in rng.choice(len(rods) - 22, 4, replace=False):
         length = int(rng.integers(9, 20))
         gas += [
@@ -116,6 +119,7 @@ def colon(vary: Vary) -> list[Layer]:
         ]
     inside = ((cavity(), 2.0),)
     return [
+        layer(Shape(rectum), "bowel_wall", (3.0, "bowel_lumen"), over="visceral_fat muscle"),
         layer(
             Shape(rods, keep=inside),
             "colon_wall",
@@ -130,11 +134,11 @@ def liver(vary: Vary) -> list[Layer]:
     """Liver with its larger veins, and the gall bladder under it."""
     inside = ((cavity(), 4.0),)
     right = Ellipsoid(vary.spot(66, 4, 0, 1.5), vary.radii(73, 84, 70, 0.04))
-    left = Ellipsoid(vary.spot(4, 46, 40), vary.radii(72, 37, 30), power=2.2)
+    left = Ellipsoid(vary.spot(4, 46, 40), vary.radii(72, 37, 30), squareness=0.15)
     # the visceral surface climbs from the lower right to the upper left and from front to back
     slope = 0.62 + 0.05 * vary.rng.normal()
     under = HalfSpace(vary.spot(66, 10, -30, 3), (-slope, -0.28, -1.0))
-    hilum = Ellipsoid((36, 12, -4), (26, 34, 26))
+    hilum = Ellipsoid((40, 30, 2), (13, 15, 16))
     shape = Shape((right, left), keep=inside, cut=(under, hilum), ripple=vary.ripple(2.2))
     veins = [
         *tube(vary.path([(24, 12, 58), (60, -4, 46), (104, -22, 12)]), [6, 4.5, 2]),
@@ -148,7 +152,7 @@ def liver(vary: Vary) -> list[Layer]:
             [(46, 32, 21), *vary.path([(22, 42, 30), (-10, 50, 36), (-36, 52, 42)])], [5, 4, 3, 1.5]
         ),
     ]
-    over = f"visceral_fat diaphragm muscle stomach_wall stomach_lumen stomach_gas heart_muscle {_LUNGS}"
+    over = f"visceral_fat diaphragm muscle heart_muscle {_STOMACH} {_LUNGS}"
     return [
         layer(shape, "liver", over=over + " colon_wall colon_stool colon_gas"),
         layer(Shape(tuple(veins)), "liver_vein", over="liver"),
@@ -169,9 +173,7 @@ def spleen(vary: Vary) -> list[Layer]:
     body = Ellipsoid(vary.spot(-97, -36, 20), vary.radii(29, 45, 52, 0.09), axes)
     hilum = Ellipsoid((-58, -14, 22), (27, 26, 34))
     shape = Shape((body,), keep=((cavity(), 4.0),), cut=(hilum,), ripple=vary.ripple(1.8))
-    over = (
-        f"visceral_fat muscle diaphragm stomach_wall stomach_lumen stomach_gas colon_wall {_LUNGS}"
-    )
+    over = f"visceral_fat muscle diaphragm colon_wall {_STOMACH} {_LUNGS}"
     return [layer(shape, "spleen", over=over + " colon_stool colon_gas")]
 
 
@@ -185,8 +187,11 @@ def kidneys(vary: Vary) -> list[Layer]:
         sinus = Ellipsoid(along(centre, axes[0], -0.72 * radii[0]), (15, 9, 20), axes)
         pelvis = Ellipsoid(along(centre, axes[0], -0.95 * radii[0]), (16, 6, 9), axes)
         shape = Shape((Ellipsoid(centre, radii, axes),), cut=(sinus,), ripple=vary.ripple(1.3))
+        within = (radii[0] - 7.5, radii[1] - 7.5, radii[2] - 8.0)
+        pyramids = Shape((Ellipsoid(centre, within, axes),), ripple=vary.ripple(2.4, (15, 26)))
         result += [
-            layer(shape, f"kidney_cortex_{side}", (8.5, f"kidney_medulla_{side}")),
+            layer(shape, f"kidney_cortex_{side}"),
+            layer(pyramids, f"kidney_medulla_{side}", over=f"kidney_cortex_{side}"),
             layer(Shape((sinus,)), "visceral_fat", over="visceral_fat muscle"),
             layer(Shape((pelvis,)), "renal_pelvis", over="visceral_fat"),
         ]
@@ -203,9 +208,9 @@ def adrenals(vary: Vary) -> list[Layer]:
         medial = (apex[0] - s * 5, apex[1] - 18, apex[2] - 9)
         limbs = (
             *tube(
-                [(apex[0], apex[1] + 4, apex[2] + 5), apex, lateral], [2.2, 3.6 * size, 2.4 * size]
+                [(apex[0], apex[1] + 4, apex[2] + 5), apex, lateral], [2.2, 4.2 * size, 2.9 * size]
             ),
-            *tube([apex, medial], [3.4 * size, 2.4 * size]),
+            *tube([apex, medial], [4.0 * size, 2.9 * size]),
         )
         result.append(layer(Shape(limbs, thin=True), f"adrenal_{side}"))
     return result
@@ -219,7 +224,7 @@ def pelvis_organs(vary: Vary, sex: str) -> list[Layer]:
         sex: "M" or "F".
     """
     full = vary.factor(0.16)
-    bladder = Ellipsoid(vary.spot(0, 22, -232), (38 * full, 28 * full, 27 * full), power=2.2)
+    bladder = Ellipsoid(vary.spot(0, 22, -232), (38 * full, 28 * full, 27 * full), squareness=0.15)
     gland = Ellipsoid(vary.spot(0, 4, -272, 1.0), vary.radii(24, 18, 17, 0.12))
     womb = Ellipsoid(vary.spot(4, -14, -222), vary.radii(26, 18, 26, 0.1))
     over = "visceral_fat bowel_wall bowel_lumen bowel_gas muscle bone_cortex"
@@ -245,9 +250,9 @@ def duodenum(vary: Vary) -> list[Layer]:
         [
             (33, 60, 8),
             (52, 48, 6),
-            (66, 28, -10),
-            (70, 17, -38),
-            (66, 15, -64),
+            (58, 32, -10),
+            (59, 23, -38),
+            (57, 20, -64),
             (50, 24, -86),
             (20, 33, -94),
             (-8, 32, -92),
@@ -281,8 +286,8 @@ def great_vessels(vary: Vary) -> list[Layer]:
         (-5, 18, -122),
     ]
     cava = [(26, 26, 96), (25, 18, 66), (24, 10, 30), (23, 10, -20), (21, 14, -80), (14, 16, -130)]
-    branches: list[Piece] = []
-    veins: list[Piece] = []
+    branches: list[Part] = []
+    veins: list[Part] = []
     for s in (1.0, -1.0):
         iliac = [(s * 24, 8, -152), (s * 52, 6, -186), (s * 74, 34, -232), (s * 78, 46, -300)]
         branches += tube([(-4, 18, -124), *iliac], [6.5, 6, 5, 5, 4.5])

@@ -173,10 +173,10 @@ def ducts(
             radius = plan.dilated_duct_mm * (1.1 - 0.25 * float(t))
         points.append((float(centre[0]), float(centre[1]), float(centre[2])))
         radii.append(radius)
-    papilla = vary.spot(57, 22, -60, 0.8)
+    papilla = vary.spot(51, 24, -60, 0.8)
     main = Shape(tube([papilla, *points], [radii[0], *radii], step_mm=3.0), thin=True)
     bile = vary.factor(0.1) * (5.8 if plan and plan.blocks_bile else 3.1)
-    course = [*vary.path([(47, 34, 20), (44, 32, 4), (46, 29, -18), (51, 26, -42)], 0.8), papilla]
+    course = [*vary.path([(47, 34, 20), (44, 32, 4), (46, 29, -18), (49, 27, -42)], 0.8), papilla]
     common = Shape(tube(course, [bile, bile, bile, 0.8 * bile, 0.5 * bile]), thin=True)
     return [
         layer(common, "bile_duct"),

@@ -15,15 +15,17 @@ from pantskit.phantom.vary import Vary
 
 @dataclass(frozen=True)
 class Patient:
-    """Attributes:
-    patient_id: pseudonym of the person; several scans share it.
-    seed: of everything random in this person's anatomy.
-    sex: "M" or "F".
-    age_years: at the first scan.
-    size: over the atlas, along x, y, z.
-    fat_mm: thickness of the fat at the side of the belly.
-    duct_mm: radius of the pancreatic duct in the head where nothing blocks it.
-    tumour: what tumour there is, or None.
+    """Who a synthetic patient is.
+
+    Attributes:
+        patient_id: pseudonym of the person; several scans share it.
+        seed: of everything random in this person's anatomy.
+        sex: "M" or "F".
+        age_years: at the first scan.
+        size: over the atlas, along x, y, z.
+        fat_mm: thickness of the fat at the side of the belly.
+        duct_mm: radius of the pancreatic duct in the head where nothing blocks it.
+        tumour: what tumour there is, or None.
     """
 
     patient_id: str
@@ -78,9 +80,9 @@ def draw_patient(seed: tuple[int, ...], patient_id: str, *, has_tumour: bool) ->
     """A patient drawn from a seed alone."""
     rng = np.random.default_rng(seed)
     sex = "M" if rng.random() < 0.55 else "F"
-    tall = (1.0 if sex == "M" else 0.94) * float(np.exp(0.03 * np.clip(rng.normal(), -2, 2)))
-    wide = tall**0.7 * float(np.exp(0.03 * np.clip(rng.normal(), -2, 2)))
-    deep = wide * float(np.exp(0.03 * np.clip(rng.normal(), -2, 2)))
+    tall = (1.0 if sex == "M" else 0.95) * float(np.exp(0.025 * np.clip(rng.normal(), -2, 2)))
+    wide = tall**0.7 * float(np.exp(0.025 * np.clip(rng.normal(), -2, 2)))
+    deep = wide * float(np.exp(0.02 * np.clip(rng.normal(), -2, 2)))
     return Patient(
         patient_id=patient_id,
         seed=seed,

@@ -21,15 +21,17 @@ FIELD_MM = (-312.0, 100.0)
 
 @dataclass(frozen=True)
 class CohortPlan:
-    """Attributes:
-    cases: scans.
-    seed: of everything.
-    size: "small" or "full".
-    tumor_rate: share of patients with a tumour.
-    sites: hospitals.
-    test_site: the site that makes up the test split; None: the last one, where there are
-        several.
-    test_fraction: of the patients; takes the place of `test_site`.
+    """Which cases to make.
+
+    Attributes:
+        cases: scans.
+        seed: of everything.
+        size: "small" or "full".
+        tumor_rate: share of patients with a tumour.
+        sites: hospitals.
+        test_site: the site that makes up the test split; None: the last one, where there are
+            several.
+        test_fraction: of the patients; takes the place of `test_site`.
     """
 
     cases: int
@@ -41,8 +43,10 @@ class CohortPlan:
     test_fraction: float | None = None
 
     def require_usable(self) -> None:
-        """Raises:
-        ConfigError: If a setting makes no sense.
+        """Refuse what cannot be made.
+
+        Raises:
+            ConfigError: If a setting makes no sense.
         """
         names = [site.name for site in sites_in_use(self.sites)]
         if self.cases < 1:

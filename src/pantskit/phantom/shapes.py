@@ -11,13 +11,38 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.interpolate import CubicHermiteSpline
 
+from pantskit.phantom import kernels
 from pantskit.phantom.fields import Float32, Float64, Ripple
 
 Point = tuple[float, float, float]
 Bounds = tuple[Point, Point]
+Box = tuple[int, int, int, int, int, int]  # first and past-last voxel along i, j, k
 ENDLESS: Bounds = ((-np.inf, -np.inf, -np.inf), (np.inf, np.inf, np.inf))
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The part of a slab that a shape is painted in.
+
+    Attributes:
+        x, y, z: coordinates of the slab's voxel centres, mm, contiguous in Fortran order.
+        depth: (i, j, k) of the part: what the pieces are combined into.
+        corner: voxel of the slab where the part begins.
+    """
+
+    x: Float32
+    y: Float32
+    z: Float32
+    depth: Float32
+    corner: NDArray[np.int64]
+
+    @property
+    def arrays(self) -> tuple[Float32, Float32, Float32, Float32, NDArray[np.int64]]:
+        """As the kernels take them."""
+        return self.x, self.y, self.z, self.depth, self.corner
 
 
 class Piece(Protocol):
@@ -26,55 +51,54 @@ class Piece(Protocol):
     def bounds(self) -> Bounds:
         """Lowest and highest corner, mm; `ENDLESS` where it has no end."""
 
-    def depth(self, x: Float32, y: Float32, z: Float32) -> Float32:
-        """Depth in mm at points; the three arrays broadcast."""
+    def carve(self, where: Frame, box: Box, mode: int, margin: float = 0.0) -> None:
+        """Combine its depth with `where.depth` (see `kernels` for modes); `box` for unions."""
 
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid, or with `power` > 2 a rounder box.
+    """An ellipsoid, or a rounder box: its level set mixes the 2-norm and the 4-norm.
 
     Attributes:
         centre: mm.
         radii: semi-axes, mm.
         axes: rows are the unit vectors of the semi-axes; None: x, y, z.
-        power: exponent of the superquadric.
+        squareness: share of the 4-norm, 0 to 1.
     """
 
     centre: Point
     radii: Point
     axes: tuple[Point, Point, Point] | None = None
-    power: float = 2.0
+    squareness: float = 0.0
 
     def bounds(self) -> Bounds:
+        """See `Piece`."""
         centre, radii = np.array(self.centre), np.array(self.radii)
         if self.axes is None:
             reach = radii
-        elif self.power == 2.0:
+        elif self.squareness == 0.0:
             reach = np.sqrt(((np.array(self.axes) * radii[:, None]) ** 2).sum(axis=0))
         else:
             reach = np.abs(np.array(self.axes) * radii[:, None]).sum(axis=0)
         low, high = (centre - reach).tolist(), (centre + reach).tolist()
         return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
-    def depth(self, x: Float32, y: Float32, z: Float32) -> Float32:
-        p = [axis - np.float32(c) for axis, c in zip((x, y, z), self.centre, strict=True)]
-        if self.axes is not None:
-            rows = np.array(self.axes, dtype=np.float32)
-            p = [row[0] * p[0] + row[1] * p[1] + row[2] * p[2] for row in rows]
-        q = [a * np.float32(1 / r) for a, r in zip(p, self.radii, strict=True)]
-        if self.power != 2.0:
-            n = np.float32(self.power)
-            total = np.abs(q[0]) ** n + np.abs(q[1]) ** n + np.abs(q[2]) ** n
-            return (1 - total ** (1 / n)) * np.float32(min(self.radii))
-        level = np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2])
-        g = [a * np.float32(1 / r) for a, r in zip(q, self.radii, strict=True)]
-        slope = np.sqrt(g[0] * g[0] + g[1] * g[1] + g[2] * g[2])
-        floor = np.float32(1 / max(self.radii))  # slope / level at the centre of a ball
-        return (1 - level) * level / np.maximum(slope, floor * level + np.float32(1e-9))
+    def carve(self, where: Frame, box: Box, mode: int, margin: float = 0.0) -> None:
+        """See `Piece`."""
+        axes = np.eye(3) if self.axes is None else np.array(self.axes)
+        kernels.ellipsoid(
+            *where.arrays,
+            np.array(box, dtype=np.int64),
+            np.array(self.centre, dtype=np.float32),
+            axes.astype(np.float32),
+            np.array(self.radii, dtype=np.float32),
+            np.float32(self.squareness),
+            mode,
+            np.float32(margin),
+        )
 
     def volume_mm3(self) -> float:
-        """Closed form, for `power` 2."""
+        """Closed form, where it is no box."""
         return float(4 / 3 * np.pi * np.prod(self.radii))
 
 
@@ -88,22 +112,27 @@ class Capsule:
     radius_b: float
 
     def bounds(self) -> Bounds:
+        """See `Piece`."""
         (ax, ay, az), (bx, by, bz), a, b = self.a, self.b, self.radius_a, self.radius_b
         return (
             (min(ax - a, bx - b), min(ay - a, by - b), min(az - a, bz - b)),
             (max(ax + a, bx + b), max(ay + a, by + b), max(az + a, bz + b)),
         )
 
-    def depth(self, x: Float32, y: Float32, z: Float32) -> Float32:
-        start, end = np.array(self.a, np.float32), np.array(self.b, np.float32)
-        axis = end - start
-        square = max(float(axis @ axis), 1e-6)
-        px, py, pz = x - start[0], y - start[1], z - start[2]
-        scaled = axis / np.float32(square)
-        t = np.clip(px * scaled[0] + py * scaled[1] + pz * scaled[2], 0, 1)
-        px, py, pz = px - t * axis[0], py - t * axis[1], pz - t * axis[2]
-        radius = np.float32(self.radius_a) + t * np.float32(self.radius_b - self.radius_a)
-        return radius - np.sqrt(px * px + py * py + pz * pz)
+
+Part = Piece | Capsule  # a union takes rods too, many at a time
+
+
+class Everywhere:
+    """All of space: what a shape that is only kept within others begins with."""
+
+    def bounds(self) -> Bounds:
+        """See `Piece`."""
+        return ENDLESS
+
+    def carve(self, where: Frame, box: Box, mode: int, margin: float = 0.0) -> None:
+        """See `Piece`."""
+        where.depth.fill(np.float32(1e3))
 
 
 @dataclass(frozen=True)
@@ -114,13 +143,24 @@ class HalfSpace:
     normal: Point
 
     def bounds(self) -> Bounds:
+        """See `Piece`."""
         return ENDLESS
 
+    def carve(self, where: Frame, box: Box, mode: int, margin: float = 0.0) -> None:
+        """See `Piece`."""
+        normal = np.array(self.normal) / np.linalg.norm(self.normal)
+        point = np.array(self.point, dtype=np.float32)
+        kernels.half_space(
+            *where.arrays, point, normal.astype(np.float32), mode, np.float32(margin)
+        )
+
     def depth(self, x: Float32, y: Float32, z: Float32) -> Float32:
+        """Depth at points, mm."""
         n = np.array(self.normal, dtype=np.float32)
         n /= np.linalg.norm(n)
         p = np.array(self.point, dtype=np.float32)
-        return (x - p[0]) * n[0] + (y - p[1]) * n[1] + (z - p[2]) * n[2]
+        depth = (x - p[0]) * n[0] + (y - p[1]) * n[1] + (z - p[2]) * n[2]
+        return np.asarray(depth, dtype=np.float32)
 
 
 TRUNK_STEP_MM = 0.5
@@ -133,18 +173,18 @@ class Trunk:
     Attributes:
         bottom_mm: z of the first table entry; one entry each `TRUNK_STEP_MM`.
         half_width, half_depth, centre_y: tables over z, mm.
-        power: exponent of the superellipse.
+        squareness: share of the 4-norm in the cross-section, 0 to 1.
     """
 
     bottom_mm: float
     half_width: Float32
     half_depth: Float32
     centre_y: Float32
-    power: float = 2.4
+    squareness: float = 0.25
 
     @classmethod
     def through(
-        cls, rows: Sequence[tuple[float, float, float, float]], power: float = 2.4
+        cls, rows: Sequence[tuple[float, float, float, float]], squareness: float = 0.25
     ) -> Trunk:
         """From knots (z, half width, front y, back y) in rising z, joined linearly and smoothed."""
         knots = np.array(rows, dtype=np.float64)
@@ -162,7 +202,7 @@ class Trunk:
             table(knots[:, 1]),
             table((knots[:, 2] - knots[:, 3]) / 2),
             table((knots[:, 2] + knots[:, 3]) / 2),
-            power,
+            squareness,
         )
 
     def grown(self, sides_mm: float, front_mm: float, back_mm: float) -> Trunk:
@@ -175,6 +215,7 @@ class Trunk:
         )
 
     def bounds(self) -> Bounds:
+        """See `Piece`."""
         return ENDLESS
 
     def at(self, z: float) -> Point:
@@ -183,18 +224,24 @@ class Trunk:
         depth, centre = float(self.half_depth[row]), float(self.centre_y[row])
         return float(self.half_width[row]), centre + depth, centre - depth
 
-    def depth(self, x: Float32, y: Float32, z: Float32) -> Float32:
-        row = ((z - np.float32(self.bottom_mm)) * np.float32(1 / TRUNK_STEP_MM)).astype(np.int16)
-        np.clip(row, 0, len(self.half_width) - 1, out=row)
-        width, deep = self.half_width[row], self.half_depth[row]
-        n = np.float32(self.power)
-        level = np.abs(x / width) ** n + np.abs((y - self.centre_y[row]) / deep) ** n
-        return (1 - level ** (1 / n)) * np.minimum(width, deep)
+    def carve(self, where: Frame, box: Box, mode: int, margin: float = 0.0) -> None:
+        """See `Piece`."""
+        least = np.minimum(self.half_width, self.half_depth)
+        rows = np.stack([1 / self.half_width, 1 / self.half_depth, self.centre_y, least], axis=1)
+        kernels.trunk(
+            *where.arrays,
+            rows,
+            np.float32(self.bottom_mm),
+            np.float32(1 / TRUNK_STEP_MM),
+            np.float32(self.squareness),
+            mode,
+            np.float32(margin),
+        )
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Union of pieces, within others, less others, with a rough surface.
+    """Union of rods and pieces, within others, less others, with a rough surface.
 
     Attributes:
         add: the union.
@@ -204,7 +251,7 @@ class Shape:
         thin: a tube that readers draw at least a voxel wide.
     """
 
-    add: tuple[Piece, ...]
+    add: tuple[Part, ...]
     keep: tuple[tuple[Piece, float], ...] = ()
     cut: tuple[Piece, ...] = ()
     ripple: Ripple | None = None

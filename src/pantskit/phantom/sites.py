@@ -17,10 +17,12 @@ _RELEASE_NAMES = {name: name for name in STRUCTURES}
 
 @dataclass(frozen=True)
 class Grid:
-    """Attributes:
-    columns, rows: of a slice.
-    slice_mm: between slices.
-    slices: None: as many as the patient's trunk needs.
+    """Voxels of a scan.
+
+    Attributes:
+        columns, rows: of a slice.
+        slice_mm: between slices.
+        slices: None: as many as the patient's trunk needs.
     """
 
     columns: int
@@ -31,22 +33,24 @@ class Grid:
 
 @dataclass(frozen=True)
 class Site:
-    """Attributes:
-    name: in metadata and folder names.
-    institution: as the DICOM headers say, to be removed by ingest.
-    manufacturer, model: of the scanner.
-    nationality: country code.
-    small, full: grids of the two sizes.
-    scanner: blur and noise at full size.
-    head_first: slices are stored from the head down.
-    prone: patients lie on their belly.
-    turn_degrees: rotation of the slices in their plane against the patient axes.
-    transfer_syntax: "explicit" (little endian) or "rle".
-    file_name: pattern of slice files, from {n} (number) and {uid}.
-    mask_orientation: nibabel codes of its mask files.
-    mask_names: structure to file name.
-    kvp: tube voltage.
-    phases: weights of non-contrast, arterial, portal venous, delayed.
+    """One made-up hospital.
+
+    Attributes:
+        name: in metadata and folder names.
+        institution: as the DICOM headers say, to be removed by ingest.
+        manufacturer, model: of the scanner.
+        nationality: country code.
+        small, full: grids of the two sizes.
+        scanner: blur and noise at full size.
+        head_first: slices are stored from the head down.
+        prone: patients lie on their belly.
+        turn_degrees: rotation of the slices in their plane against the patient axes.
+        transfer_syntax: "explicit" (little endian) or "rle".
+        file_name: pattern of slice files, from {n} (number) and {uid}.
+        mask_orientation: nibabel codes of its mask files.
+        mask_names: structure to file name.
+        kvp: tube voltage.
+        phases: weights of non-contrast, arterial, portal venous, delayed.
     """
 
     name: str

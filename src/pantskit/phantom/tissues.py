@@ -15,11 +15,13 @@ PHASES = ("non_contrast", "arterial", "portal_venous", "delayed")
 
 @dataclass(frozen=True)
 class Tissue:
-    """Attributes:
-    name: of the tissue.
-    structures: masks that hold it, of the 28.
-    hu: mean in each of `PHASES`.
-    texture: standard deviation of its own smooth unevenness, HU.
+    """What a voxel can be made of.
+
+    Attributes:
+        name: of the tissue.
+        structures: masks that hold it, of the 28.
+        hu: mean in each of `PHASES`.
+        texture: standard deviation of its own smooth unevenness, HU.
     """
 
     name: str

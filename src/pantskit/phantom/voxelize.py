@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.core.geometry import Geometry
+from pantskit.phantom import kernels
 from pantskit.phantom.fields import Float32, Float64, Placement
 from pantskit.phantom.layers import Layer, Relabel
 from pantskit.phantom.patient import Anatomy
-from pantskit.phantom.shapes import Capsule, Shape
+from pantskit.phantom.shapes import Box, Capsule, Frame, Shape
 from pantskit.phantom.tissues import TISSUE_ID, TISSUES, tissue_ids
 
 # A slab of this many voxels is painted at a time: a few hundred MB of coordinates and depths.
@@ -22,7 +22,13 @@ OUTSIDE = np.float32(-1e3)
 Coordinates = tuple[Float32, Float32, Float32]
 
 
-def tissue_map(anatomy: Anatomy, geometry: Geometry, *, thin_mm: float = 0.0) -> NDArray[np.uint8]:
+def tissue_map(
+    anatomy: Anatomy,
+    geometry: Geometry,
+    *,
+    thin_mm: float = 0.0,
+    base: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """Paint an anatomy.
 
     Args:
@@ -30,11 +36,12 @@ def tissue_map(anatomy: Anatomy, geometry: Geometry, *, thin_mm: float = 0.0) ->
         geometry: where the voxels are, in the world of `anatomy.placement`.
         thin_mm: thin tubes get at least this radius, in atlas mm: on a coarse grid readers draw a
             duct a voxel wide, not dotted. 0: their true radius.
+        base: (i, j, k) tissue ids to paint over, changed in place; None: air.
 
     Returns:
         (i, j, k) tissue ids in Fortran order.
     """
-    result = np.zeros(geometry.shape, dtype=np.uint8, order="F")
+    result = np.zeros(geometry.shape, dtype=np.uint8, order="F") if base is None else base
     depth = max(1, SLAB_VOXELS // (geometry.shape[0] * geometry.shape[1]))
     for start in range(0, geometry.shape[2], depth):
         slices = slice(start, min(start + depth, geometry.shape[2]))
@@ -47,6 +54,7 @@ def _paint_slab(
 ) -> None:
     placement = anatomy.placement
     atlas = placement.on_grid(geometry.affine, geometry.shape, slices)
+    world: Coordinates | None = None
     boxes = _Boxes(placement, geometry, slices)
     for item in anatomy.layers:
         if isinstance(item, Relabel):
@@ -57,9 +65,14 @@ def _paint_slab(
         whole = _around(pieces)
         if whole is None:
             continue
-        points = _world_points(geometry, slices, whole) if item.world else _crop(atlas, whole)
-        depth = _depth(shape, points, pieces, whole)
-        _fill(out[whole], depth, item)
+        size = (whole[1] - whole[0], whole[3] - whole[2], whole[5] - whole[4])
+        depth = np.full(size, OUTSIDE, dtype=np.float32, order="F")
+        if item.world and world is None:
+            world = placement.unplaced().on_grid(geometry.affine, geometry.shape, slices)
+        points = world if item.world and world else atlas
+        frame = Frame(*points, depth, np.array(whole[::2]))
+        _combine(shape, frame, pieces)
+        _fill(out, frame, item)
 
 
 def _relabel(out: NDArray[np.uint8], item: Relabel, atlas: Coordinates) -> None:
@@ -75,54 +88,50 @@ def _relabel(out: NDArray[np.uint8], item: Relabel, atlas: Coordinates) -> None:
     flat[hit] = table[flat[hit]]
 
 
-def _fill(out: NDArray[np.uint8], depth: Float32, item: Layer) -> None:
-    allowed: NDArray[np.bool_] | None = None
+def _fill(out: NDArray[np.uint8], frame: Frame, item: Layer) -> None:
+    allowed = np.ones(256, dtype=np.bool_)
     if item.over is not None:
-        table = np.zeros(256, dtype=np.bool_)
-        table[tissue_ids(item.over)] = True
-        allowed = table[out]
-    for threshold, tissue in item.tissues:
-        inside = depth > np.float32(threshold)
-        if allowed is not None:
-            inside &= allowed
-        out[inside] = TISSUE_ID[tissue]
+        allowed[:] = False
+        allowed[tissue_ids(item.over)] = True
+    thresholds = np.array([t for t, _ in item.tissues], dtype=np.float32)
+    tissues = np.array(tissue_ids(name for _, name in item.tissues), dtype=np.uint8)
+    kernels.fill(out, frame.depth, frame.corner, allowed, thresholds, tissues)
 
 
-def _depth(shape: Shape, points: Coordinates, pieces: list[Box | None], whole: Box) -> Float32:
-    depth = np.full(points[0].shape, OUTSIDE, dtype=np.float32, order="F")
+def _combine(shape: Shape, frame: Frame, pieces: list[Box | None]) -> None:
+    """Fill `frame.depth` with the depth below the shape's surface."""
+    offset = np.repeat(frame.corner, 2)
+    rods, boxes = [], []
     for piece, box in zip(shape.add, pieces, strict=True):
         if box is None:
             continue
-        inner = tuple(
-            slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, whole, strict=True)
-        )
-        here = depth[inner]
-        np.maximum(here, piece.depth(*_crop(points, inner)), out=here)
+        low = np.array(box) - offset
+        if isinstance(piece, Capsule):
+            rods.append((*piece.a, *piece.b, piece.radius_a, piece.radius_b))
+            boxes.append(low)
+        else:
+            a, b, c, d, e, f = low.tolist()
+            piece.carve(frame, (a, b, c, d, e, f), kernels.UNION)
+    if rods:
+        kernels.rods(*frame.arrays, np.array(rods, dtype=np.float32), np.array(boxes))
     if shape.ripple is not None:
-        depth += shape.ripple.at(*points)
+        kernels.ripple(*frame.arrays, shape.ripple.waves, np.float32(shape.ripple.limit_mm))
+    ni, nj, nk = frame.depth.shape
+    everywhere = (0, ni, 0, nj, 0, nk)
     for keep, margin in shape.keep:
-        np.minimum(depth, keep.depth(*points) - np.float32(margin), out=depth)
+        keep.carve(frame, everywhere, kernels.WITHIN, margin)
     for cut in shape.cut:
-        np.minimum(depth, -cut.depth(*points), out=depth)
-    return depth
-
-
-Box = tuple[slice, ...]
-
-
-def _crop(points: Coordinates, box: Box) -> Coordinates:
-    return points[0][box], points[1][box], points[2][box]
+        cut.carve(frame, everywhere, kernels.WITHOUT)
 
 
 def _around(boxes: list[Box | None]) -> Box | None:
     """The smallest box around boxes; None when all are empty."""
-    real = [box for box in boxes if box is not None]
-    if not real:
+    real = np.array([box for box in boxes if box is not None])
+    if len(real) == 0:
         return None
-    return tuple(
-        slice(min(b[axis].start for b in real), max(b[axis].stop for b in real))
-        for axis in range(3)
-    )
+    a, c, e = real[:, ::2].min(axis=0).tolist()
+    b, d, f = real[:, 1::2].max(axis=0).tolist()
+    return a, b, c, d, e, f
 
 
 def _thickened(shape: Shape, radius_mm: float) -> Shape:
@@ -135,18 +144,6 @@ def _thickened(shape: Shape, radius_mm: float) -> Shape:
     return replace(shape, add=pieces)
 
 
-def _world_points(geometry: Geometry, slices: slice, box: Box) -> Coordinates:
-    i = np.arange(box[0].start, box[0].stop, dtype=np.float64)[:, None, None]
-    j = np.arange(box[1].start, box[1].stop, dtype=np.float64)[None, :, None]
-    k = np.arange(slices.start + box[2].start, slices.start + box[2].stop, dtype=np.float64)
-    a = geometry.affine
-    x, y, z = (
-        (a[n, 0] * i + a[n, 1] * j + a[n, 2] * k[None, None] + a[n, 3]).astype(np.float32)
-        for n in range(3)
-    )
-    return x, y, z
-
-
 class _Boxes:
     """Voxel boxes of a slab that surely hold atlas boxes."""
 
@@ -157,24 +154,21 @@ class _Boxes:
         self.high = np.array([*geometry.shape[:2], slices.stop])
 
     def of(self, bounds: Float64, *, world: bool) -> list[Box | None]:
-        """(n, 2, 3) boxes in mm to voxel slices relative to the slab; None: outside it."""
+        """(n, 2, 3) boxes in mm to voxel boxes in the slab; None: outside it."""
         finite = np.clip(bounds, -2e3, 2e3)
         middle, half = finite.mean(axis=1), (finite[:, 1] - finite[:, 0]) / 2
         if not world:
             place = self.placement
-            size = float(place.scale.max())
-            centre = place.to_world(middle)
-            # the warp moves nothing further from the centre's own move than this
-            reach = np.linalg.norm(half, axis=1, keepdims=True) * size
-            slack = np.minimum(place.steepness * reach * 1.5, place.limit_mm * 2) * size
-            middle, half = centre, half * place.scale + slack
+            middle = place.to_world(middle)
+            half = half * place.scale
+            half = half + place.stretch_mm(middle, half)
         middle = middle @ self.inverse[:3, :3].T + self.inverse[:3, 3]
         half = half @ np.abs(self.inverse[:3, :3]).T
         low = np.maximum(np.floor(middle - half).astype(np.int64), self.low) - self.low
         high = np.minimum(np.ceil(middle + half).astype(np.int64) + 1, self.high) - self.low
         low[:, 2] = np.maximum(low[:, 2], 0)
         return [
-            tuple(slice(int(a), int(b)) for a, b in zip(lo, hi, strict=True))
+            (int(lo[0]), int(hi[0]), int(lo[1]), int(hi[1]), int(lo[2]), int(hi[2]))
             if (hi > lo).all()
             else None
             for lo, hi in zip(low, high, strict=True)
@@ -182,25 +176,29 @@ class _Boxes:
 
 
 def reference_volumes_ml(anatomy: Anatomy, geometry: Geometry, *, refine: int) -> dict[str, float]:
-    """Volumes of all structures by sampling each voxel `refine`^3 times, true tube radii."""
+    """Volumes of the continuous shapes within a grid, by fine sampling, thin tubes as thin as true.
+
+    Args:
+        anatomy: what to measure.
+        geometry: the field of view.
+        refine: samples along each axis of its voxels.
+
+    Returns:
+        Structure to ml; what has no sample is left out.
+    """
     fine = refined(geometry, refine)
     counts = np.zeros(256, dtype=np.int64)
-    for part in _slabs(anatomy, fine):
-        counts += np.bincount(part.reshape(-1), minlength=256)
+    depth = max(1, SLAB_VOXELS // (fine.shape[0] * fine.shape[1]))
+    for start in range(0, fine.shape[2], depth):
+        slices = slice(start, min(start + depth, fine.shape[2]))
+        out = np.zeros((*fine.shape[:2], slices.stop - start), dtype=np.uint8, order="F")
+        _paint_slab(out, anatomy, fine, slices, 0.0)
+        counts += np.bincount(out.reshape(-1, order="F"), minlength=256)
     volumes: dict[str, float] = {}
     for number, tissue in enumerate(TISSUES):
         for structure in tissue.structures:
             volumes[structure] = volumes.get(structure, 0.0) + float(counts[number])
-    return {name: n * fine.voxel_volume_mm3 / 1000 for name, n in volumes.items()}
-
-
-def _slabs(anatomy: Anatomy, geometry: Geometry) -> Iterator[NDArray[np.uint8]]:
-    depth = max(1, SLAB_VOXELS // (geometry.shape[0] * geometry.shape[1]))
-    for start in range(0, geometry.shape[2], depth):
-        slices = slice(start, min(start + depth, geometry.shape[2]))
-        out = np.zeros((*geometry.shape[:2], slices.stop - start), dtype=np.uint8, order="F")
-        _paint_slab(out, anatomy, geometry, slices, 0.0)
-        yield out.reshape(-1, order="F")
+    return {name: n * fine.voxel_volume_mm3 / 1000 for name, n in volumes.items() if n}
 
 
 def refined(geometry: Geometry, factor: int) -> Geometry:
