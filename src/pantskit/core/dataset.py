@@ -68,6 +68,7 @@ _RELEASE_PHASES = {
     "non-contrast": "non_contrast",
     "venous": "portal_venous",
     "portal venous": "portal_venous",
+    "delay": "delayed",
 }
 
 

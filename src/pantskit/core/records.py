@@ -127,7 +127,7 @@ def write_table(out: Path, rows: Iterable[dict[str, Any]], *, columns: Iterable[
         frame.write_parquet(part, compression="zstd")
     nested = [c for c, t in frame.schema.items() if isinstance(t, (pl.List, pl.Struct))]
     texts = [
-        pl.Series(c, [None if v is None else json.dumps(jsonable(v)) for v in frame[c]])
+        pl.Series(c, [None if v is None else json.dumps(jsonable(v)) for v in frame[c].to_list()])
         for c in nested
     ]
     with atomic_path(out.parent / f"{out.name}.csv") as part:
