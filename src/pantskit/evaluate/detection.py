@@ -34,8 +34,9 @@ def choose_score(cases: Iterable[Row]) -> tuple[str | None, str]:
     for name, words in CASE_SCORES.items():
         if rows and not lacking[name]:
             without = len(lacking["tumor_probability"])
-            instead = f"; {without} of {len(rows)} cases give no probability" if without else ""
-            return name, words + instead
+            if 0 < without < len(rows):
+                return name, f"{words}; {without} of {len(rows)} cases give no probability"
+            return name, words
     return None, "neither tumour probability nor predicted tumour is there in every case"
 
 

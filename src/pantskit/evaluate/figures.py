@@ -53,16 +53,16 @@ def draw_roc(roc: Roc, detection: dict[str, Any], path: Path) -> None:
         xlim=(0, 1),
         ylim=(0, 1),
         aspect="equal",
-        xlabel="1 - specificity (patients)",
-        ylabel="Sensitivity (patients)",
+        xlabel="1 - specificity",
+        ylabel="Sensitivity",
     )
     axes.set_title(
         f"Tumour detection: {detection['tumor_cases']} cases with, "
-        f"{detection['normal_cases']} without tumour\nranked by {detection['score_is']}",
-        fontsize=9.5,
+        f"{detection['normal_cases']} without tumour,\n"
+        f"ranked by {detection['score_is'].partition(';')[0]}",
+        fontsize=9,
         loc="left",
         color=INK,
-        wrap=True,
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e9ed", linewidth=0.8)

@@ -10,7 +10,7 @@ use all three (docs/metrics.md):
 - `"counted-le"`: MONAI's default. As counted, with `distance <= tolerance`.
 
 Distances are those of scipy's exact Euclidean transform on surface-distance's own box, down
-to the last bit where that bit decides (see `_settle_ties`).
+to the last bit where that bit decides (see `nearest.settle_ties`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -26,22 +25,20 @@ from numpy.typing import NDArray
 
 from pantskit.measure.boxes import union_box
 from pantskit.measure.compiled import compiled
+from pantskit.measure.nearest import (
+    Distances,
+    Points,
+    Spacing,
+    Surface,
+    distances_to,
+    neighbourhood,
+    settle_ties,
+)
 from pantskit.measure.overlap import Mask, require_one_shape
 from pantskit.measure.surfels import surfel_areas
 
 Definition = Literal["surfel", "counted", "counted-le"]
 DEFINITIONS: tuple[Definition, ...] = get_args(Definition)
-
-Spacing = tuple[float, float, float]
-Distances = NDArray[np.float64]
-
-# Distances closer to a tolerance than this are equal to it in exact arithmetic: squares of
-# spacings of a few mm differ from each other by far more, and rounding by far less.
-TIE_MM = 1e-9
-
-# Neighbours tried one by one around a point before a tree is asked. Nearly all points of a
-# fair prediction find the other surface within a few; a sphere of 600 is about 5 voxels.
-NEIGHBOURS = 600
 
 
 @dataclass(frozen=True)
@@ -170,21 +167,16 @@ def surface_distances(
     if box is None:
         none = np.empty(0)
         return SurfaceDistances(none, none, none, none, (0,) * len(tolerances_mm))
-    near = _neighbourhood(spacing, within_mm)
-    margin = tuple(r + 1 for r in near.reach)
+    margin = tuple(r + 1 for r in neighbourhood(spacing, within_mm).reach)
     # From here on arrays are (k, j, i): the memory order of volumes, read backwards.
-    maps = [_surface(m[box].T, margin, definition) for m in (reference, prediction)]
-    points = [np.flatnonzero(m.reshape(-1) != 0) for m in maps]
-    jumps = near.steps @ np.array(maps[0].strides, dtype=np.int64)
-    both = []
-    for here, other in ((0, 1), (1, 0)):
-        found = _nearest(points[here], maps[other].reshape(-1), jumps)
-        both.append(near.lengths[found])
-        if near.radius_mm < within_mm:
-            shape = maps[0].shape
-            _search_beyond(both[-1], points[here], points[other], shape, spacing, within_mm)
-    ties = _settle_ties(both, points, maps, margin, spacing, tolerances_mm)
-    weights = [_weights(m, p, spacing, definition) for m, p in zip(maps, points, strict=True)]
+    surfaces = [_surface(m[box].T, margin, definition) for m in (reference, prediction)]
+    points = [np.flatnonzero(s.reshape(-1) != 0) for s in surfaces]
+    both = [
+        distances_to(surfaces[other], points[here], points[other], spacing, within_mm)
+        for here, other in ((0, 1), (1, 0))
+    ]
+    ties = settle_ties(both, points, surfaces, margin, spacing, tolerances_mm)
+    weights = [_weights(s, p, spacing, definition) for s, p in zip(surfaces, points, strict=True)]
     return SurfaceDistances(both[0], both[1], weights[0], weights[1], ties)
 
 
@@ -201,7 +193,7 @@ def _require_sense(
         raise ValueError(f"unknown NSD definition {definition!r}; known: {', '.join(DEFINITIONS)}")
 
 
-def _surface(mask: Mask, margin: tuple[int, ...], definition: Definition) -> NDArray[np.uint8]:
+def _surface(mask: Mask, margin: tuple[int, ...], definition: Definition) -> Surface:
     """Neighbourhood codes of the surface points of a cropped mask, 0 elsewhere.
 
     Args:
@@ -256,146 +248,9 @@ def _boundary(voxels: NDArray[np.uint8], boundary: NDArray[np.uint8]) -> None:
                 boundary[x, y, z] = voxels[x, y, z] & (1 - enclosed)
 
 
-@dataclass(frozen=True)
-class _Neighbourhood:
-    """The steps to all neighbours on a grid within a radius, nearest first.
-
-    Attributes:
-        radius_mm: nothing nearer than this is left out.
-        reach: voxels that steps go along (k, j, i) at most.
-        steps: (n, 3) along (k, j, i).
-        lengths: (n + 1,) mm, with infinity after the last.
-    """
-
-    radius_mm: float
-    reach: tuple[int, ...]
-    steps: NDArray[np.int64]
-    lengths: Distances
-
-
-@lru_cache(maxsize=64)
-def _neighbourhood(spacing: Spacing, within_mm: float) -> _Neighbourhood:
-    # A ball that holds about NEIGHBOURS grid points, or all that are asked for.
-    ball = (NEIGHBOURS * math.prod(spacing) * 3 / (4 * math.pi)) ** (1 / 3)
-    radius_mm = min(within_mm, ball)
-    reach = tuple(int((radius_mm + TIE_MM) // s) for s in reversed(spacing))
-    axes = [np.arange(-r, r + 1) for r in reach]
-    steps = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    lengths = _lengths(steps, spacing)
-    order = np.argsort(lengths, kind="stable")
-    order = order[lengths[order] <= radius_mm + TIE_MM]
-    return _Neighbourhood(radius_mm, reach, steps[order], np.append(lengths[order], math.inf))
-
-
-def _lengths(steps: NDArray[np.int64], spacing: Spacing) -> Distances:
-    """(n, 3) steps along (k, j, i) to (n,) mm, rounded as scipy's distance transform does."""
-    x, y, z = (steps[:, ::-1].astype(np.float64) * spacing).T
-    lengths: Distances = np.sqrt((x * x + y * y) + z * z)
-    return lengths
-
-
-@compiled
-def _nearest(
-    points: NDArray[np.int64], surface: NDArray[np.uint8], steps: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """For each point, the first step that ends on `surface`; `len(steps)` when none does."""
-    found = np.empty(points.size, np.int64)
-    for n in range(points.size):
-        rank = 0
-        while rank < steps.size and surface[points[n] + steps[rank]] == 0:
-            rank += 1
-        found[n] = rank
-    return found
-
-
-def _search_beyond(
-    distances: Distances,
-    points: NDArray[np.int64],
-    others: NDArray[np.int64],
-    shape: tuple[int, ...],
-    spacing: Spacing,
-    within_mm: float,
-) -> None:
-    """Fill in, in place, what lies beyond the neighbours that were tried one by one."""
-    far = np.flatnonzero(np.isinf(distances))
-    if not far.size or not others.size:
-        return
-    from scipy.spatial import KDTree
-
-    here = np.stack(np.unravel_index(points[far], shape), axis=-1)
-    there = np.stack(np.unravel_index(others, shape), axis=-1)
-    scale = np.array(spacing[::-1])
-    tree = KDTree(there * scale, balanced_tree=False, compact_nodes=False)
-    _, nearest = tree.query(here * scale, distance_upper_bound=within_mm + TIE_MM)
-    near = nearest < len(there)
-    distances[far[near]] = _lengths(here[near] - there[nearest[near]], spacing)
-
-
-def _settle_ties(
-    both: list[Distances],
-    points: list[NDArray[np.int64]],
-    maps: list[NDArray[np.uint8]],
-    margin: tuple[int, ...],
-    spacing: Spacing,
-    tolerances_mm: Sequence[float],
-) -> tuple[int, ...]:
-    """Let scipy's transform decide, in place, where rounding decides about a tolerance.
-
-    With spacings of 0.4, 0.4 and 1 mm the steps (5, 5, 1) and (1, 7, 1) are both 3 mm, but
-    their float64 lengths differ in the last bit, so that one is within 3 mm and one is not.
-    Which of two such neighbours is met depends on the search. surface-distance meets the one
-    that scipy's transform meets, on the box around both masks, so in such cases the same
-    transform is run on the same box. They are rare: the search itself is exact.
-
-    Returns:
-        For each tolerance, the number of points at that distance in exact arithmetic, where
-        rounding decides.
-    """
-    ties = []
-    for tolerance in tolerances_mm:
-        tied = [
-            np.flatnonzero(np.abs(d - tolerance) <= TIE_MM) if d.size else np.empty(0, np.int64)
-            for d in both
-        ]
-        lengths = _lengths_near(spacing, tolerance)
-        count = sum(t.size for t in tied) if (lengths != tolerance).any() else 0
-        ties.append(count)
-        if not count or lengths.size == 1:
-            continue
-        for here, other in ((0, 1), (1, 0)):
-            transformed = _transform(maps[other], margin, spacing)
-            which = points[here][tied[here]]
-            both[here][tied[here]] = transformed.reshape(-1)[which]
-    return tuple(ties)
-
-
-def _transform(surface: NDArray[np.uint8], margin: tuple[int, ...], spacing: Spacing) -> Distances:
-    """mm from every place in the box around the masks to the surface; infinite around it."""
-    from scipy.ndimage import distance_transform_edt
-
-    # Corners: one more than voxels along each axis, as in surface-distance.
-    box = tuple(slice(m, n - m + 1) for n, m in zip(surface.shape, margin, strict=True))
-    distances = np.full(surface.shape, math.inf)
-    distances[box] = distance_transform_edt((surface[box] == 0).T, sampling=spacing).T
-    return distances
-
-
-@lru_cache(maxsize=256)
-def _lengths_near(spacing: Spacing, tolerance_mm: float) -> Distances:
-    """The different float64 lengths of grid steps that are as long as the tolerance."""
-    x, y = (np.arange(int(tolerance_mm / s) + 2) * s for s in spacing[:2])
-    rest = tolerance_mm**2 - (x * x)[:, None] - (y * y)[None, :]
-    z = np.rint(np.sqrt(np.maximum(rest, 0.0)) / spacing[2])
-    x_steps, y_steps = np.indices(z.shape)
-    steps = np.stack([z, y_steps, x_steps], axis=-1).reshape(-1, 3).astype(np.int64)
-    lengths = _lengths(steps, spacing)
-    near: Distances = np.unique(lengths[np.abs(lengths - tolerance_mm) <= TIE_MM])
-    return near
-
-
 def _weights(
-    surface: NDArray[np.uint8],
-    points: NDArray[np.int64],
+    surface: Surface,
+    points: Points,
     spacing: Spacing,
     definition: Definition,
 ) -> Distances:
