@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 
-def start_torch(device: str = "auto", *, threads: int | None = None) -> torch.device:
+def start_torch(device: str = "auto") -> torch.device:
     """Import torch with waiting threads that sleep, and choose the device.
+
+    On a CPU, torch takes all cores that this process may use, or `OMP_NUM_THREADS`.
 
     Args:
         device: `"auto"` (a CUDA device where there is one), `"cpu"` or `"cuda"`.
-        threads: of the CPU; all that this process may use when None.
 
     Raises:
         ConfigError: If the device is unknown, or CUDA is asked for and there is none.
@@ -33,7 +34,6 @@ def start_torch(device: str = "auto", *, threads: int | None = None) -> torch.de
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
         raise ConfigError("device cuda: torch sees no CUDA device; use --device cpu")
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     return torch.device("cuda", 0) if has_cuda and device != "cpu" else torch.device("cpu")
 
 

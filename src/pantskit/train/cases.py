@@ -108,6 +108,7 @@ def scan_case(job: Job) -> dict[str, Any]:
         "spacing": spacing,
         "shape_after_crop": cropped.shape[1:],
         "relative_size_after_crop": cropped.size / image.size,
+        "size": image.size,
         "voxels": dict(zip(case.structures, voxels.tolist(), strict=True)),
     }
 

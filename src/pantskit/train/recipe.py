@@ -31,8 +31,8 @@ class Recipe:
         learning_rate: the highest.
         momentum: of SGD.
         weight_decay: of either.
-        schedule: `"poly"` (nnU-Net's decay, an epoch a step) or `"one_cycle"` (warm-up over
-            the first fifth, then cosine to 0, an iteration a step).
+        schedule: `"poly"` (nnU-Net's decay, an epoch a step) or `"one_cycle"` (linear
+            warm-up, then cosine to 0, an iteration a step).
         augmentation: `"nnunet"`, `"light"` (small rotations, scaling, brightness, noise) or
             `"none"`.
         mirror_axes: axes of the volume mirrored in training and prediction; i is left-right
@@ -48,6 +48,9 @@ class Recipe:
         convolutions: per stage, in the encoder.
         decoder_convolutions: per stage, in the decoder.
         batch_dice: Dice loss over the batch as one image; None leaves it to the planner.
+        output_bias: `"zero"` (nnU-Net's), or `"prior"`: the last layer starts with the
+            logarithm of each structure's share of the training voxels, which saves a short
+            training the iterations to learn that most voxels are background.
         gpu_memory_gb: that the planner fills.
         intensity_samples: voxels of structures, over all cases, that HU statistics are taken
             from.
@@ -76,6 +79,7 @@ class Recipe:
     convolutions: int = 2
     decoder_convolutions: int = 2
     batch_dice: bool | None = None
+    output_bias: Literal["zero", "prior"] = "zero"
     gpu_memory_gb: float = 8.0
     intensity_samples: int = 100_000_000
     save_every: int = 50

@@ -262,7 +262,8 @@ class _Run:
                 curve.add(epoch)
                 self.listener.epoch(epoch, self.recipe.epochs)
 
-            trainer.prepare(self.recipe, self.out, seed, on_epoch)
+            shares = self._shares()
+            trainer.prepare(self.recipe, self.out, seed=seed, shares=shares, on_epoch=on_epoch)
             trainer.run_training()
             curve.draw()
         return trainer.interrupted, trainer.current_epoch
@@ -271,6 +272,12 @@ class _Run:
         """Structure to its voxels in all cases."""
         counts = [r.data["voxels"] for r in self.records.values()]
         return {s: sum(c[s] for c in counts) for s in self.structures}
+
+    def _shares(self) -> list[float]:
+        """Of all training voxels: background's, then each structure's."""
+        total = sum(r.data["size"] for r in self.records.values())
+        shares = [n / total for n in self.voxels().values()]
+        return [1 - sum(shares), *shares]
 
     def _run(self, task: Any, jobs: list[Job], stage: str, settings: Any) -> RunSummary:
         with self.listener.cases(stage) as progress:

@@ -6,9 +6,10 @@ where files go, what is logged, checkpoints that hold plain data only, and Ctrl-
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from pantskit.train.recipe import Recipe
 _LIGHT_ROTATION = 10 / 180 * np.pi
 _LIGHT_SCALING = (0.9, 1.1)
 
+_WARM_UP = 0.15  # share of one cycle
+
 
 class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]
     """nnU-Net's trainer under a recipe; `prepare` comes before `run_training`."""
@@ -55,16 +58,31 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.recipe = Recipe()
         self.interrupted = False
+        self.shares: tuple[float, ...] = ()
         self._best_ema: float | None = None
         self.on_epoch: Callable[[Epoch], None] = lambda _: None
         self._started = time.perf_counter()
         self._network_plans = Plans(plans, dataset_json, configuration)
 
     def prepare(
-        self, recipe: Recipe, model: Path, seed: int, on_epoch: Callable[[Epoch], None]
+        self,
+        recipe: Recipe,
+        model: Path,
+        *,
+        seed: int,
+        shares: Sequence[float],
+        on_epoch: Callable[[Epoch], None],
     ) -> None:
-        """Take the settings of a recipe, write to a model folder, start the random numbers."""
-        self.recipe, self.on_epoch = recipe, on_epoch
+        """Take the settings of a recipe, write to a model folder, start the random numbers.
+
+        Args:
+            recipe: settings.
+            model: the model's folder.
+            seed: of all random numbers.
+            shares: of the training voxels that are background, channel 1, 2, ...
+            on_epoch: called after each epoch.
+        """
+        self.recipe, self.shares, self.on_epoch = recipe, tuple(shares), on_epoch
         self.num_epochs, self.num_iterations_per_epoch = recipe.epochs, recipe.iterations
         self.num_val_iterations_per_epoch = recipe.validation_iterations
         self.initial_lr, self.weight_decay = recipe.learning_rate, recipe.weight_decay
@@ -93,9 +111,20 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]
     def _save_debug_information(self) -> None:
         """Nothing: it would put the machine's name into the model."""
 
-    def build_network_architecture(self, *args: Any, **kwargs: Any) -> torch.nn.Module:
+    # The names are nnU-Net's: it asks for `plans_manager` among them.
+    def build_network_architecture(
+        self,
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> torch.nn.Module:
         """The plans' network, built as prediction builds it."""
-        return self._network_plans.build_network(deep_supervision=self.enable_deep_supervision)
+        network = self._network_plans.build_network(deep_supervision=enable_deep_supervision)
+        if self.recipe.output_bias == "prior":
+            _start_from_shares(network, self.shares)
+        return network
 
     # ---- optimiser and schedule
 
@@ -110,12 +139,9 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]
             for group in optimizer.param_groups:
                 group["momentum"] = self.recipe.momentum
         if self.recipe.schedule == "one_cycle":
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer,
-                self.initial_lr,
-                total_steps=self.num_epochs * self.num_iterations_per_epoch + 1,
-                pct_start=0.2,
-                cycle_momentum=False,
+            total = self.num_epochs * self.num_iterations_per_epoch
+            scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: one_cycle(step, total)
             )
         else:
             scheduler = type(scheduler)(optimizer, self.initial_lr, self.num_epochs)
@@ -190,7 +216,8 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]
             ]
         )
         if self.num_val_iterations_per_epoch:
-            with torch.no_grad():
+            # A structure that is in no patch has no Dice: 0 / 0, which the mean leaves out.
+            with torch.no_grad(), np.errstate(invalid="ignore"):
                 self.on_validation_epoch_start()
                 steps = range(self.num_val_iterations_per_epoch)
                 self.on_validation_epoch_end(
@@ -251,6 +278,25 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]
     def checkpoint_path(self) -> Path:
         """The finished model's weights."""
         return Path(self.output_folder) / CHECKPOINT
+
+
+def one_cycle(step: int, total: int) -> float:
+    """Share of the highest learning rate at an iteration: linear warm-up, then cosine to 0."""
+    warm_up = max(1, round(_WARM_UP * total))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
+
+
+def _start_from_shares(network: torch.nn.Module, shares: Sequence[float]) -> None:
+    """Let the output layers begin with the shares of the channels as their softmax."""
+    # A structure in no voxel would start at minus infinity.
+    prior = torch.tensor(shares).clamp(min=1e-6).log()
+    for layer in network.modules():
+        if not isinstance(layer, torch.nn.Conv3d) or layer.bias is None:
+            continue
+        if layer.out_channels == len(shares) and set(layer.kernel_size) == {1}:
+            layer.bias.data.copy_(prior)
 
 
 def _plain(value: Any) -> Any:
