@@ -240,4 +240,5 @@ def _bounded(text: str | None, low: float, high: float) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return value if low <= value <= high else None
+    # Four decimals: headers that went through float32 say 1.600000023841858.
+    return round(value, 4) if low <= value <= high else None
