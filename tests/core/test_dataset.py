@@ -259,10 +259,16 @@ def test_rewritten_labels_keep_no_mask_of_before(tmp_path: Path) -> None:
         ({"liver": np.zeros((2, 2, 2), np.bool_)}, GeometryError, "does not fit its grid"),
     ],
 )
-def test_labels_that_cannot_be_written_leave_no_case(
+def test_labels_that_cannot_be_written_leave_what_was_there(
     masks: dict[str, Mask], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     dataset = Dataset.create(tmp_path)
     with pytest.raises(error, match=message):
         write_case_labels(dataset, "c1", "train", masks, GRID)
     assert dataset.cases() == []
+    write_case_labels(dataset, "c1", "train", {"spleen": box(1)}, GRID)
+    with pytest.raises(error, match=message):
+        write_case_labels(dataset, "c1", "train", masks, GRID)
+    labels = dataset.case("c1").labels()
+    assert labels is not None
+    assert labels.structures() == ("spleen",)

@@ -251,18 +251,19 @@ def write_case_labels(
     strange = sorted(set(masks) - set(STRUCTURES))
     if strange:
         raise LabelError(f"{case_id}: {', '.join(strange)}: none of the 28 structures")
+    # Whatever is wrong with the masks shows before a file is touched.
+    combined = Volume(PANTS.combine(masks), geometry)
     folder = dataset.labels_path(case_id, split)
     for path in (folder / SEGMENTATIONS).glob("[!.]*.nii.gz"):
         if path.name.removesuffix(".nii.gz") not in masks and find_structure(path.name):
             path.unlink()  # left by an earlier run whose labels had more structures
     for structure, mask in masks.items():
         write_volume(mask_path(folder, structure), Volume(mask, geometry))
-    combined = PANTS.combine(masks)
-    write_volume(folder / COMBINED, Volume(combined, geometry), label_space=PANTS.name)
+    write_volume(folder / COMBINED, combined, label_space=PANTS.name)
     hashes = {s: content_hash(mask_path(folder, s)) for s in masks}
     data = {
         "label_space": PANTS.name,
-        "exact_in_combined": PANTS.exact(combined, masks),
+        "exact_in_combined": PANTS.exact(combined.array, masks),
         "voxels": {s: int(np.count_nonzero(mask)) for s, mask in masks.items()},
     }
     hashes[COMBINED] = content_hash(folder / COMBINED)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import pickle
 import resource
 import signal
 import threading
 import time
 import traceback
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -80,6 +83,10 @@ class RunSummary:
     def describe(self) -> str:
         """For the end of a run: `9,898 done, 3 failed`."""
         return ", ".join(f"{n:,} {s}" for s, n in self.counts.items()) or "no cases"
+
+
+_TRIES = 3  # a case is lost to broken pools that often before it fails
+_START_S = 300  # in which a worker process must have begun
 
 
 @dataclass
@@ -232,33 +239,79 @@ def _here(task: Task, jobs: list[Job]) -> Iterator[tuple[Job, _Outcome]]:
 def _pool(
     task: Task, jobs: list[Job], workers: int, timeout_s: float | None, memory_mb: float | None
 ) -> Iterator[tuple[Job, _Outcome]]:
-    """Run jobs in spawned workers, at most `workers` handed out at a time."""
+    """Run jobs in spawned workers; a pool that breaks is replaced and its cases tried again."""
+    waiting, losses = deque(jobs), Counter[str]()
+    with _memory_watch(memory_mb) as too_large:
+        while waiting:
+            for job, future in _one_pool(task, waiting, workers, timeout_s):
+                outcome = _outcome(future, job, too_large, timeout_s, memory_mb)
+                if outcome is None:
+                    losses[job.case_id] += 1
+                    if losses[job.case_id] < _TRIES:
+                        waiting.append(job)
+                        continue
+                    why = f": they grew beyond {memory_mb:g} MB of memory" if too_large else ""
+                    text = f"{job.case_id}: worker processes died before they began{why}"
+                    outcome = _Outcome("failed", text)
+                yield job, outcome
+
+
+def _one_pool(
+    task: Task, waiting: deque[Job], workers: int, timeout_s: float | None
+) -> Iterator[tuple[Job, Any]]:
+    """Take jobs off `waiting` until none is left or the pool breaks; each job with its future.
+
+    A pool breaks when a worker dies between two cases. At most `workers` jobs are in it, so
+    that few are lost to it.
+    """
     from pebble import ProcessPool
 
-    if not jobs:
-        return
     context = get_context("spawn")  # fork would copy threads' locks of BLAS and torch
-    with ProcessPool(max_workers=min(workers, len(jobs)), context=context) as pool:
-        running: dict[Any, Job] = {}
-        queue = iter(jobs)
-        with _memory_watch(memory_mb) as too_large:
-            try:
-                while True:
-                    for job in queue:
-                        running[pool.schedule(_attempt, args=(task, job), timeout=timeout_s)] = job
-                        if len(running) >= workers:
-                            break
-                    if not running:
-                        return
-                    done, _ = concurrent.futures.wait(
-                        running, return_when=concurrent.futures.FIRST_COMPLETED
-                    )
-                    for future in done:
-                        job = running.pop(future)
-                        yield job, _outcome(future, job, too_large, timeout_s, memory_mb)
-            except BaseException:
-                pool.stop()
-                raise
+    pool = ProcessPool(max_workers=min(workers, len(waiting)), context=context)
+    running: dict[Any, Job] = {}
+    handed_out: dict[Any, float] = {}
+    try:
+        while pool.active and not _stuck(handed_out):
+            while waiting and len(running) < workers:
+                try:
+                    # Pickled here: what cannot travel must not reach the pool's own pipes.
+                    load = pickle.dumps((task, waiting[0]))
+                except Exception as error:
+                    failed: Any = concurrent.futures.Future()
+                    failed.set_exception(error)
+                    yield waiting.popleft(), failed
+                    continue
+                args = (waiting[0].case_id, load)
+                future: Any = pool.schedule(_in_worker, args=args, timeout=timeout_s)
+                running[future] = waiting.popleft()
+                handed_out[future] = time.monotonic()
+            if not running:
+                return
+            done, _ = concurrent.futures.wait(
+                running, timeout=1, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            for future in done:
+                del handed_out[future]
+                yield running.pop(future), future
+        for future, job in running.items():
+            yield job, future
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _stuck(handed_out: dict[Any, float]) -> bool:
+    """Whether a case waits for a worker that died as it took it."""
+    now = time.monotonic()
+    return any(not f.running() and now - t > _START_S for f, t in handed_out.items())
+
+
+def _in_worker(case_id: str, load: bytes) -> _Outcome:
+    try:
+        task, job = pickle.loads(load)
+    except Exception as error:
+        return _Outcome("failed", f"{case_id}: cannot be loaded: {type(error).__name__}: {error}")
+    return _attempt(task, job)
 
 
 def _outcome(
@@ -267,11 +320,16 @@ def _outcome(
     too_large: set[int],
     timeout_s: float | None,
     memory_mb: float | None,
-) -> _Outcome:
+) -> _Outcome | None:
+    """What became of a job; None where its pool broke."""
     from pebble import ProcessExpired
 
+    if not future.done():
+        return None
     try:
         result = future.result()
+    except BrokenProcessPool:
+        return None
     except concurrent.futures.TimeoutError:
         return _Outcome(
             "failed", f"{job.case_id}: took longer than {timeout_s:g} s and was stopped"
@@ -290,7 +348,7 @@ def _outcome(
         return _Outcome("failed", f"{job.case_id}: {type(error).__name__}: {error}")
     if not isinstance(result, _Outcome):
         raise TypeError(f"worker returned {type(result).__name__}")
-    return replace(result)
+    return result
 
 
 @contextmanager
