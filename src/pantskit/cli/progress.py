@@ -48,7 +48,8 @@ def report_cases(summary: RunSummary, *, where: str = "") -> None:
 
 
 def _line(stage: str, record: CaseRecord, n: int, total: int) -> str:
-    reason = f": {record.message}" if record.message else ""
+    message = record.message.removeprefix(f"{record.case_id}: ")
+    reason = f": {message}" if message else ""
     return f"{stage} {n}/{total} {record.case_id}: {record.status}{reason}"
 
 
