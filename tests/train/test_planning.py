@@ -18,7 +18,7 @@ def scanned(tmp_path: Path) -> dict:
     for n in range(3):
         data = {
             "spacing": [5.0, 0.8, 0.8],
-            "shape_after_crop": [60 + n, 300, 300],
+            "shape_after_crop": [40 + n, 96, 96],
             "relative_size_after_crop": 1.0,
         }
         records.append(CaseRecord(f"c{n}", "scan", "done", data=data))
@@ -35,7 +35,7 @@ def test_fingerprint_is_that_of_all_samples_together(tmp_path: Path) -> None:
     assert statistics["std"] == pytest.approx(samples.std())
     assert (statistics["min"], statistics["max"]) == (0, 100)
     assert statistics["median"] == np.median(samples)
-    assert values["shapes_after_crop"] == [[60, 300, 300], [61, 300, 300], [62, 300, 300]]
+    assert values["shapes_after_crop"] == [[40, 96, 96], [41, 96, 96], [42, 96, 96]]
 
 
 def test_default_plans_are_those_of_nnunets_own_planner(tmp_path: Path) -> None:
@@ -43,13 +43,12 @@ def test_default_plans_are_those_of_nnunets_own_planner(tmp_path: Path) -> None:
         ExperimentPlanner,
     )
 
-    # A small memory target ends nnU-Net's search for a patch sooner.
-    recipe = Recipe(gpu_memory_gb=2.0)
+    recipe = Recipe(gpu_memory_gb=1.0)  # small patches are planned fast
     description, print_ = dataset_json(STRUCTURES, 3), scanned(tmp_path)
     ours = make_plans(tmp_path / "work", recipe, description, print_).plans
     with nnunet_folders(tmp_path / "work") as folder:
         (folder / "nnUNetPlans.json").unlink()
-        planner = ExperimentPlanner("Dataset001_pantskit", gpu_memory_target_in_gb=2.0)
+        planner = ExperimentPlanner("Dataset001_pantskit", gpu_memory_target_in_gb=1.0)
         planner.determine_reader_writer = lambda: type("NibabelIO", (), {})
         theirs = planner.plan_experiment()
     ours_3d, theirs_3d = (p["configurations"]["3d_fullres"] for p in (ours, theirs))

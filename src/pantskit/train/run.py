@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
+from contextlib import (
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+    suppress,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from blake3 import blake3
 
@@ -143,12 +150,10 @@ def train_model(
     run.work.mkdir(parents=True, exist_ok=True)
     recipe.write(out / "recipe.toml")
     torch_device = start_torch(device)
-    # nnU-Net prints as it goes; standard output may be somebody's JSON.
-    with (run.work / "nnunet.log").open("a") as log, redirect_stdout(log):
-        run.scan(chosen)
-        plans = run.plan()
-        run.prepare()
-        interrupted, epochs = run.train(plans, seed, torch_device)
+    run.scan(chosen)
+    plans = run.plan()
+    run.prepare()
+    interrupted, epochs = run.train(plans, seed, torch_device)
     backward = plans.plans["transpose_backward"]
     k, j, i = (float(plans.configuration.spacing[axis]) for axis in backward)
     info = ModelInfo(
@@ -223,7 +228,8 @@ class _Run:
         description = dataset_json(self.structures, len(self.usable))
         files = [self.cases[c].intensities_path for c in self.usable]
         print_ = fingerprint(list(self.records.values()), files)
-        plans = make_plans(self.work, self.recipe, description, print_)
+        with self._nnunet_quiet():
+            plans = make_plans(self.work, self.recipe, description, print_)
         shape = " x ".join(str(n) for n in plans.patch_size[::-1])
         spacing = " x ".join(f"{s:.3g}" for s in plans.configuration.spacing[::-1])
         self.listener.say(
@@ -252,7 +258,8 @@ class _Run:
 
         self._write_splits()
         processes = self.workers if device.type == "cuda" else 0
-        with nnunet_folders(self.work, augmentation_processes=processes):
+        folders = nnunet_folders(self.work, augmentation_processes=processes)
+        with folders, self._nnunet_quiet() as stdout:
             # nnU-Net takes the entry out again, and fails where there is none.
             values = plans.plans | {"continue_training": False}
             trainer = RecipeTrainer(values, CONFIGURATION, 0, plans.dataset_json, device)
@@ -260,7 +267,8 @@ class _Run:
 
             def on_epoch(epoch: Epoch) -> None:
                 curve.add(epoch)
-                self.listener.epoch(epoch, self.recipe.epochs)
+                with redirect_stdout(stdout):
+                    self.listener.epoch(epoch, self.recipe.epochs)
 
             shares = self._shares()
             trainer.prepare(self.recipe, self.out, seed=seed, shares=shares, on_epoch=on_epoch)
@@ -272,6 +280,17 @@ class _Run:
         """Structure to its voxels in all cases."""
         counts = [r.data["voxels"] for r in self.records.values()]
         return {s: sum(c[s] for c in counts) for s in self.structures}
+
+    @contextmanager
+    def _nnunet_quiet(self) -> Iterator[TextIO]:
+        """nnU-Net prints as it goes, and standard output may be somebody's JSON.
+
+        Returns:
+            The standard output that was.
+        """
+        stdout = sys.stdout
+        with (self.work / "nnunet.log").open("a") as log, redirect_stdout(log):
+            yield stdout
 
     def _shares(self) -> list[float]:
         """Of all training voxels: background's, then each structure's."""
