@@ -211,9 +211,8 @@ def test_other_children_of_the_process_are_left_alone(tmp_path: Path, store: Rec
     try:
         # No worker fits into 1 MB; the process that is not ours is not asked.
         summary = run(jobs(tmp_path, 1, {0: "hang"}), store, workers=1, memory_mb=1)
-        assert summary.records[0].message == (
-            "c00: worker processes died before they began: they grew beyond 1 MB of memory"
-        )
+        # It dies before it begins or, on a slow machine, as it begins.
+        assert "grew beyond 1 MB of memory" in summary.records[0].message
         assert other.poll() is None
     finally:
         other.kill()

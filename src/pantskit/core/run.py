@@ -9,8 +9,10 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import pickle
+import re
 import resource
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -228,7 +230,19 @@ def _peak_memory() -> Iterator[list[float]]:
     try:
         yield peak
     finally:
-        peak[0] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak[0] = _high_water_mib()
+
+
+def _high_water_mib() -> float:
+    try:
+        # Not ru_maxrss, which counts the parent's memory at the fork, too.
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        found = None
+    if found:
+        return int(found[1]) / 1024
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def _here(task: Task, jobs: list[Job]) -> Iterator[tuple[Job, _Outcome]]:
