@@ -12,7 +12,6 @@ from pantskit.phantom.layers import Layer, layer
 from pantskit.phantom.shapes import (
     Capsule,
     Ellipsoid,
-    Everywhere,
     HalfSpace,
     Part,
     Point,
@@ -91,12 +90,11 @@ def envelope(fat_mm: float, vary: Vary) -> list[Layer]:
     body = muscle.grown(fat_mm, 0.9 * fat_mm, 0.75 * fat_mm)
     ripple = vary.ripple(2.0, (90, 200))
     deep = vary.ripple(6.0, (50, 130))
-    space = (Everywhere(),)
     return [
-        layer(Shape(space, keep=((body, 0.0),)), "skin", (2.2, "fat")),
-        layer(Shape(space, keep=((muscle, 0.0),), ripple=ripple), "muscle", *_FASCIA),
-        Layer(Shape(space, keep=((muscle, 0.0),), ripple=deep), _DEEP_FASCIAE, over=("muscle",)),
-        layer(Shape(space, keep=((inside, 0.0),)), "visceral_fat"),
+        layer(Shape((body,)), "skin", (2.2, "fat")),
+        layer(Shape((muscle,), ripple=ripple), "muscle", *_FASCIA),
+        Layer(Shape((muscle,), ripple=deep), _DEEP_FASCIAE, over=("muscle",)),
+        layer(Shape((inside,)), "visceral_fat"),
         *_muscles(vary),
     ]
 

@@ -111,7 +111,7 @@ def truth_of(case: PhantomCase, refine: int) -> dict[str, Any]:
             "part": tumour.plan.part,
             "kind": tumour.plan.kind,
             "centre_ras_mm": [round(v, 3) for v in tumour.shape.centre],
-            "radii_mm": [round(v, 4) for v in tumour.shape.radii],
+            "radii_mm": [round(v, 6) for v in tumour.shape.radii],
             "diameter_mm": round(tumour.diameter_mm, 3),
             "volume_ml": round(tumour.volume_mm3 / 1000, 6),
             "volume_basis": "closed form of the ellipsoid",

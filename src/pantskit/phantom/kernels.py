@@ -89,6 +89,7 @@ def ellipsoid(
     ra, rb, rc = one / radii[0], one / radii[1], one / radii[2]
     least = min(radii[0], min(radii[1], radii[2]))
     floor = one / max(radii[0], max(radii[1], radii[2]))
+    tiny = np.float32(1e-6)
     for k in range(box[4], box[5]):
         for j in range(box[2], box[3]):
             for i in range(box[0], box[1]):
@@ -107,9 +108,9 @@ def ellipsoid(
                     value = (one - level + squareness * (level - square)) * least
                 else:
                     slope = np.sqrt(a * ra * ra + b * rb * rb + c * rc * rc)
-                    # np.divide: no check for zero, which would keep the loop from being vectorized
-                    under = max(slope, floor * level + np.float32(1e-9))
-                    value = np.divide((one - level) * level, under)
+                    # level / slope tends to a radius at the centre, where both are 0;
+                    # np.divide: no check for zero, which would keep the loop scalar
+                    value = (one - level) * np.divide(level + tiny, slope + tiny * floor)
                 depth[i, j, k] = _combined(depth[i, j, k], value, mode, margin)
 
 
@@ -186,18 +187,19 @@ def ripple(
     depth: Float32,
     corner: Int64,
     waves: Float32,
-    limit: np.float32,
+    lowest: np.float32,
+    highest: np.float32,
 ) -> None:
-    """Add plane waves where they can matter: not further outside than `limit`.
+    """Add plane waves where they can matter.
 
     Args:
         waves: (m, 5) wave vector in rad/mm, phase, amplitude in mm.
-        limit: no sum of the waves is larger, mm.
+        lowest, highest: depths outside these stay as they are, mm.
     """
     for k in range(depth.shape[2]):
         for j in range(depth.shape[1]):
             for i in range(depth.shape[0]):
-                if depth[i, j, k] > -limit:
+                if lowest < depth[i, j, k] < highest:
                     px = x[corner[0] + i, corner[1] + j, corner[2] + k]
                     py = y[corner[0] + i, corner[1] + j, corner[2] + k]
                     pz = z[corner[0] + i, corner[1] + j, corner[2] + k]

@@ -62,7 +62,7 @@ def stomach(vary: Vary, *, prone: bool) -> list[Layer | Relabel]:
     inner = layer(
         shape, "stomach_wall", (3.8, "stomach_lumen"), over=f"visceral_fat diaphragm {_LUNGS}"
     )
-    level = -28.0 if prone else 42.0
+    level = -33.0 if prone else 45.0
     gas = HalfSpace((0, level + vary.rng.normal() * 6, 0), (0, -1 if prone else 1, 0))
     return [inner, Relabel(gas, {"stomach_lumen": "stomach_gas"})]
 
@@ -204,13 +204,13 @@ def adrenals(vary: Vary) -> list[Layer]:
     for side, s, x, y, z in (("right", 1.0, 35, -12, 22), ("left", -1.0, -37, -8, 22)):
         apex = vary.spot(x, y, z, 1.2)
         size = vary.factor(0.1)
-        lateral = (apex[0] + s * 9, apex[1] - 17, apex[2] - 9)
+        lateral = (apex[0] + s * 9, apex[1] - 18, apex[2] - 10)
         medial = (apex[0] - s * 5, apex[1] - 18, apex[2] - 9)
         limbs = (
             *tube(
-                [(apex[0], apex[1] + 4, apex[2] + 5), apex, lateral], [2.2, 4.2 * size, 2.9 * size]
+                [(apex[0], apex[1] + 4, apex[2] + 5), apex, lateral], [2.2, 4.9 * size, 3.4 * size]
             ),
-            *tube([apex, medial], [4.0 * size, 2.9 * size]),
+            *tube([apex, medial], [4.6 * size, 3.4 * size]),
         )
         result.append(layer(Shape(limbs, thin=True), f"adrenal_{side}"))
     return result

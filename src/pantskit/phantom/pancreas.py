@@ -19,6 +19,8 @@ from pantskit.phantom.vary import Vary
 MESENTERIC_LEFT_X = -2.0
 AORTA_LEFT_X = -22.0
 
+WALL_MM = 3.5
+
 _GLAND = (  # head to tail: x, y, z, radius
     (38, 28, -66, 9.0),
     (43, 33, -50, 13.5),
@@ -200,7 +202,7 @@ def vessels(vary: Vary) -> list[Layer]:
     mesenteric_vein = tube([meet, (14, 38, -46), (12, 50, -90), (6, 52, -150)], [6, 6, 5, 3])
     sma = tube(
         [(-10, 18, 0), (-7, 27, -8), (0, 31, -24), (2, 36, -52), (2, 46, -88), (-2, 48, -120)],
-        [4.2, 4, 4, 3.8, 3.4, 3],
+        [4.9, 4.8, 4.7, 4.5, 4.2, 3.9],
     )
     celiac = (
         *tube([(-11, 17, 16), (-9, 27, 17), (-5, 34, 17)], [4.2, 4.0, 3.6]),
@@ -224,7 +226,14 @@ def lesion(tumour: Tumour | None) -> list[Layer]:
     """The tumour, over everything: its volume is that of the ellipsoid."""
     if tumour is None:
         return []
-    return [Layer(Shape((tumour.shape,)), ((0.0, "lesion_head"),), world=True)]
+    a, b, c = tumour.shape.radii
+    lifted = replace(tumour.shape, radii=(a + WALL_MM, b + WALL_MM, c + WALL_MM))
+    hollow = ("stomach_lumen", "stomach_gas")
+    return [
+        # where a tumour bulges into the stomach, the wall lies over it
+        Layer(Shape((lifted,)), ((0.0, "stomach_wall"),), over=hollow, world=True),
+        Layer(Shape((tumour.shape,)), ((0.0, "lesion_head"),), world=True),
+    ]
 
 
 def parts() -> list[Relabel]:

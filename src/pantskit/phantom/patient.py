@@ -67,9 +67,9 @@ class Anatomy:
         tumour, layers = self.tumour, self.layers
         if tumour is not None:
             tumour = tumour.moved_by(shift)
+            moved = iter(gland.lesion(tumour))
             layers = tuple(
-                gland.lesion(tumour)[0] if isinstance(item, Layer) and item.world else item
-                for item in layers
+                next(moved) if isinstance(item, Layer) and item.world else item for item in layers
             )
         return replace(
             self, layers=layers, placement=self.placement.moved_to(origin), tumour=tumour

@@ -123,18 +123,6 @@ class Capsule:
 Part = Piece | Capsule  # a union takes rods too, many at a time
 
 
-class Everywhere:
-    """All of space: what a shape that is only kept within others begins with."""
-
-    def bounds(self) -> Bounds:
-        """See `Piece`."""
-        return ENDLESS
-
-    def carve(self, where: Frame, box: Box, mode: int, margin: float = 0.0) -> None:
-        """See `Piece`."""
-        where.depth.fill(np.float32(1e3))
-
-
 @dataclass(frozen=True)
 class HalfSpace:
     """Everything on the side of a plane that its normal points to."""

@@ -71,7 +71,7 @@ def _paint_slab(
             world = placement.unplaced().on_grid(geometry.affine, geometry.shape, slices)
         points = world if item.world and world else atlas
         frame = Frame(*points, depth, np.array(whole[::2]))
-        _combine(shape, frame, pieces)
+        _combine(shape, frame, pieces, item.tissues[-1][0])
         _fill(out, frame, item)
 
 
@@ -98,8 +98,8 @@ def _fill(out: NDArray[np.uint8], frame: Frame, item: Layer) -> None:
     kernels.fill(out, frame.depth, frame.corner, allowed, thresholds, tissues)
 
 
-def _combine(shape: Shape, frame: Frame, pieces: list[Box | None]) -> None:
-    """Fill `frame.depth` with the depth below the shape's surface."""
+def _combine(shape: Shape, frame: Frame, pieces: list[Box | None], deepest: float) -> None:
+    """Fill `frame.depth` with the depth below the shape's surface, right up to `deepest` mm."""
     offset = np.repeat(frame.corner, 2)
     rods, boxes = [], []
     for piece, box in zip(shape.add, pieces, strict=True):
@@ -115,7 +115,9 @@ def _combine(shape: Shape, frame: Frame, pieces: list[Box | None]) -> None:
     if rods:
         kernels.rods(*frame.arrays, np.array(rods, dtype=np.float32), np.array(boxes))
     if shape.ripple is not None:
-        kernels.ripple(*frame.arrays, shape.ripple.waves, np.float32(shape.ripple.limit_mm))
+        limit = shape.ripple.limit_mm
+        low, high = np.float32(-limit), np.float32(deepest + limit)
+        kernels.ripple(*frame.arrays, shape.ripple.waves, low, high)
     ni, nj, nk = frame.depth.shape
     everywhere = (0, ni, 0, nj, 0, nk)
     for keep, margin in shape.keep:
