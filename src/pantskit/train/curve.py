@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from pantskit.core.files import atomic_path, write_text
 
@@ -72,19 +74,20 @@ def draw_curve(epochs: Sequence[Epoch], path: Path) -> None:
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     loss_axis = figure.add_subplot(xlabel="epoch", ylabel="loss")
-    numbers = [e.epoch for e in epochs]
-    marker = "o" if len(epochs) < 30 else ""
-    loss_axis.plot(numbers, [_nan(e.train_loss) for e in epochs], marker, ls="-", ms=3,
-                   color="tab:blue", label="training loss")  # fmt: skip
+    style = {"marker": "o" if len(epochs) < 30 else "", "ms": 3}
+
+    def line(axis: Any, values: Iterable[float | None], color: str, label: str) -> None:
+        numbers = [math.nan if v is None else v for v in values]
+        axis.plot([e.epoch for e in epochs], numbers, color=color, label=label, **style)
+
+    line(loss_axis, (e.train_loss for e in epochs), "tab:blue", "loss of training patches")
     if any(e.validation_dice is not None for e in epochs):
-        loss_axis.plot(numbers, [_nan(e.validation_loss) for e in epochs], marker, ls="-", ms=3,
-                       color="tab:red", label="validation loss")  # fmt: skip
+        line(loss_axis, (e.validation_loss for e in epochs), "tab:red", "loss of scored patches")
         dice_axis = loss_axis.twinx()
-        dice_axis.set(ylabel="Dice of validation patches", ylim=(0, 1))
-        dice_axis.plot(numbers, [_nan(e.validation_dice) for e in epochs], marker, ls="-", ms=3,
-                       color="tab:green", label="Dice")  # fmt: skip
-        dice_axis.legend(loc="upper right")
-    loss_axis.legend(loc="upper left")
+        dice_axis.set(ylabel="Dice", ylim=(0, 1))
+        scored = (e.validation_dice for e in epochs)
+        line(dice_axis, scored, "tab:green", "mean Dice of scored patches")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
     loss_axis.grid(alpha=0.3)
     with atomic_path(path) as part:
         figure.savefig(part)
@@ -93,7 +96,3 @@ def draw_curve(epochs: Sequence[Epoch], path: Path) -> None:
 def _rounded(epoch: Epoch) -> dict[str, float | int | str | None]:
     row = asdict(epoch)
     return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()}
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value

@@ -144,12 +144,15 @@ def train_model(
         return TrainingResult(out, finished, unchanged=True)
     for line in channels.describe(n_labelled):
         listener.say(line)
+    torch_device = start_torch(device)
+    cores = len(os.sched_getaffinity(0))
+    # On a CPU the network leaves no core for others to augment on.
+    augmenters = 0 if torch_device.type == "cpu" else min(cores, 12 if workers is None else workers)
     if workers is None:
-        workers = min(len(os.sched_getaffinity(0)), len(chosen) // _CASES_PER_WORKER)
-    run = _Run(dataset, out, recipe, channels.structures, mark, workers, listener)
+        workers = min(cores, len(chosen) // _CASES_PER_WORKER)
+    run = _Run(dataset, out, recipe, channels.structures, mark, workers, augmenters, listener)
     run.work.mkdir(parents=True, exist_ok=True)
     recipe.write(out / "recipe.toml")
-    torch_device = start_torch(device)
     run.scan(chosen)
     plans = run.plan()
     run.prepare()
@@ -196,6 +199,7 @@ class _Run:
     structures: tuple[str, ...]
     mark: str
     workers: int
+    augmenters: int
     listener: Listener
     records: dict[str, CaseRecord] = field(default_factory=dict)
     failed: list[CaseRecord] = field(default_factory=list)
@@ -257,8 +261,7 @@ class _Run:
         from pantskit.train.trainer import RecipeTrainer
 
         self._write_splits()
-        processes = self.workers if device.type == "cuda" else 0
-        folders = nnunet_folders(self.work, augmentation_processes=processes)
+        folders = nnunet_folders(self.work, augmentation_processes=self.augmenters)
         with folders, self._nnunet_quiet() as stdout:
             # nnU-Net takes the entry out again, and fails where there is none.
             values = plans.plans | {"continue_training": False}

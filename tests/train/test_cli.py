@@ -1,0 +1,78 @@
+"""`pantskit train` and `pantskit predict` from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import blobs
+import pytest
+from typer.testing import CliRunner, Result
+
+from pantskit.cli import app as cli
+from pantskit.core.dataset import Dataset
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    blobs.QUICK.write(tmp_path / "quick.toml")
+    return tmp_path / "quick.toml"
+
+
+def test_options_go_before_the_recipe_and_json_is_all_of_standard_output(
+    trained: tuple[Dataset, Path], tmp_path: Path, recipe: Path
+) -> None:
+    cases = tmp_path / "cases.txt"
+    cases.write_text("blob_0\nblob_2\n")
+    model = tmp_path / "model"
+    options = ("--epochs", 1, "--iterations", 2, "--patch", "16,16,24", "--workers", 0)
+    result = run(
+        "train", trained[0].root, "--out", model, "--recipe", recipe, "--labels", 2, "--seed", 5,
+        "--cases", cases, "--device", "cpu", *options, "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    info = json.loads(result.stdout)
+    assert info["channels"] == {"1": "pancreas", "2": "pancreatic_lesion"}
+    assert info["training"]["patch_size"] == [16, 16, 24]
+    assert (info["training"]["epochs"], info["training"]["seed"]) == (1, 5)
+    assert sorted(info["training"]["cases"]) == ["blob_0", "blob_2"]
+    assert "epoch 1/1" in result.stderr
+
+    image = trained[0].cases("test")[0].image_path
+    result = run("predict", model, image, "--out", tmp_path / "p", "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.stderr
+    (prediction,) = json.loads(result.stdout)
+    assert prediction["case_id"] == "blob_4"
+    assert prediction["structures"] == ["pancreas", "pancreatic_lesion"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--recipe", "gpu"), "cpu, paper"),
+        (("--patch", "64"), "64,64,48"),
+        (("--labels", "104"), "28 or 2"),
+        (("--split", "validation"), "train or test"),
+        (("--device", "tpu"), "auto, cpu, cuda"),
+        (("--epochs", "0"), "above 0"),
+    ],
+)
+def test_wrong_option_is_one_line_and_exit_status_2(
+    trained: tuple[Dataset, Path], tmp_path: Path, options: tuple[str, str], named: str
+) -> None:
+    result = run("train", trained[0].root, "--out", tmp_path / "model", *options)
+    assert result.exit_code == 2
+    assert named in result.stderr
+    assert result.stderr.count("error:") == 1
+    assert not (tmp_path / "model" / "model.json").exists()
+
+
+def test_missing_model_and_input_are_named(trained: tuple[Dataset, Path], tmp_path: Path) -> None:
+    result = run("predict", tmp_path / "nowhere", trained[0].root, "--out", tmp_path / "p")
+    assert (result.exit_code, "pantskit train" in result.stderr) == (2, True)
+    result = run("predict", trained[1], tmp_path / "nothing", "--out", tmp_path / "p")
+    assert (result.exit_code, "no such file" in result.stderr) == (2, True)
