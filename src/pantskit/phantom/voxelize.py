@@ -116,8 +116,8 @@ def _combine(shape: Shape, frame: Frame, pieces: list[Box | None], deepest: floa
         kernels.rods(*frame.arrays, np.array(rods, dtype=np.float32), np.array(boxes))
     if shape.ripple is not None:
         limit = shape.ripple.limit_mm
-        low, high = np.float32(-limit), np.float32(deepest + limit)
-        kernels.ripple(*frame.arrays, shape.ripple.waves, low, high)
+        span = np.float32(-limit), np.float32(deepest + limit)
+        kernels.ripple(*frame.arrays, shape.ripple.waves, *span)
     ni, nj, nk = frame.depth.shape
     everywhere = (0, ni, 0, nj, 0, nk)
     for keep, margin in shape.keep:
