@@ -97,7 +97,10 @@ def test_error_of_ours_is_one_line(run_with: Run) -> None:
 def test_full_disk_names_the_file_and_the_reason(run_with: Run) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "scores.csv")
     result = run_with(full)
-    assert result.stderr == "error: scores.csv: No space left on device\n"
+    assert result.stderr == (
+        "error: scores.csv: No space left on device; "
+        "free some space there or write to another disk\n"
+    )
     assert result.exit_code == 2
 
 

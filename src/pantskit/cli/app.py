@@ -63,8 +63,9 @@ def explain(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("pantskit"):
         return f"{error.name} is not installed; install it with: pip install 'pantskit[all]'"
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return f"{where}{error.strerror}"
+        from pantskit.core.files import explain_os_error
+
+        return explain_os_error(error)
     what = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {what} (`pantskit --traceback COMMAND ...` shows where)"
 
