@@ -16,7 +16,7 @@ from pantskit.networks.folder import CHECKPOINT, FOLD, Model
 from pantskit.predict.case import predict_volume
 from pantskit.train.curve import Epoch
 from pantskit.train.recipe import Recipe
-from pantskit.train.run import WORK, Listener, TrainingResult, train_model
+from pantskit.train.run import WORK, Listener, TrainingResult, first_fold, train_model
 
 SHORT = blobs.QUICK.changed(epochs=2, iterations=2)
 
@@ -39,15 +39,11 @@ def test_model_folder_is_nnunets_and_says_where_it_comes_from(
         assert (model / name).is_file(), name
     assert not (model / WORK).exists()
     assert Recipe.read(str(model / "recipe.toml")).epochs == 8
-    assert read_volume_header_is_png(model / "progress.png")
+    assert (model / "progress.png").read_bytes().startswith(b"\x89PNG")
     with (model / "progress.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == [str(n) for n in range(1, 9)]
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
-
-
-def read_volume_header_is_png(path: Path) -> bool:
-    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_torchvision_and_timm_are_never_imported(trained: tuple[Dataset, Path]) -> None:
@@ -166,3 +162,11 @@ def test_papers_recipe_trains_with_nnunets_settings(
     # Deep supervision: an output layer for each resolution of the decoder.
     heads = {n.split(".")[2] for n in checkpoint["network_weights"] if "seg_layers" in n}
     assert len(heads) == 2
+
+
+def test_patient_with_two_scans_stays_on_one_side_of_the_validation_fold() -> None:
+    patients = {f"case_{n:02d}": f"patient_{n // 2}" for n in range(20)}
+    train_cases, validation = first_fold(patients)
+    assert sorted(train_cases + validation) == sorted(patients)
+    assert len(validation) == 4  # two of ten patients
+    assert not {patients[c] for c in train_cases} & {patients[c] for c in validation}

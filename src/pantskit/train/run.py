@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AbstractContextManager,
@@ -276,6 +276,7 @@ class _Run:
             shares = self._shares()
             trainer.prepare(self.recipe, self.out, seed=seed, shares=shares, on_epoch=on_epoch)
             trainer.run_training()
+            curve.write()
             curve.draw()
         return trainer.interrupted, trainer.current_epoch
 
@@ -316,24 +317,36 @@ class _Run:
             raise DatasetError(f"{self.dataset.root}: no case can be trained on: {reasons}")
 
     def _write_splits(self) -> None:
-        """nnU-Net's fold 0, drawn over patients: no patient's scans are on both sides."""
-        from nnunetv2.utilities.crossval_split import generate_crossval_split
-
+        """Tell nnU-Net which cases train and which are scored after each epoch."""
         rows = self.dataset.metadata
-        patient = {c: str(rows.get(c, {}).get("patient_id") or c) for c in self.usable}
-        patients = sorted(set(patient.values()))
-        held_out: set[str] = set()
-        if self.recipe.validation == "fold" and len(patients) >= N_FOLDS:
-            held_out = set(generate_crossval_split(patients, n_splits=N_FOLDS)[0]["val"])
+        patients = {c: str(rows.get(c, {}).get("patient_id") or c) for c in self.usable}
+        train, validation = self.usable, self.usable
+        if self.recipe.validation == "fold" and len(set(patients.values())) >= N_FOLDS:
+            train, validation = first_fold(patients)
         elif self.recipe.validation == "fold":
             self.listener.say(
-                f"{len(patients)} patients are too few for a validation fold; the learning "
-                "curve's Dice is that of training cases"
+                f"fewer than {N_FOLDS} patients: none are kept out, and the learning curve's Dice "
+                "is that of training cases"
             )
-        train = [c for c in self.usable if patient[c] not in held_out]
-        validation = [c for c in self.usable if patient[c] in held_out] or train
         with nnunet_folders(self.work) as folder:
             write_json(folder / "splits_final.json", [{"train": train, "val": validation}])
+
+
+def first_fold(patients: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """nnU-Net's fold 0 of 5, drawn over patients: nobody's scans are on both sides.
+
+    Args:
+        patients: case_id to patient_id, of five patients or more.
+
+    Returns:
+        Cases to train on, and cases to score.
+    """
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+    fold = generate_crossval_split(sorted(set(patients.values())), n_splits=N_FOLDS)[0]
+    held_out = set(fold["val"])
+    train = [c for c, patient in patients.items() if patient not in held_out]
+    return train, [c for c, patient in patients.items() if patient in held_out]
 
 
 def _choose_cases(dataset: Dataset, split: str, wanted: Sequence[str] | None) -> list[Case]:
