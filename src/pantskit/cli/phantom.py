@@ -30,7 +30,7 @@ def command(
     refine: Annotated[
         int | None,
         typer.Option(
-            help="Samples a voxel edge for the true volumes; 0: tumours' only. "
+            help="Samples a voxel edge for the true volumes; 1: voxels as drawn; 0: tumours' only. "
             "[default: 2 for small, 1 for full]"
         ),
     ] = None,

@@ -20,7 +20,7 @@ from pantskit.phantom.patient import Anatomy, anatomy
 from pantskit.phantom.render import render
 from pantskit.phantom.scans import CohortPlan, Scan, plan_scan, scan_geometry, scanner_for
 from pantskit.phantom.tissues import PARTS, PHASES, structure_mask
-from pantskit.phantom.voxelize import reference_volumes_ml, tissue_map
+from pantskit.phantom.voxelize import drawn_volumes_ml, reference_volumes_ml, tissue_map
 
 STAGE = "phantom"
 TRUTH = "truth.json"
@@ -92,7 +92,8 @@ def truth_of(case: PhantomCase, refine: int) -> dict[str, Any]:
 
     Args:
         case: the case.
-        refine: samples along each axis of a voxel for the volumes; 0: no sampled volumes.
+        refine: samples along each axis of a voxel for the structures' volumes; 1: the voxels as
+            drawn, which on a full grid are fine enough; 0: no volumes but the tumour's.
     """
     scan, tumour = case.scan, case.anatomy.tumour
     truth: dict[str, Any] = {
@@ -118,12 +119,17 @@ def truth_of(case: PhantomCase, refine: int) -> dict[str, Any]:
             "duct_dilated": tumour.plan.dilated_duct_mm is not None,
             "bile_duct_dilated": tumour.plan.blocks_bile,
         }
-    if refine:
+    if refine == 0:
+        return truth
+    if refine == 1:
+        volumes = drawn_volumes_ml(case.tissues, case.geometry)
+        truth["volumes_basis"] = "voxels as drawn"
+    else:
         volumes = reference_volumes_ml(case.anatomy, case.geometry, refine=refine)
-        truth["volumes_ml"] = {s: round(volumes.get(s, 0.0), 4) for s in STRUCTURES}
         truth["volumes_basis"] = (
             f"continuous shapes within the field of view, {refine}^3 samples a voxel"
         )
+    truth["volumes_ml"] = {s: round(volumes.get(s, 0.0), 4) for s in STRUCTURES}
     return truth
 
 
@@ -136,9 +142,7 @@ def metadata_row(case: PhantomCase, stored: Geometry) -> dict[str, Any]:
         "split": scan.split,
         "shape": str(tuple(stored.shape)),
         "spacing": str(tuple(round(s, 4) for s in stored.spacing)),
-        "slice_thickness_mm": scan.site.grid("small").slice_mm
-        if stored.shape[0] < 256
-        else scan.site.grid("full").slice_mm,
+        "slice_thickness_mm": round(stored.spacing[2], 4),
         "phase": scan.phase,
         "sex": scan.patient.sex,
         "age_years": scan.patient.age_years + scan.visit,

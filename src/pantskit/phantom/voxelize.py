@@ -196,11 +196,21 @@ def reference_volumes_ml(anatomy: Anatomy, geometry: Geometry, *, refine: int) -
         out = np.zeros((*fine.shape[:2], slices.stop - start), dtype=np.uint8, order="F")
         _paint_slab(out, anatomy, fine, slices, 0.0)
         counts += np.bincount(out.reshape(-1, order="F"), minlength=256)
+    return _volumes_ml(counts, fine.voxel_volume_mm3)
+
+
+def drawn_volumes_ml(tissues: NDArray[np.uint8], geometry: Geometry) -> dict[str, float]:
+    """Volumes of the structures as drawn: voxels times their size; structure to ml."""
+    counts = np.bincount(tissues.reshape(-1, order="F"), minlength=256)
+    return _volumes_ml(counts, geometry.voxel_volume_mm3)
+
+
+def _volumes_ml(counts: NDArray[np.int64], voxel_mm3: float) -> dict[str, float]:
     volumes: dict[str, float] = {}
     for number, tissue in enumerate(TISSUES):
         for structure in tissue.structures:
             volumes[structure] = volumes.get(structure, 0.0) + float(counts[number])
-    return {name: n * fine.voxel_volume_mm3 / 1000 for name, n in volumes.items() if n}
+    return {name: n * voxel_mm3 / 1000 for name, n in volumes.items() if n}
 
 
 def refined(geometry: Geometry, factor: int) -> Geometry:
