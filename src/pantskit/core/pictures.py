@@ -131,7 +131,7 @@ def write_png(path: Path, picture: RGB) -> None:
     from PIL import Image
 
     with atomic_path(path) as part:
-        Image.fromarray(picture).save(part, format="PNG", optimize=True)
+        Image.fromarray(picture).save(part, format="PNG")
 
 
 def _codes(plane: str) -> str:

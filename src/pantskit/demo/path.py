@@ -12,9 +12,11 @@ from pantskit.core.files import write_json
 from pantskit.demo.page import write_page
 from pantskit.demo.steps import Step, StepResult, run_step
 
-CASES = 21
-SEED = 7
+CASES = 24
 TUMOR_RATE = 0.5  # the paper's 11 % would leave the held-out site without a tumour to find
+# The first seed whose held-out site has as many scans with as without a tumour (4 and 4, of
+# all four phases), as its training sites have (8 and 8).
+SEED = 2
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def phantom_step(root: Path) -> Step:
     arguments = ("phantom", "--out", str(root / "phantom"), "--dicom", str(root / "dicom"))
     options = ("--cases", str(CASES), "--seed", str(SEED), "--tumor-rate", str(TUMOR_RATE))
     title = "Make synthetic patients of three sites, as DICOM with names in it"
-    return Step("phantom", title, (*arguments, *options, "--workers", "2"), "dicom")
+    quick = ("--refine", "0", "--workers", "2")  # nobody reads the truth of volumes here
+    return Step("phantom", title, (*arguments, *options, *quick), "dicom")
 
 
 def sites(root: Path) -> list[str]:
