@@ -246,3 +246,8 @@ def test_orientation_agrees_with_nibabel_on_every_code() -> None:
     for codes in CODES:
         grid = Geometry.from_spacing((2, 3, 4), (1, 2, 3), orientation=codes)
         assert "".join(nib.aff2axcodes(grid.affine)) == codes == grid.orientation
+
+
+def test_extent_is_voxels_times_spacing():
+    geometry = Geometry.from_spacing((10, 20, 30), (0.5, 1.0, 2.5))
+    assert geometry.extent_mm == (5.0, 20.0, 75.0)

@@ -95,6 +95,12 @@ class Geometry:
         """Where each axis points, as nibabel codes: `"LAI"` = toward left, anterior, inferior."""
         return "".join(aff2axcodes(self.affine))
 
+    @property
+    def extent_mm(self) -> tuple[float, float, float]:
+        """Millimetres that the voxels cover along (i, j, k), outer faces included."""
+        i, j, k = (n * s for n, s in zip(self.shape, self.spacing, strict=True))
+        return i, j, k
+
     @cached_property
     def voxel_volume_mm3(self) -> float:
         """Volume of one voxel, the determinant of the affine: right for oblique grids too."""

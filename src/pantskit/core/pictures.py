@@ -23,12 +23,9 @@ RGB = NDArray[np.uint8]  # (rows, columns, 3)
 
 HU_WINDOW = (-160.0, 240.0)  # soft tissue of the abdomen
 
-# Axis that is cut, and the codes of picture rows (down) and columns (to the right).
-_PLANES: Mapping[str, tuple[str, str, str]] = {
-    "axial": ("S", "P", "L"),
-    "coronal": ("A", "I", "L"),
-    "sagittal": ("L", "I", "P"),
-}
+# Orientation of an array that is cut along its first axis: the other two are the picture's
+# rows (down) and columns (to the right).
+PLANE_CODES: Mapping[str, str] = {"axial": "SPL", "coronal": "AIL", "sagittal": "LIP"}
 
 
 def slice_count(geometry: Geometry, plane: Plane = "axial") -> int:
@@ -135,9 +132,9 @@ def write_png(path: Path, picture: RGB) -> None:
 
 
 def _codes(plane: str) -> str:
-    if plane not in _PLANES:
-        raise ConfigError(f"plane {plane!r} is unknown; use {', '.join(_PLANES)}")
-    return "".join(_PLANES[plane])
+    if plane not in PLANE_CODES:
+        raise ConfigError(f"plane {plane!r} is unknown; use {', '.join(PLANE_CODES)}")
+    return PLANE_CODES[plane]
 
 
 def _scaled(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from pantskit.core.geometry import require_same_grid
 from pantskit.core.labels import LESION, PANCREAS, PANTS, LabelArray
 from pantskit.core.labelsets import CaseLabels
 from pantskit.core.pictures import (
+    PLANE_CODES,
     Plane,
     montage,
     slice_count,
@@ -22,7 +23,7 @@ from pantskit.core.pictures import (
 from pantskit.core.volume import Volume, read_volume
 
 SLICES = 24
-HEIGHT, WIDTH = 300, 400  # pixels of one panel; wider slices lose air at their edge
+HEIGHT, WIDTH = 300, 400  # pixels of one panel
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def _widest(labels: CaseLabels, ct: Volume, plane: Plane) -> int:
 def _panels(
     ct: Volume, maps: list[tuple[str, LabelArray | None]], plane: Plane, index: int
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    _, rows, columns = ct.geometry.reoriented(PLANE_CODES[plane]).extent_mm
     pictures = [
         slice_picture(
             ct.array,
@@ -98,14 +100,14 @@ def _panels(
             index=index,
             labels=labels,
             colors=PANTS.colors,
-            height=HEIGHT,
+            height=min(HEIGHT, round(WIDTH * rows / columns)),
         )
         for _, labels in maps
     ]
-    # One cell width for all planes, so that columns stand under their titles.
+    # One cell size for all planes, so that columns stand under their titles.
     cells = [np.zeros((HEIGHT, WIDTH, 3), np.uint8) for _ in pictures]
     for cell, picture in zip(cells, pictures, strict=True):
-        shown = picture[:, :WIDTH]
-        left = (WIDTH - shown.shape[1]) // 2
-        cell[:, left : left + shown.shape[1]] = shown
+        height, width = picture.shape[0], min(picture.shape[1], WIDTH)
+        top, left = (HEIGHT - height) // 2, (WIDTH - width) // 2
+        cell[top : top + height, left : left + width] = picture[:, :width]
     return montage(cells, len(cells))

@@ -14,7 +14,7 @@ from pantskit.core.errors import PantskitError
 from pantskit.core.files import write_text
 from pantskit.core.labels import LESION, PANTS, STRUCTURES
 from pantskit.core.labelsets import CaseLabels, open_label_source
-from pantskit.core.records import read_table, versions
+from pantskit.core.records import RecordStore, read_table, versions
 from pantskit.demo.figures import CaseFigures, draw_case
 from pantskit.demo.steps import StepResult
 
@@ -28,7 +28,7 @@ class Part:
     Attributes:
         title: heading.
         cases: figures with what is known of each case.
-        failures: cases that could not be drawn, with the reason.
+        failures: cases that did not get here, and those that could not be drawn, with the reason.
     """
 
     title: str
@@ -89,7 +89,14 @@ def _part(root: Path, title: str, dataset: str, predictions: str) -> Part:
     )
     predicted = _predicted(root / predictions)
     scores = _scores(root / "scores" / "cases.csv")
-    drawn, failures = [], []
+    drawn: list[tuple[CaseFigures, dict[str, Any]]] = []
+    failures = [
+        f"{record.case_id} {record.status}: {record.message.removeprefix(f'{record.case_id}: ')}"
+        for store in (opened.records, RecordStore(root / predictions))
+        for stage in ("ingest", "predict")
+        for record in store.all(stage)
+        if record.status in ("failed", "quarantined")
+    ]
     for case in cases[:SHOWN_CASES]:
         try:
             figures = draw_case(case, predicted.get(case.case_id), root)
