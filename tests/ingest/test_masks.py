@@ -184,6 +184,35 @@ def test_masks_find_their_case_by_file_name_and_the_rest_is_told(run, tmp_path):
     assert result.summary.unused_labels == ("nobody",)
 
 
+def test_cts_of_one_file_name_are_told_apart_by_their_folders(run, tmp_path):
+    for n, name in enumerate("ab"):
+        ct(tmp_path / "scans" / name / "ct.nii.gz", seed=n)
+    save(tmp_path / "labels" / "a" / "ct.nii.gz", LIVER)
+    result = run(tmp_path / "scans", labels=tmp_path / "labels", label_map="1=liver")
+    assert [case.labels() is not None for case in Dataset.open(result.out).cases()].count(True) == 1
+    save(tmp_path / "labels" / "b" / "ct.nii.gz", SPLEEN)
+    result = run(tmp_path / "scans", labels=tmp_path / "labels", label_map="1=liver")
+    volumes = {int(masks_of(result, i)["liver"].sum()) for i in range(2)}
+    assert volumes == {int(LIVER.sum()), int(SPLEEN.sum())}
+
+
+def test_labels_that_fit_two_cts_are_refused(run, tmp_path):
+    ct(tmp_path / "scans" / "a.nii.gz")
+    ct(tmp_path / "scans" / "b" / "ct.nii.gz", seed=1)
+    save(tmp_path / "labels" / "b" / "a.nii.gz", LIVER)
+    with pytest.raises(ConfigError, match="a fits 2 of the CTs"):
+        run(tmp_path / "scans", labels=tmp_path / "labels", label_map="1=liver")
+
+
+def test_the_file_at_fault_is_told_without_its_folder_where_both_have_one_name(run, tmp_path):
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / "ct.nii.gz").write_text("no image")
+    labels = save(tmp_path / "anna-labels" / "ct.nii.gz", LIVER)
+    result = run(tmp_path / "anna", labels=labels, label_map="1=liver")
+    (record,) = result.summary.run.records
+    assert record.message.startswith(f"{record.case_id}: the CT: not a NIfTI image")
+
+
 def test_labels_of_no_case_at_all_are_an_error(run, tmp_path):
     ct(tmp_path / "images" / "a.nii.gz")
     ct(tmp_path / "images" / "b.nii.gz", seed=1)

@@ -239,8 +239,10 @@ def _safe(error: Exception, plan: CasePlan, scan: LeakScan) -> Exception:
             message += "; free some space and run again"
     elif not isinstance(error, PantskitError):
         message = f"{type(error).__name__} while the case was made"
-    for path, what in _named_files(plan):
+    files = _named_files(plan)
+    for path, what in files:
         message = message.replace(str(path), what)
+    for path, what in files:  # afterwards: a CT and its label map may have one name
         if ".nii" in path.name:
             message = message.replace(path.name, what)
     message = message.removeprefix(f"{plan.case_id}: ")

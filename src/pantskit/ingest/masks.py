@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -147,11 +147,12 @@ def match_labels(
         sources: from `find_label_sources`.
 
     Returns:
-        case_id to source. A source in the case's own folder is its; then names decide; a
-        single case takes a single source whatever its name, since the grid is checked.
+        case_id to source. A source in the case's own folder is its; then names decide, but for
+        those that several cases go by; a single case takes a single source whatever its name,
+        since the grid is checked.
 
     Raises:
-        ConfigError: If two sources fit one case, or labels fit no case at all.
+        ConfigError: If two sources fit one case or one source two, or labels fit no case at all.
     """
     if len(cases) == 1 and len(sources) == 1:
         return {next(iter(cases)): sources[0]}
@@ -159,17 +160,21 @@ def match_labels(
     for source in sources:
         for key in source.keys:
             by_key[key.lower()].append(source)
+    bearers = Counter(key for keys, _ in cases.values() for key in {k.lower() for k in keys})
     matched: dict[str, LabelSource] = {}
     for case_id, (keys, folder) in cases.items():
         near = [s for s in sources if s.series and folder.is_relative_to(s.place)]
-        for fitting in (near, *(by_key.get(k.lower(), []) for k in keys)):
-            if len(fitting) > 1:
-                raise ConfigError(
-                    f"--labels: {len(fitting)} annotations are named for one case; keep one"
-                )
-            if fitting:
-                matched[case_id] = fitting[0]
-                break
+        # A name such as ct.nii.gz, which other CTs bear too, does not tell whose labels these are.
+        named = [by_key.get(k.lower(), []) for k in keys if bearers[k.lower()] == 1]
+        fitting = [found for found in (near, *named) if found]
+        one = next((found[0] for found in fitting if len(found) == 1), None)
+        if fitting and one is None:
+            raise ConfigError(
+                f"--labels: {len(fitting[0])} annotations are named for one case; keep one"
+            )
+        if one is not None:
+            matched[case_id] = one
+    _require_one_case_each(matched)
     if not matched:
         raise ConfigError(
             f"--labels: none of the {len(sources)} annotations found belongs to one of the "
@@ -177,6 +182,16 @@ def match_labels(
             "<PatientID>_<SeriesNumber>, the series' folder, or the CT file without suffix"
         )
     return matched
+
+
+def _require_one_case_each(matched: dict[str, LabelSource]) -> None:
+    cases = Counter(id(source) for source in matched.values())
+    for source in matched.values():
+        if cases[id(source)] > 1:
+            raise ConfigError(
+                f"--labels: {source.keys[0]} fits {cases[id(source)]} of the CTs, and labels are "
+                "of one; ingest that CT alone, or name them apart"
+            )
 
 
 def read_masks(
