@@ -248,6 +248,13 @@ def test_a_changed_input_runs_again(tmp_path: Path, store: RecordStore) -> None:
     assert run(todo, store).ran == ("c1",)
 
 
+def test_a_renamed_input_runs_again(tmp_path: Path, store: RecordStore) -> None:
+    (tmp_path / "liver.nii").write_text("mask")
+    run([Job("c1", inputs=(tmp_path / "liver.nii",))], store)
+    renamed = (tmp_path / "liver.nii").rename(tmp_path / "spleen.nii")
+    assert run([Job("c1", inputs=(renamed,))], store).ran == ("c1",)
+
+
 def test_a_missing_output_runs_again(tmp_path: Path, store: RecordStore) -> None:
     todo = jobs(tmp_path, 3)
     run(todo, store)

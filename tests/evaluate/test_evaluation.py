@@ -149,6 +149,7 @@ def test_a_prediction_on_another_grid_is_refused_with_both_grids(
     result, out = run(perfect, reference)
     message = result.summary["cases"]["messages"]["b_1"]
     assert message.startswith("b_1: reference and prediction are on different grids")
+    assert "--resample brings" in message
     assert "(20, 18, 16)" in message
     assert "(20, 18, 8)" in message
     assert result.exit_status == 1
@@ -175,7 +176,7 @@ def test_resampling_is_asked_for_and_recorded(
 
 
 def flat_maps(folder: Path, cohort: Any, *, label_space: str | None = "pants") -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for case_id, lesion in cohort.lesions.items():
         volume = Volume(PANTS.combine(cohort.body(lesion)), cohort.geometry)
         write_volume(folder / f"{case_id}.nii.gz", volume, label_space=label_space)
@@ -420,6 +421,53 @@ def test_a_rerun_scores_only_what_changed(
     predict("b_1", cohort.body())
     assert run(perfect, reference)[0].run.ran == ("b_1",)
     assert run(perfect, reference, tolerances_mm=(1.0,))[0].run.ran == tuple(cohort.lesions)
+
+
+def test_an_edited_label_map_scores_again(cohort: Any, reference: Path, tmp_path: Path) -> None:
+    flat = flat_maps(tmp_path / "flat", cohort, label_space=None)
+    ids = tmp_path / "ids.json"
+    for wrong, right in (("spleen", "liver"), ("liver", "spleen")):
+        labels = {str(i): s for i, s in PANTS.ids.items() if s not in (wrong, right)}
+        ids.write_text(json.dumps(labels | {str(PANTS.id_of("liver")): right}))
+        result, _ = run(flat, reference, label_map=str(ids), structures=("liver",))
+    liver = result.summary["structures"]["liver"]
+    assert (liver["dsc"]["mean"], liver["worst"]) == (0.0, 4)
+
+
+def test_an_edited_dataset_json_above_the_labels_scores_again(
+    cohort: Any, reference: Path, tmp_path: Path
+) -> None:
+    flat = flat_maps(tmp_path / "theirs" / "labelsTr", cohort, label_space=None)
+    for name, dsc in (("liver", 1.0), ("spleen", 0.0)):
+        labels = {"background": 0, name: PANTS.id_of("liver")} | {
+            s: PANTS.id_of(s) for s in ("pancreas", "pancreatic_lesion")
+        }
+        (flat.parent / "dataset.json").write_text(json.dumps({"labels": labels}))
+        result, _ = run(flat, reference, structures=("liver",))
+        assert result.summary["structures"]["liver"]["dsc"]["mean"] == dsc
+
+
+def test_a_reference_that_declares_nothing_names_its_own_option(
+    cohort: Any, perfect: Path, tmp_path: Path
+) -> None:
+    flat = flat_maps(tmp_path / "flat", cohort, label_space=None)
+    result = evaluate(perfect, flat, tmp_path / "scores", workers=0)
+    assert "with --reference-label-map" in result.summary["cases"]["messages"]["a_1"]
+
+
+def test_cases_without_tumour_annotation_have_no_say_in_detection(
+    cohort: Any, reference: Path, predict: Predict
+) -> None:
+    """Nobody annotated c_1's tumour, and nobody predicted one there: the others count."""
+    for case_id, lesion in cohort.lesions.items():
+        folder = predict(case_id, cohort.body(lesion))
+    for labels in (folder / "c_1", reference / "LabelTe" / "c_1"):
+        (labels / "segmentations" / "pancreatic_lesion.nii.gz").unlink()
+    result, _ = run(folder, reference)
+    detection = result.summary["detection"]
+    assert detection["cases_without_tumor_annotation"] == 1
+    assert (detection["sensitivity_patient"]["of"], detection["specificity"]["of"]) == (2, 1)
+    assert detection["auc"]["value"] == 1.0
 
 
 def test_patients_and_sites_come_from_the_metadata(perfect: Path, reference: Path) -> None:

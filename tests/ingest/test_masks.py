@@ -119,6 +119,15 @@ def test_labels_outside_the_map_are_refused_by_value(run, tmp_path):
     assert result.files == []
 
 
+def test_label_map_file_that_was_edited_makes_the_case_again(run, tmp_path):
+    source, ids = ct(tmp_path / "ct.nii.gz"), tmp_path / "ids.json"
+    labels = save(tmp_path / "seg.nii.gz", LIVER)
+    for structure in ("spleen", "liver"):
+        ids.write_text(f'{{"1": "{structure}"}}')
+        result = run(source, labels=labels, label_map=str(ids))
+    assert set(masks_of(result)) == {"liver"}
+
+
 def test_label_map_without_a_declaration_is_refused(run, tmp_path):
     path = save(tmp_path / "seg.nii.gz", LIVER.astype(np.uint8))
     result = run(ct(tmp_path / "ct.nii.gz"), labels=path)

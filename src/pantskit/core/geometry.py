@@ -178,13 +178,16 @@ class Geometry:
             )
 
 
-def require_same_grid(a: Geometry, b: Geometry, *, what: str) -> None:
+def require_same_grid(
+    a: Geometry, b: Geometry, *, what: str, mend: str = "Resample one onto the other first."
+) -> None:
     """Refuse to let two volumes on different grids meet.
 
     Args:
         a: first grid.
         b: second grid.
         what: the case and the two volumes, as `"PanTS_00000042: label and CT"`.
+        mend: what to do about it.
 
     Raises:
         GeometryError: If the grids differ; the message shows both.
@@ -197,6 +200,4 @@ def require_same_grid(a: Geometry, b: Geometry, *, what: str) -> None:
             found = f"{a.describe()} and {b.describe()}"
     else:
         found = f"{a.describe()} and {b.describe()}"
-    raise GeometryError(
-        f"{what} are on different grids: {found}. Resample one onto the other first."
-    )
+    raise GeometryError(f"{what} are on different grids: {found}. {mend}")

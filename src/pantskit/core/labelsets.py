@@ -193,7 +193,8 @@ class CaseLabels:
         if self._label_map is None:
             raise LabelError(
                 f"{self.case_id}: {self.map_path.name} declares no label space; say what its ids "
-                "mean with --label-map (a known name, a file, or 1=pancreas,2=pancreatic_lesion)"
+                "mean with --label-map (a known name, a file, or 1=pancreas,2=pancreatic_lesion) "
+                "or in a dataset.json beside it"
             )
         return self._label_map
 
@@ -407,9 +408,17 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
+def places_of_dataset_json(folder: Path) -> tuple[Path, ...]:
+    """Where the dataset.json that speaks of a label map may lie, the nearest first.
+
+    Args:
+        folder: of the label map; it is at most two folders below.
+    """
+    return (folder, *list(folder.absolute().parents)[:2])
+
+
 def _nearest_dataset_json(folder: Path) -> dict[str, Any] | None:
-    """A label map lies at most three folders below the dataset.json that speaks of it."""
-    for place in (folder, *list(folder.absolute().parents)[:2]):
+    for place in places_of_dataset_json(folder):
         path = place / "dataset.json"
         if path.is_file():
             try:
@@ -430,7 +439,5 @@ def _folder_label_map(folder: Path) -> LabelMap | None:
         return None
     if "labels" not in data:
         return None
-    place = next(
-        p for p in (folder, *list(folder.absolute().parents)[:2]) if (p / "dataset.json").is_file()
-    )
+    place = next(p for p in places_of_dataset_json(folder) if (p / "dataset.json").is_file())
     return LabelMap.parse(str(place / "dataset.json"))

@@ -42,7 +42,7 @@ class Job:
     Attributes:
         case_id: the case.
         payload: what the task needs to know; must pickle.
-        inputs: files whose content decides whether the case has to run again.
+        inputs: files whose names and content decide whether the case has to run again.
         outputs: files the task writes; one that is missing makes the case run again.
     """
 
@@ -172,9 +172,10 @@ def run_cases(
 
 
 def fingerprint(job: Job, settings: Any) -> str:
-    """Hash of a job's input files, by content, and the settings; 32 hex digits."""
+    """Hash of a job's input files, by name and content, and the settings; 32 hex digits."""
     hasher = blake3(json.dumps(jsonable(settings), sort_keys=True, default=repr).encode())
     for path in job.inputs:
+        hasher.update(f"\n{path.name}\n".encode())  # a mask's name says what it is of
         try:
             hasher.update(content_hash(path).encode())
         except OSError as error:  # the task meets it too, and says so in the case's record

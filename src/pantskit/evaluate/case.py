@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pantskit.core.errors import DatasetError
+from pantskit.core.errors import DatasetError, LabelError
 from pantskit.core.geometry import Geometry, require_same_grid
 from pantskit.core.labelsets import CaseLabels
 from pantskit.core.run import Job
@@ -62,7 +62,7 @@ def score_case(
     """
     geometry = reference.geometry
     other = _other_grid(reference, prediction, resample=config.resample)
-    truth = Segmentation(reference)
+    truth = _truth(reference)
     found = Segmentation(prediction, onto=geometry if other else None)
     lesions, case = lesion_rows(truth, found, geometry)
     told = facts or {}
@@ -150,12 +150,22 @@ def read_facts(path: Path, case_id: str) -> dict[str, float]:
     return facts
 
 
+def _truth(reference: CaseLabels) -> Segmentation:
+    try:
+        return Segmentation(reference)
+    except LabelError as error:  # its mend is the option for predictions
+        raise LabelError(str(error).replace("--label-map", "--reference-label-map")) from None
+
+
 def _other_grid(reference: CaseLabels, prediction: CaseLabels, *, resample: bool) -> bool:
     ours: Geometry = reference.geometry
     if ours.same_grid(prediction.geometry):
         return False
     if not resample:
         require_same_grid(
-            ours, prediction.geometry, what=f"{reference.case_id}: reference and prediction"
+            ours,
+            prediction.geometry,
+            what=f"{reference.case_id}: reference and prediction",
+            mend="--resample brings predictions onto the reference's grid.",
         )
     return True

@@ -13,7 +13,7 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import DatasetError, PantskitError
 from pantskit.core.files import write_json, write_text
 from pantskit.core.labels import LabelMap
-from pantskit.core.labelsets import open_label_source
+from pantskit.core.labelsets import open_label_source, places_of_dataset_json
 from pantskit.core.records import CaseRecord, RecordStore, versions, write_table
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
 from pantskit.core.selection import require_cases
@@ -97,7 +97,11 @@ def evaluate(
     """
     config = config or EvaluateConfig()
     pairs, extra = _pair_up(Path(predictions), Path(reference), config)
-    common = [folder / "dataset.json" for folder in (Path(predictions), Path(reference))]
+    common = [
+        place / "dataset.json"
+        for folder in (Path(predictions), Path(reference))
+        for place in places_of_dataset_json(folder)
+    ]
     jobs = [
         Job(
             case_id,
@@ -116,7 +120,7 @@ def evaluate(
         jobs,
         stage=STAGE,
         store=RecordStore(out),
-        settings=config.of_a_case | versions(),
+        settings=config.of_a_case | _label_maps(config) | versions(),
         workers=workers,
         progress=progress,
     )
@@ -129,7 +133,8 @@ def evaluate(
         _case_row(record, pairs[record.case_id], results[record.case_id]["case"], metadata)
         for record in run.records
     ]
-    score, note = choose_score(c for c in cases if c["status"] == "scored")
+    known = [c for c in cases if c["reference_tumor"] is not None]
+    score, note = choose_score(c for c in known if c["status"] == "scored")
     rank_cases(cases, score, config)
     detection, roc = summarize_detection(cases, lesions, note, score, config)
     summary = {
@@ -180,6 +185,12 @@ def _pair_up(
 
 def _label_map(text: str | None) -> LabelMap | None:
     return None if text is None else LabelMap.parse(text)
+
+
+def _label_maps(config: EvaluateConfig) -> dict[str, Any]:
+    """What the options mean, not how they are spelled: a file of label ids may be edited."""
+    given = {"label_map": config.label_map, "reference_label_map": config.reference_label_map}
+    return {name: text and asdict(LabelMap.parse(text)) for name, text in given.items()}
 
 
 def _result(record: CaseRecord, pair: Pair) -> Mapping[str, Any]:

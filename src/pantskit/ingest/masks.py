@@ -299,13 +299,12 @@ def onto_grid(found: CaseMasks, ct: Geometry, *, case_id: str, resample: bool) -
     """
     grid = found.geometry.reoriented()
     same = grid.same_grid(ct)
-    if not same and not resample:
-        if grid.shape == ct.shape:
-            require_same_grid(grid, ct, what=f"{case_id}: label and CT")
-        raise GeometryError(
-            f"{case_id}: label and CT are on different grids: label {grid.describe()}, CT "
-            f"{ct.describe()}. Is it the label of another scan? --resample-labels takes the "
-            "nearest voxels instead."
+    if not resample:
+        require_same_grid(
+            grid,
+            ct,
+            what=f"{case_id}: label and CT",
+            mend="Is it another scan's label? --resample-labels takes the nearest voxels.",
         )
     had_voxels = any(mask.any() for mask in found.masks.values())
     for structure, mask in found.masks.items():

@@ -356,8 +356,9 @@ def _job(item: Planned, dataset: Dataset) -> Job:
 
 def _fingerprinted(settings: IngestSettings) -> dict[str, Any]:
     """The settings that change what a case becomes."""
-    names = ("label_map", "resample_labels", "split", "site")
-    return {n: getattr(settings, n) for n in names} | {"recipe": RECIPE}
+    names = ("resample_labels", "split", "site")
+    label_map = asdict(LabelMap.parse(settings.label_map)) if settings.label_map else None
+    return {n: getattr(settings, n) for n in names} | {"label_map": label_map, "recipe": RECIPE}
 
 
 def write_tables(dataset: Dataset) -> None:
