@@ -390,11 +390,19 @@ def test_nnunets_dataset_json_is_read(tmp_path: Path) -> None:
 
 
 def test_the_msds_dataset_json_is_read(tmp_path: Path) -> None:
-    labels = {"0": "background", "1": "pancreas", "2": "cancer"}
+    labels = {"0": "background", "1": "pancreas", "2": "pancreas tumour", "3": "oesophagus"}
     path = write(tmp_path / "dataset.json", {"name": "PANCREAS", "labels": labels})
     found = LabelMap.parse(path)
-    assert found.ids == {1: ("pancreas",)}
-    assert found.unmapped == {2: "cancer"}  # which organ's is not said
+    assert found.ids == {1: ("pancreas",), 2: ("pancreatic_lesion", "pancreas")}
+    assert found.unmapped == {3: "oesophagus"}
+
+
+@pytest.mark.parametrize("name", ["cancer", "Tumor", "lesions"])
+def test_a_tumour_of_no_named_organ_is_refused(name: str, tmp_path: Path) -> None:
+    """The MSD's own word for id 2: taken for nothing, it would be missing from the pancreas."""
+    path = write(tmp_path / "dataset.json", {"labels": {"1": "pancreas", "2": name}})
+    with pytest.raises(LabelError, match=f"id 2 is '{name}'.*2=pancreatic_lesion"):
+        LabelMap.parse(path)
 
 
 def test_a_toml_file_of_ours_is_read(tmp_path: Path) -> None:

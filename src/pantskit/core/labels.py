@@ -395,6 +395,14 @@ def _inline_map(text: str) -> LabelMap:
     return LabelMap.build("inline", ids)
 
 
+# Left out, a tumour's voxels would silently be missing from its organ.
+_TUMOUR_WORDS = {
+    f"{word}{plural}"
+    for word in ("tumor", "tumour", "cancer", "lesion", "mass", "neoplasm", "carcinoma")
+    for plural in ("", "s")
+}
+
+
 def _file_map(path: Path) -> LabelMap:
     """A TOML or JSON file of ours, or an nnU-Net or MSD dataset.json."""
     try:
@@ -412,6 +420,12 @@ def _file_map(path: Path) -> LabelMap:
         if number in ids or number in unmapped:
             raise LabelError(f"label map {path}: id {number} is there twice")
         found = [find_structure(n) for n in names]
+        if number and any(_key(n) in _TUMOUR_WORDS for n in names):
+            raise LabelError(
+                f"label map {path}: id {number} is {'+'.join(names)!r}, of an organ that it does "
+                "not name; say which with --label-map, as msd_pancreas or "
+                "1=pancreas,2=pancreatic_lesion"
+            )
         if number and all(found):
             ids[number] = tuple(s for s in found if s)
         elif number:
