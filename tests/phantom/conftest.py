@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pantskit.phantom.cohort import PhantomCase, make_case
+from pantskit.phantom.case import PhantomCase, make_case
 from pantskit.phantom.scans import CohortPlan
 
 PLAN = CohortPlan(cases=6, seed=5, tumor_rate=1.0, sites=3)

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_erosion
 
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES
-from pantskit.phantom.cohort import PhantomCase, make_case
+from pantskit.phantom.case import PhantomCase, make_case
 from pantskit.phantom.patient import anatomy, draw_patient
 from pantskit.phantom.render import Scanner, render
 from pantskit.phantom.scans import CohortPlan

@@ -15,7 +15,8 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError
 from pantskit.core.labels import LESION, STRUCTURES
 from pantskit.core.volume import read_volume
-from pantskit.phantom.cohort import PhantomCase, make_case, make_cohort
+from pantskit.phantom.case import PhantomCase, make_case
+from pantskit.phantom.cohort import make_cohort
 from pantskit.phantom.scans import CohortPlan, plan_scan
 
 PLAN = CohortPlan(cases=4, seed=5, tumor_rate=1.0, sites=3)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pantskit.core.labels import STRUCTURES, find_structure
 from pantskit.core.volume import read_mask
-from pantskit.phantom.cohort import PhantomCase
+from pantskit.phantom.case import PhantomCase
 from pantskit.phantom.delivery import deliver, write_manifest
 from pantskit.phantom.identity import invent
 from pantskit.phantom.scans import CohortPlan, plan_scan
