@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from pantskit.check.dataset import check_dataset
 from pantskit.cli.app import app
 from pantskit.core.dataset import Dataset, write_case_labels
+from pantskit.core.errors import DatasetError
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume, read_volume, write_volume
 
 GEOMETRY = Geometry.from_spacing((20, 20, 12), (20.0, 16.0, 25.0))
 
@@ -50,6 +51,20 @@ def test_label_on_another_grid_is_an_error(dataset):
     result = check_dataset(dataset, workers=0)
     assert ("grid", "error") in rules(result)
     assert result.exit_status == 1
+
+
+def test_ct_with_an_offset_is_an_error(dataset):
+    path = dataset.image_path("case_1", "train")
+    ct = read_volume(path)
+    write_volume(path, ct.with_array((ct.array + 1024).astype(np.int16)))
+    findings = check_dataset(dataset, workers=0).findings
+    (message,) = (f.message for f in findings if f.rule == "image-values")
+    assert "not Hounsfield units" in message
+
+
+def test_nothing_to_check_is_an_error(dataset):
+    with pytest.raises(DatasetError, match="split test: no cases to check"):
+        check_dataset(dataset, split="test", workers=0)
 
 
 def test_truncated_image_is_a_finding_and_the_run_goes_on(dataset):

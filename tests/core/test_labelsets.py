@@ -253,7 +253,7 @@ def test_the_msds_folder_is_a_source(tmp_path: Path) -> None:
     save_map(tmp_path / "labelsTr" / "pancreas_001.nii.gz", np.ones(SHAPE, np.uint8))
     found = open_label_source(tmp_path / "labelsTr")
     assert list(found) == ["pancreas_001"]
-    with pytest.raises(LabelError, match="'cancer'.*--label-map, as msd_pancreas"):
+    with pytest.raises(LabelError, match=r"'cancer'.*--label-map, as msd_pancreas"):
         found["pancreas_001"].annotation("pancreas")
     msd = LabelMap.parse("msd_pancreas")
     found = open_label_source(tmp_path / "labelsTr", label_map=msd)

@@ -118,17 +118,24 @@ def test_bad_scans_are_failed_cases_and_the_others_are_predicted(
     holes[3, 3, 3] = np.nan
     write_volume(scans / "holes.nii.gz", good.with_array(holes))
     write_volume(scans / "nothing.nii.gz", good.with_array(np.zeros_like(good.array)))
+    raised = (good.array - good.array.min()).astype(np.int16)
+    write_volume(scans / "raised.nii.gz", good.with_array(raised))
+    slab = Geometry((*good.geometry.shape[:2], 1), good.geometry.affine * [1, 1, 0.1, 1])
+    write_volume(scans / "slab.nii.gz", Volume(good.array[:, :, :1], slab))
     (scans / "text.nii.gz").write_text("no image")
     summary = predict_cases(trained[1], find_inputs(scans), tmp_path / "out", settings=CPU)
     messages = {r.case_id: r.message for r in summary.records}
     assert summary.exit_status == 1
-    assert summary.counts == {"done": 1, "failed": 3}
+    assert summary.counts == {"done": 1, "failed": 5}
     assert "not finite" in messages["holes"]
-    assert "nothing: the CT is 0" in messages["nothing"]
+    assert "nothing: values of the CT run from 0 to 0" in messages["nothing"]
+    assert "nothing is below 0, so they are not Hounsfield units" in messages["raised"]
+    assert "slab: the CT is" in messages["slab"]
+    assert "mm thick and a voxel of the network" in messages["slab"]
     assert "text" in messages["text"]
     assert not (tmp_path / "out" / "holes" / COMBINED).exists()
     again = predict_cases(trained[1], find_inputs(scans), tmp_path / "out", settings=CPU)
-    assert set(again.ran) == {"holes", "nothing", "text"}  # the good one is done
+    assert set(again.ran) == {"holes", "nothing", "raised", "slab", "text"}  # the good one is done
 
 
 def test_folder_of_something_else_is_not_written_into(

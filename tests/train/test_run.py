@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pantskit.core.dataset import Dataset
-from pantskit.core.errors import DatasetError
+from pantskit.core.errors import ConfigError, DatasetError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, read_volume, write_volume
 from pantskit.networks.folder import CHECKPOINT, FOLD, Model
@@ -84,11 +84,28 @@ def test_bad_cases_are_named_and_left_out(dataset: Dataset, tmp_path: Path) -> N
     result = train(dataset, tmp_path / "model")
     messages = {r.case_id: r.message for r in result.failed}
     assert result.exit_status == 1
-    assert "not finite" in messages["blob_0"]
+    assert "blob_0: the CT holds values that are not finite" in messages["blob_0"]
     assert "different grids" in messages["blob_1"]
     assert "blob_2" in messages["blob_2"]
     assert list(result.info.training["cases"]) == ["blob_3"]
     assert set(result.info.training["failed_cases"]) == set(messages)
+
+
+def test_ct_with_an_offset_is_left_out(dataset: Dataset, tmp_path: Path) -> None:
+    image = read_volume(dataset.image_path("blob_0", "train"))
+    raised = image.with_array((image.array + 1024).astype(np.int16))
+    write_volume(dataset.image_path("blob_0", "train"), raised)
+    (left_out,) = train(dataset, tmp_path / "model").failed
+    assert "not Hounsfield units" in left_out.message
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 2**32}, {"workers": -1}])
+def test_impossible_settings_are_refused_before_anything_is_written(
+    wrong: dict[str, int], trained: tuple[Dataset, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))} must be 0"):
+        train_model(trained[0], tmp_path / "model", recipe=SHORT, **wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "model").exists()
 
 
 def test_partly_annotated_structure_gets_no_channel(dataset: Dataset, tmp_path: Path) -> None:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pantskit.check.findings import Finding, Severity
 from pantskit.check.rules import RULES, Labelled
 from pantskit.core.dataset import Case, Dataset
-from pantskit.core.errors import PantskitError
+from pantskit.core.errors import DatasetError, PantskitError
 from pantskit.core.files import write_json
 from pantskit.core.geometry import STANDARD_ORIENTATION, require_same_grid
+from pantskit.core.hounsfield import HU_RANGE, require_hounsfield
 from pantskit.core.labels import LABEL_SPACES, PANTS
 from pantskit.core.labelsets import CaseLabels, identify_label_space
 from pantskit.core.records import RecordStore, write_table
@@ -24,7 +23,6 @@ from pantskit.core.run import Job, Progress, RunSummary, run_cases
 from pantskit.core.volume import Volume, read_label_map, read_volume
 
 STAGE = "check"
-HU_RANGE = (-1000, 1000)
 COLUMNS = ("case_id", "severity", "rule", "structure", "message", "value")
 
 
@@ -64,12 +62,19 @@ def check_dataset(
         split: `"train"` or `"test"`; both when None.
         workers: processes.
         progress: called after each case.
+
+    Raises:
+        DatasetError: If there is no case to check.
     """
+    cases = dataset.cases(split)
+    if not cases:
+        where = f"{dataset.root}, split {split}" if split else f"{dataset.root}"
+        raise DatasetError(f"{where}: no cases to check")
     with tempfile.TemporaryDirectory() as scratch:
         store = RecordStore(out if out is not None else Path(scratch))
         summary = run_cases(
             check_case,
-            [_job(case, dataset) for case in dataset.cases(split)],
+            [_job(case, dataset) for case in cases],
             stage=STAGE,
             store=store,
             workers=workers,
@@ -124,9 +129,10 @@ def _findings(case: Case, metadata: dict[str, Any]) -> Iterator[Finding]:
 def _image_findings(case: Case, ct: Volume) -> Iterator[Finding]:
     for fault in ct.faults:
         yield Finding(case.case_id, "image-file", Severity.WARNING, fault)
-    if ct.array.dtype.kind == "f" and not np.isfinite(ct.array).all():
-        text = "the CT holds values that are not finite"
-        yield Finding(case.case_id, "image-values", Severity.ERROR, text)
+    try:
+        require_hounsfield(ct)
+    except PantskitError as error:
+        yield Finding(case.case_id, "image-values", Severity.ERROR, str(error))
         return
     low, high = float(ct.array.min()), float(ct.array.max())
     if low < HU_RANGE[0] or high > HU_RANGE[1]:

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.core.errors import ImageError, Skipped
-
-HU_RANGE = (-1000, 1000)  # the release's own; -1000 is air
+from pantskit.core.hounsfield import HU_RANGE
 
 # Padding at or below this is air outside the field of view, at or above the other a marker.
 _PADDING_AIR_HU = -900.0

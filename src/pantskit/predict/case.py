@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.core.errors import ImageError
+from pantskit.core.hounsfield import require_hounsfield
 from pantskit.core.labels import LESION, PANTS
 from pantskit.core.volume import Volume
 from pantskit.networks.axes import from_network, to_network
 from pantskit.networks.folder import Model
+from pantskit.networks.plans import Plans
 from pantskit.predict.export import resample_argmax, separate_axis
 from pantskit.predict.windows import predict_logits
 
@@ -59,14 +62,12 @@ def predict_volume(
         threads: of the export.
 
     Raises:
-        ImageError: If a voxel is not finite, or the CT is empty.
+        ImageError: If values are not HU, or the CT is thinner than half a voxel of the network.
     """
-    if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
-        raise ImageError("the CT holds values that are not finite; ingest it first")
-    if not image.array.any():
-        raise ImageError("the CT is 0 everywhere; is it the right file?")
+    require_hounsfield(image)
     plans, orientation = model.plans, model.info.orientation
     array, spacing = to_network(image, orientation)
+    _require_extent(array.shape[1:], spacing, plans)
     data, properties = plans.preprocess(array, spacing)
     logits = predict_logits(
         network,
@@ -84,6 +85,18 @@ def predict_volume(
     labels = from_network(table[channels], image.geometry, orientation)
     z, y, x = data.shape[1:]
     return Prediction(labels, probability, (z, y, x))
+
+
+def _require_extent(shape: Sequence[int], spacing: Sequence[float], plans: Plans) -> None:
+    """Refuse a CT of which no voxel would be left on the network's grid."""
+    target = plans.configuration.spacing
+    mm = [shape[axis] * spacing[axis] for axis in plans.transpose]
+    thin = [(a, b) for a, b in zip(mm, target, strict=True) if round(a / b) < 1]
+    if thin:
+        raise ImageError(
+            f"the CT is {thin[0][0]:.3g} mm thick and a voxel of the network "
+            f"{thin[0][1]:.3g} mm; give a whole scan"
+        )
 
 
 def largest_probability(logits: torch.Tensor, channel: int) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pantskit.core.dataset import Case
 from pantskit.core.errors import ImageError, LabelError
 from pantskit.core.geometry import STANDARD_ORIENTATION, require_same_grid
+from pantskit.core.hounsfield import require_hounsfield
 from pantskit.core.run import Job
 from pantskit.core.volume import Volume, read_volume
 from pantskit.networks.axes import label_to_network, to_network
@@ -68,18 +69,18 @@ class TrainingCase:
             (1, k, j, i) HU, (1, k, j, i) channels, spacing in mm along (k, j, i).
 
         Raises:
-            ImageError, GeometryError, LabelError: If a file is damaged, a value is not
-                finite, image and labels are on different grids, or nothing is annotated.
+            ImageError, GeometryError, LabelError: If a file is damaged, values are not
+                HU, image and labels are on different grids, or nothing is annotated.
         """
         image, labels = read_volume(self.case.image_path), self.case.labels()
         name = self.case.case_id
         if labels is None:
             raise LabelError(f"{name}: has no labels; leave it out with --cases, or annotate it")
         require_same_grid(labels.geometry, image.geometry, what=f"{name}: labels and CT")
-        if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
-            raise ImageError(
-                f"{name}: {self.case.image_path.name} holds values that are not finite"
-            )
+        try:
+            require_hounsfield(image)
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from None
         painted = Volume(labels.label_map(channel_space(self.structures)), image.geometry)
         array, spacing = to_network(image, STANDARD_ORIENTATION)
         return array, label_to_network(painted, STANDARD_ORIENTATION), spacing
@@ -96,8 +97,6 @@ def scan_case(job: Job) -> dict[str, Any]:
     image, labels, spacing = case.read()
     n_labels = len(case.structures) + 1
     voxels = np.bincount(labels.ravel(), minlength=n_labels)[1:]
-    if not image.any():
-        raise ImageError(f"{case.case.case_id}: the CT is 0 everywhere; ingest it again")
     cropped, cropped_labels, _ = crop_to_nonzero(image, labels.astype(np.int8))
     samples, _ = DatasetFingerprintExtractor.collect_foreground_intensities(
         cropped_labels, cropped, num_samples=case.samples

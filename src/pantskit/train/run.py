@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from blake3 import blake3
 
 from pantskit.core.dataset import Case, Dataset
-from pantskit.core.errors import DatasetError, PantskitError
+from pantskit.core.errors import ConfigError, DatasetError, PantskitError
 from pantskit.core.files import content_hash, jsonable, write_json
 from pantskit.core.geometry import STANDARD_ORIENTATION
 from pantskit.core.records import CaseRecord, RecordStore
@@ -134,6 +134,10 @@ def train_model(
         ConfigError, DatasetError: If settings or cases allow no training.
     """
     listener, started = listener or Listener(), time.perf_counter()
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed must be 0 to {2**32 - 1}, not {seed}")
+    if workers is not None and workers < 0:
+        raise ConfigError(f"workers must be 0 or more, not {workers}")
     chosen = _choose_cases(dataset, split, cases)
     channels, n_labelled = _choose_channels(chosen, scheme)
     hashes = _hash_cases(chosen)
