@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -19,6 +20,7 @@ import pantskit
 from pantskit.cli import app as cli
 from pantskit.cli.info import describe_installation
 from pantskit.core.errors import GeometryError
+from pantskit.core.records import CaseRecord, RecordStore
 
 Run = Callable[..., Result]
 
@@ -203,3 +205,12 @@ def test_output_into_a_closed_pipe_is_no_error() -> None:
     )
     assert "Traceback" not in done.stderr
     assert "error" not in done.stderr
+
+
+def test_info_of_a_folder_names_what_was_not_done(tmp_path: Path) -> None:
+    RecordStore(tmp_path).write(CaseRecord("a", "evaluate", "failed", "a: no prediction"))
+    result = CliRunner().invoke(cli.app, ["info", str(tmp_path), "--tables", str(tmp_path / "t")])
+    assert result.stdout == "evaluate: 1 failed\n  failed: a: no prediction\n"
+    assert (tmp_path / "t" / "evaluate.csv").is_file()
+    as_json = CliRunner().invoke(cli.app, ["info", str(tmp_path), "--json"])
+    assert json.loads(as_json.stdout)["stages"]["evaluate"]["counts"] == {"failed": 1}

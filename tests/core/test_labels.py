@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pantskit.core.errors import ConfigError, LabelError
+from pantskit.core.errors import LabelError
 from pantskit.core.labels import (
     LABEL_SPACES,
     LESION,
@@ -24,7 +24,6 @@ from pantskit.core.labels import (
     LabelSpace,
     containers,
     filled_slab,
-    find_label_space,
     find_structure,
     known_label_maps,
     label_counts,
@@ -94,9 +93,7 @@ def test_the_paper_s_two_classes_are_pancreas_and_lesion() -> None:
 
 def test_label_spaces_are_found_by_name() -> None:
     assert set(LABEL_SPACES) == {"pants", "pants_alphabetical", "pants_2class"}
-    assert find_label_space("pants_2class") is PANTS_2CLASS
-    with pytest.raises(ConfigError, match="'amos' is not known; there are pants, pants_alph"):
-        find_label_space("amos")
+    assert LABEL_SPACES["pants_2class"] is PANTS_2CLASS
 
 
 def test_every_structure_is_described_as_data() -> None:

@@ -1,8 +1,9 @@
-"""`pantskit info`: what a report of a problem needs to say about the installation."""
+"""`pantskit info`: the installation, for reports of problems; or a folder and its records."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -10,26 +11,59 @@ LIBRARIES = ("numpy", "numba", "nibabel", "pydicom", "polars", "torch", "nnunetv
 
 
 def command(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A dataset, predictions or scores: say what is in it.")
+    ] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Write the folder's records here, a .parquet and a .csv a stage."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the versions of pantskit and its libraries, the cores and the memory.
+    """Print versions and the machine, or what a folder holds and what became of its cases.
 
-    Example:
+    Examples:
 
         pantskit info --json
+        pantskit info DATASET --tables records
     """
     import json
 
-    facts = describe_installation()
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-        return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        typer.echo(f"{name:<{width}}  {'not installed' if value is None else value}")
+    if folder is None:
+        if tables is not None:
+            from pantskit.core.errors import ConfigError
+
+            raise ConfigError("--tables needs the folder whose records to write")
+        facts = describe_installation()
+        lines = [f"{k:<10}  {'not installed' if v is None else v}" for k, v in facts.items()]
+    else:
+        from pantskit.core.overview import overview, write_record_tables
+
+        facts = overview(folder)
+        lines = _folder_lines(facts)
+        if tables is not None:
+            stages = write_record_tables(folder, tables)
+            typer.echo(f"records of {', '.join(stages)} written to {tables}", err=True)
+    typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(lines))
 
 
-def describe_installation() -> dict[str, str | int | float | None]:
+def _folder_lines(facts: dict[str, Any]) -> list[str]:
+    lines = []
+    if facts["dataset"]:
+        known = facts["dataset"]
+        cases = ", ".join(f"{n:,} {split}" for split, n in known["cases"].items())
+        patients = "" if known["patients"] is None else f" of {known['patients']:,} patients"
+        lines.append(f"{known['name']}: {cases} cases{patients}")
+    for stage, found in facts["stages"].items():
+        counts = ", ".join(f"{n:,} {status}" for status, n in found["counts"].items())
+        lines.append(f"{stage}: {counts}")
+        for case in found["not_done"]:
+            message = case["message"].removeprefix(f"{case['case_id']}: ")
+            lines.append(f"  {case['status']}: {case['case_id']}: {message}")
+    return lines
+
+
+def describe_installation() -> dict[str, Any]:
     """Versions by package (None: not installed), and what this process may use of the machine.
 
     Versions come from the packages' metadata: importing torch to ask it takes over a second.
@@ -41,7 +75,7 @@ def describe_installation() -> dict[str, str | int | float | None]:
 
     from pantskit import __version__
 
-    facts: dict[str, str | int | float | None] = {
+    facts: dict[str, Any] = {
         "pantskit": __version__,
         "python": platform.python_version(),
     }

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.core.errors import ConfigError, LabelError
+from pantskit.core.errors import LabelError
 
 Mask = NDArray[np.bool_]
 LabelArray = NDArray[np.uint8]
@@ -469,14 +469,3 @@ PANTS_2CLASS = _space("pants_2class")
 LABEL_SPACES: Mapping[str, LabelSpace] = MappingProxyType(
     {space.name: space for space in (PANTS, PANTS_ALPHABETICAL, PANTS_2CLASS)}
 )
-
-
-def find_label_space(name: str) -> LabelSpace:
-    """A label space by its name.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    if name not in LABEL_SPACES:
-        raise ConfigError(f"label space {name!r} is not known; there are {', '.join(LABEL_SPACES)}")
-    return LABEL_SPACES[name]
