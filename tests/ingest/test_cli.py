@@ -204,6 +204,14 @@ def test_split_that_is_none_is_an_error(tmp_path):
     assert (result.exit_code, "train or test" in result.stderr) == (2, True)
 
 
+def test_impossible_workers_are_refused_before_anything_is_written(tmp_path):
+    source = image(tmp_path / "ct.nii.gz", hu())
+    wrong = ["ingest", str(source), "--out", str(tmp_path / "d"), "--workers", "-1"]
+    result = CliRunner().invoke(app, wrong)
+    assert (result.exit_code, "'--workers'" in result.stderr) == (2, True)
+    assert not (tmp_path / "d").exists()
+
+
 def test_test_split_and_a_second_run_add_to_the_dataset(tmp_path):
     first, second = image(tmp_path / "a.nii.gz", hu()), image(tmp_path / "b.nii.gz", hu() - 7)
     assert command(first, "--out", tmp_path / "d").exit_code == 0

@@ -16,7 +16,7 @@ def command(
         Path | None, typer.Option(help="Folder for findings.csv, .parquet and .json.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="train or test; both by default.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 runs in this one.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check geometry, masks and metadata of every case; exit 1 when there are errors.

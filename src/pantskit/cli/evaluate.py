@@ -42,7 +42,7 @@ def command(
         bool, typer.Option("--resample", help="Bring predictions onto the reference's grid.")
     ] = False,
     figures: Annotated[bool, typer.Option("--figures", help="Write roc.png too.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 runs in this one.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
     """Score predictions: DSC, NSD, HD95, sensitivity, specificity, tumour detection.

@@ -32,7 +32,7 @@ def command(
     key: Annotated[
         Path | None, typer.Option(help="Key of the pseudonyms, by default OUT.key beside OUT.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes.")] = 1,
     list_only: Annotated[
         bool, typer.Option("--list", help="Show what the sources hold and write nothing.")
     ] = False,

@@ -28,7 +28,7 @@ def command(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[
-        int, typer.Option(help="0: in this process; 1: in one that may die without harm.")
+        int, typer.Option(min=0, help="0: in this process; 1: in one that may die without harm.")
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print every prediction.json.")] = False,
 ) -> None:
