@@ -168,7 +168,7 @@ def test_totalsegmentator_label_of_another_slab_is_refused(shared_data, run):
     folder = shared_data / "totalsegmentator"
     seg = folder / "example_seg.nii.gz"
     result = run(folder / "example_ct.nii.gz", labels=seg, label_map="totalsegmentator")
-    assert "different grids: label (122, 101, 30)" in result.message
+    assert "different grids: (122, 101, 30)" in result.message
     assert result.files == []
 
 
