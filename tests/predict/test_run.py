@@ -138,6 +138,22 @@ def test_bad_scans_are_failed_cases_and_the_others_are_predicted(
     assert set(again.ran) == {"holes", "nothing", "raised", "slab", "text"}  # the good one is done
 
 
+def test_nothing_of_an_earlier_prediction_stays(
+    trained: tuple[Dataset, Path], tmp_path: Path
+) -> None:
+    """Old masks would win over the new map, and an old map be scored where the new CT failed."""
+    scan, out = tmp_path / "scan.nii.gz", tmp_path / "out"
+    write_volume(scan, read_volume(trained[0].cases("test")[0].image_path))
+    with_masks = PredictSettings(device="cpu", masks=True)
+    predict_cases(trained[1], find_inputs(scan), out, settings=with_masks)
+    assert (out / "scan" / "segmentations" / "liver.nii.gz").is_file()
+    predict_cases(trained[1], find_inputs(scan), out, settings=CPU)
+    assert open_label_source(out)["scan"].paths == (out / "scan" / COMBINED,)
+    scan.write_text("no image")
+    assert predict_cases(trained[1], find_inputs(scan), out, settings=CPU).exit_status == 1
+    assert not [p for p in (out / "scan").rglob("*") if p.is_file()]
+
+
 def test_folder_of_something_else_is_not_written_into(
     trained: tuple[Dataset, Path], predictions: Path, tmp_path: Path
 ) -> None:

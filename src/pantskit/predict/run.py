@@ -112,6 +112,8 @@ def predict_case(job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     task: _Task = job.payload
     device = start_torch(task.settings.device)
+    folder = task.out / job.case_id
+    _remove_prediction(folder)
     model, network = _loaded(task.model, device)
     image = read_volume(task.image)
     try:
@@ -125,7 +127,6 @@ def predict_case(job: Job) -> dict[str, Any]:
         )
     except PantskitError as error:
         raise type(error)(f"{job.case_id}: {error}") from None
-    folder = task.out / job.case_id
     labels = prediction.labels
     write_volume(folder / COMBINED, labels, label_space=PANTS.name)
     if task.settings.masks:
@@ -152,6 +153,13 @@ def predict_case(job: Job) -> dict[str, Any]:
     }
     write_json(folder / "prediction.json", result)
     return result
+
+
+def _remove_prediction(folder: Path) -> None:
+    """Take an earlier prediction away: what stayed of it would be scored as the new one."""
+    masks = (mask_path(folder, structure) for structure in STRUCTURES)
+    for path in (folder / COMBINED, folder / "prediction.json", *masks):
+        path.unlink(missing_ok=True)
 
 
 def known_structures(info: ModelInfo) -> tuple[str, ...]:
