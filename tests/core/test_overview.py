@@ -8,6 +8,7 @@ import pytest
 
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import DatasetError
+from pantskit.core.files import write_json
 from pantskit.core.overview import overview, write_record_tables
 from pantskit.core.records import CaseRecord, RecordStore, read_table
 
@@ -56,3 +57,19 @@ def test_records_become_a_table_a_stage(dataset: Path, tmp_path: Path) -> None:
             ("b", "done"),
             ("x", "quarantined"),
         ]
+
+
+def test_model_says_what_it_knows_and_how_it_was_trained(tmp_path: Path) -> None:
+    training = {"cases": {"a": {}, "b": {}}, "epochs": 12}
+    info = {"channels": ["liver"], "status": "complete", "spacing": [7.5, 7.5, 7.5]}
+    write_json(tmp_path / "model.json", info | {"training": training})
+    assert overview(tmp_path)["model"] == {
+        "structures": ["liver"],
+        "status": "complete",
+        "cases": 2,
+        "epochs": 12,
+        "spacing": [7.5, 7.5, 7.5],
+    }
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(DatasetError, match=r"model\.json cannot be read"):
+        overview(tmp_path)

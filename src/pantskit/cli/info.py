@@ -12,7 +12,8 @@ LIBRARIES = ("numpy", "numba", "nibabel", "pydicom", "polars", "torch", "nnunetv
 
 def command(
     folder: Annotated[
-        Path | None, typer.Argument(help="A dataset, predictions or scores: say what is in it.")
+        Path | None,
+        typer.Argument(help="A dataset, model, predictions or scores: say what is in it."),
     ] = None,
     tables: Annotated[
         Path | None,
@@ -54,6 +55,14 @@ def _folder_lines(facts: dict[str, Any]) -> list[str]:
         cases = ", ".join(f"{n:,} {split}" for split, n in known["cases"].items())
         patients = "" if known["patients"] is None else f" of {known['patients']:,} patients"
         lines.append(f"{known['name']}: {cases} cases{patients}")
+    if facts["model"]:
+        model = facts["model"]
+        spacing = " x ".join(f"{s:.3g}" for s in model["spacing"])
+        lines.append(
+            f"model of {len(model['structures'])} structures at {spacing} mm: {model['status']}, "
+            f"{model['epochs']:,} epochs on {model['cases']:,} cases"
+        )
+        lines.append(f"structures: {', '.join(model['structures'])}")
     for stage, found in facts["stages"].items():
         counts = ", ".join(f"{n:,} {status}" for status, n in found["counts"].items())
         lines.append(f"{stage}: {counts}")

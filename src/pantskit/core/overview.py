@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ def overview(folder: Path) -> dict[str, Any]:
     """Counts of a dataset and of the records of every stage that wrote here.
 
     Args:
-        folder: a dataset (ours or the public release's), predictions, scores, or the folder of
-            a check.
+        folder: a dataset (ours or the public release's), a model, predictions, scores, or the
+            folder of a check.
 
     Returns:
         `folder`; `dataset` (name, label_space, annotated, cases by split, patients), None where
-        it is none; `stages`: stage to `counts` by status and `not_done` (case_id, status,
+        it is none; `model` (structures, status, cases, epochs, spacing), likewise; `stages`: stage to `counts` by status and `not_done` (case_id, status,
         message).
 
     Raises:
@@ -28,13 +29,13 @@ def overview(folder: Path) -> dict[str, Any]:
     """
     store = RecordStore(folder)
     stages = {stage: _stage(store, stage) for stage in store.stages()}
-    dataset = None
+    model, dataset = _model(folder), None
     try:
         dataset = _dataset(Dataset.open(folder))
     except DatasetError:
-        if not stages:
+        if not stages and model is None:
             raise
-    return {"folder": str(folder), "dataset": dataset, "stages": stages}
+    return {"folder": str(folder), "dataset": dataset, "model": model, "stages": stages}
 
 
 def write_record_tables(folder: Path, out: Path) -> list[str]:
@@ -65,6 +66,23 @@ def _stage(store: RecordStore, stage: str) -> dict[str, Any]:
             if r.status in ("failed", "quarantined")
         ],
     }
+
+
+def _model(folder: Path) -> dict[str, Any] | None:
+    try:
+        info = json.loads((folder / "model.json").read_text("utf-8"))
+        training = info["training"]
+        return {
+            "structures": list(info["channels"]),
+            "status": info["status"],
+            "cases": len(training["cases"]),
+            "epochs": training["epochs"],
+            "spacing": info["spacing"],
+        }
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{folder}: model.json cannot be read: {error}") from None
 
 
 def _dataset(dataset: Dataset) -> dict[str, Any]:
