@@ -61,7 +61,7 @@ def test_records_become_a_table_a_stage(dataset: Path, tmp_path: Path) -> None:
 
 def test_model_says_what_it_knows_and_how_it_was_trained(tmp_path: Path) -> None:
     training = {"cases": {"a": {}, "b": {}}, "epochs": 12}
-    info = {"channels": ["liver"], "status": "complete", "spacing": [7.5, 7.5, 7.5]}
+    info = {"channels": {"1": "liver"}, "status": "complete", "spacing": [7.5, 7.5, 7.5]}
     write_json(tmp_path / "model.json", info | {"training": training})
     assert overview(tmp_path)["model"] == {
         "structures": ["liver"],

@@ -13,7 +13,7 @@ LIBRARIES = ("numpy", "numba", "nibabel", "pydicom", "polars", "torch", "nnunetv
 def command(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="A dataset, model, predictions or scores: say what is in it."),
+        typer.Argument(help="A dataset, model, predictions or scores to describe."),
     ] = None,
     tables: Annotated[
         Path | None,

@@ -21,8 +21,8 @@ def overview(folder: Path) -> dict[str, Any]:
 
     Returns:
         `folder`; `dataset` (name, label_space, annotated, cases by split, patients), None where
-        it is none; `model` (structures, status, cases, epochs, spacing), likewise; `stages`: stage to `counts` by status and `not_done` (case_id, status,
-        message).
+        it is none; `model` (structures, status, cases, epochs, spacing), likewise; `stages`:
+        stage to `counts` by status and `not_done` (case_id, status, message).
 
     Raises:
         DatasetError: If there is no such folder, or nothing of ours in it.
@@ -73,7 +73,7 @@ def _model(folder: Path) -> dict[str, Any] | None:
         info = json.loads((folder / "model.json").read_text("utf-8"))
         training = info["training"]
         return {
-            "structures": list(info["channels"]),
+            "structures": list(info["channels"].values()),
             "status": info["status"],
             "cases": len(training["cases"]),
             "epochs": training["epochs"],
@@ -81,7 +81,7 @@ def _model(folder: Path) -> dict[str, Any] | None:
         }
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{folder}: model.json cannot be read: {error}") from None
 
 
