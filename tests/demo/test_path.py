@@ -50,6 +50,12 @@ def test_missing_dicom_is_refused_before_anything_runs(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ConfigError, match="is a file; give a folder"):
+        run_demo(tmp_path / "out")
+
+
 @pytest.mark.timeout(3600)  # four minutes on two free cores
 def test_whole_demo_finds_the_liver_of_the_held_out_site(tmp_path):
     result = run_demo(tmp_path / "out")

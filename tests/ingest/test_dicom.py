@@ -191,6 +191,14 @@ def test_values_that_are_never_negative_are_not_hounsfield_units(series, run, tm
     assert "not Hounsfield units" in run(made.write(tmp_path / "in")).message
 
 
+def test_series_of_nothing_but_air_is_refused(series, run, tmp_path):
+    made = series()
+    made.stored[:] = 0  # -1024 HU by the intercept
+    result = run(made.write(tmp_path / "in"))
+    assert "no voxel is denser than air" in result.message
+    assert result.files == []
+
+
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [

@@ -56,6 +56,8 @@ def run_demo(
     if dicom is not None and not dicom.exists():
         raise ConfigError(f"--dicom {dicom}: no such file or folder")
     root = root.absolute()
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"--out {root}: is a file; give a folder")
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.core.errors import ImageError, Skipped
-from pantskit.core.hounsfield import HU_RANGE
+from pantskit.core.hounsfield import AIR_HU, HU_RANGE
 
-# Padding at or below this is air outside the field of view, at or above the other a marker.
-_PADDING_AIR_HU = -900.0
+# Padding as dark as air is air outside the field of view; at or above this it is a marker.
 _PADDING_MARKER_HU = 3072.0
 
 
@@ -37,8 +36,10 @@ class Clipped:
 
         Raises:
             Skipped: If values are those of a label map.
-            ImageError: If no voxel is below 0.
+            ImageError: If no voxel is below 0, or all are air or padding.
         """
+        if self.high <= AIR_HU:
+            raise ImageError("no voxel is denser than air: the image is empty")
         if self.low >= 0 and self.high < 256:
             raise Skipped(
                 f"values run from {self.low:g} to {self.high:g}: a label map or a mask, no CT; "
@@ -123,7 +124,7 @@ def _padding(
     if padding is None:
         return None
     low, high = sorted(value * slope + intercept for value in padding)
-    if not (high <= _PADDING_AIR_HU or low >= _PADDING_MARKER_HU):
+    if not (high <= AIR_HU or low >= _PADDING_MARKER_HU):
         return None
     mask: NDArray[np.bool_] = (stored >= padding[0]) & (stored <= padding[1])
     return mask if mask.any() else None
