@@ -76,7 +76,7 @@ def test_constraints_hold_for_the_cpu_and_the_cuda_build_of_torch() -> None:
 def test_every_dependency_is_pinned_in_the_constraints(project: dict[str, object]) -> None:
     extras = project["optional-dependencies"]
     assert isinstance(extras, dict)
-    wanted = [*project["dependencies"], *(r for rs in extras.values() for r in rs)]  # type: ignore[misc]
+    wanted = [*project["dependencies"], *(r for rs in extras.values() for r in rs)]
     missing = {normalized(r) for r in wanted} - {"pantskit"} - set(pins())
     assert missing == set()
 

@@ -39,7 +39,7 @@ def run_with(monkeypatch: pytest.MonkeyPatch) -> Run:
             raise error
 
         module = ModuleType("pantskit.cli.broken")
-        module.command = command  # type: ignore[attr-defined]
+        module.command = command
         monkeypatch.setitem(sys.modules, "pantskit.cli.broken", module)
         monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, "broken"))
         return CliRunner().invoke(cli.app, [*options, "broken"])

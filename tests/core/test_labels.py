@@ -233,7 +233,7 @@ def test_exact_is_what_a_look_up_says(seed: int, order: str) -> None:
     masks = {}
     for name in names:
         low, high = np.sort(rng.integers(0, 6, (2, 3)), axis=0)
-        masks[str(name)] = np.array(mask(*map(slice, low, high)), order=order)  # type: ignore[call-overload]
+        masks[str(name)] = np.array(mask(*map(slice, low, high)), order=order)
     combined = PANTS.combine(masks)
     painted = np.zeros((6, 5, 4), np.uint8)
     for name in PAINT_ORDER:
@@ -274,7 +274,7 @@ def test_a_label_space_has_ids_from_one_to_n() -> None:
 @settings(max_examples=30, deadline=None)
 def test_counts_and_masks_of_labels_are_numpys(seed: int, order: str, dtype: type) -> None:
     rng = np.random.default_rng(seed)
-    array = np.array(rng.integers(0, 30, (50, 40, 43)), dtype, order=order)  # type: ignore[call-overload]
+    array = np.array(rng.integers(0, 30, (50, 40, 43)), dtype, order=order)
     counts = label_counts(array)
     assert counts[:30].tolist() == [int((array == i).sum()) for i in range(30)]
     assert counts.sum() == array.size

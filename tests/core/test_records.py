@@ -14,7 +14,7 @@ from pantskit.core.records import CaseRecord, RecordStore, flat_record, read_tab
 
 
 def record(case_id: str = "c1", **values: object) -> CaseRecord:
-    return CaseRecord(case_id, "score", "done", **values)  # type: ignore[arg-type]
+    return CaseRecord(case_id, "score", "done", **values)
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:

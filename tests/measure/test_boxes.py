@@ -10,7 +10,7 @@ from pantskit.measure.boxes import join, label_boxes, union_box
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_box_holds_both_masks_and_nothing_more(order: str) -> None:
-    first, second = (np.zeros((9, 8, 7), np.bool_, order=order) for _ in range(2))  # type: ignore[call-overload]
+    first, second = (np.zeros((9, 8, 7), np.bool_, order=order) for _ in range(2))
     first[2, 3, 4] = second[5, 1, 6] = True
     assert union_box(first, second) == (slice(2, 6), slice(1, 4), slice(4, 7))
 
@@ -34,7 +34,7 @@ def test_empty_masks_have_no_box() -> None:
 def test_boxes_of_all_labels_are_those_of_each(shape: tuple[int, int, int], order: str) -> None:
     rng = np.random.default_rng(1)
     labels = np.where(rng.random(shape) < 0.1, rng.integers(0, 256, shape), 0)
-    labels = labels.astype(np.uint8).copy(order)  # type: ignore[call-overload]
+    labels = labels.astype(np.uint8).copy(order)
     expected = {int(v): union_box(labels == v) for v in np.unique(labels) if v}
     assert label_boxes(labels) == expected
 

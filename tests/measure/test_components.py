@@ -74,7 +74,7 @@ def test_largest_first_and_equal_ones_in_memory_order() -> None:
         mask[place] = True
     mask[4:6, 4:6, 4:6] = True
     for order in ("C", "F"):
-        labels, found = components(mask.copy(order), np.eye(4))  # type: ignore[call-overload]
+        labels, found = components(mask.copy(order), np.eye(4))
         assert [c.voxels for c in found] == [8, 1, 1, 1, 1]
         assert [tuple(c.centroid) for c in found[1:]] == [
             (0, 0, 0),

@@ -113,7 +113,7 @@ def test_joint_counts_are_numpys_histogram(shape: tuple[int, int, int], order: s
     reference, prediction = (
         np.asarray(np.repeat(rng.integers(0, 29, np.prod(shape)), 7)[: np.prod(shape)], np.uint8)
         .reshape(shape)
-        .copy(order)  # type: ignore[call-overload]
+        .copy(order)
         for _ in range(2)
     )
     expected = np.zeros((256, 256), np.int64)

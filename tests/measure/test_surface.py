@@ -141,7 +141,7 @@ def test_spacing_goes_with_its_axis(axis: int) -> None:
     second = np.roll(first, 2, axis)
     spacing = (0.7, 1.3, 3.1)
     for definition in ("counted", "counted-le"):
-        distances = surface_distances(first, second, spacing, definition=definition)  # type: ignore[arg-type]
+        distances = surface_distances(first, second, spacing, definition=definition)
         assert distances.to_prediction == pytest.approx([2 * spacing[axis]])
     assert surface_distances(first, second, spacing).hausdorff() == pytest.approx(2 * spacing[axis])
 
@@ -219,4 +219,4 @@ def test_masks_of_two_shapes_are_refused() -> None:
 
 def test_an_unknown_definition_is_refused() -> None:
     with pytest.raises(ValueError, match="counted-le"):
-        nsd(empty(2, 2, 2), empty(2, 2, 2), UNIT, [1.0], definition="median")  # type: ignore[arg-type]
+        nsd(empty(2, 2, 2), empty(2, 2, 2), UNIT, [1.0], definition="median")

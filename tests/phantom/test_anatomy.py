@@ -106,7 +106,7 @@ def test_tumour_is_where_and_what_the_plan_says(tumour_cases: list[PhantomCase])
 def test_lesion_volume_approaches_the_ellipsoids_as_voxels_shrink(
     tumour_cases: list[PhantomCase],
 ) -> None:
-    case = max(tumour_cases, key=lambda c: c.anatomy.tumour.volume_mm3)  # type: ignore[union-attr]
+    case = max(tumour_cases, key=lambda c: c.anatomy.tumour.volume_mm3)
     tumour = case.anatomy.tumour
     assert tumour is not None
     closed = 4 / 3 * np.pi * np.prod(tumour.plan.radii)

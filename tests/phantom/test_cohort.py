@@ -91,7 +91,7 @@ def test_last_site_is_the_test_split_unless_told_otherwise() -> None:
     ],
 )
 def test_settings_without_sense_are_refused(change: dict[str, object], word: str) -> None:
-    plan = replace(PLAN, **change)  # type: ignore[arg-type]
+    plan = replace(PLAN, **change)
     with pytest.raises(ConfigError, match=word):
         plan.require_usable()
 

@@ -22,7 +22,7 @@ SHORT = blobs.QUICK.changed(epochs=2, iterations=2)
 
 
 def train(dataset: Dataset, out: Path, recipe: Recipe = SHORT, **options: object) -> TrainingResult:
-    return train_model(dataset, out, recipe=recipe, device="cpu", workers=0, **options)  # type: ignore[arg-type]
+    return train_model(dataset, out, recipe=recipe, device="cpu", workers=0, **options)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_impossible_settings_are_refused_before_anything_is_written(
     wrong: dict[str, int], trained: tuple[Dataset, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))} must be 0"):
-        train_model(trained[0], tmp_path / "model", recipe=SHORT, **wrong)  # type: ignore[arg-type]
+        train_model(trained[0], tmp_path / "model", recipe=SHORT, **wrong)
     assert not (tmp_path / "model").exists()
 
 

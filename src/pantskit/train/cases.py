@@ -125,7 +125,7 @@ def prepare_case(job: Job) -> dict[str, Any]:
     """Crop, normalise and resample a case by nnU-Net's preprocessor, and store it for training."""
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
-    class CasePreprocessor(DefaultPreprocessor):  # type: ignore[misc]
+    class CasePreprocessor(DefaultPreprocessor):  # type: ignore[misc]  # nnU-Net has no types
         """nnU-Net's, reading through pantskit."""
 
         def run_case(

@@ -109,7 +109,7 @@ def make_plans(
         ExperimentPlanner,
     )
 
-    class RecipePlanner(ExperimentPlanner):  # type: ignore[misc]
+    class RecipePlanner(ExperimentPlanner):  # type: ignore[misc]  # nnU-Net has no types
         """nnU-Net's planner; sizes that the recipe sets are the recipe's."""
 
         def determine_reader_writer(self) -> Any:
@@ -117,7 +117,7 @@ def make_plans(
 
             return NibabelIO
 
-        def static_estimate_VRAM_usage(self, *args: Any) -> float:  # noqa: N802
+        def static_estimate_VRAM_usage(self, *args: Any) -> float:  # noqa: N802  # nnU-Net's name
             # A patch that is given needs no search for the largest that fits.
             return 1.0 if recipe.patch_size else super().static_estimate_VRAM_usage(*args)
 

@@ -43,7 +43,7 @@ _LIGHT_SCALING = (0.9, 1.1)
 _WARM_UP = 0.15  # share of one cycle
 
 
-class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]
+class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no types
     """nnU-Net's trainer under a recipe; `prepare` comes before `run_training`."""
 
     # nnU-Net reads the parameters' names from here, so they must be its own.
@@ -164,7 +164,7 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]
 
     # ---- augmentation
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> Any:  # noqa: N802
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> Any:  # noqa: N802  # nnU-Net's name
         """nnU-Net's, with the recipe's mirror axes, and smaller margins for light augmentation."""
         rotation, dummy_2d, initial, _ = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
