@@ -66,3 +66,13 @@ def test_the_end_of_a_run_names_what_was_not_done(capsys: pytest.CaptureFixture[
         "quarantined: c3: slices are missing\n"
         "score: 1 done, 1 failed, 1 quarantined, 1 skipped in SCORES\n"
     )
+
+
+def test_cases_that_failed_for_one_reason_share_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    records = [CaseRecord(c, "score", "failed", f"{c}: no labels in {c}.nii.gz") for c in "abc"]
+    report_cases(RunSummary("score", (*records, QUARANTINED)))
+    assert capsys.readouterr().err == (
+        "failed: a: no labels in a.nii.gz (so are b, c)\n"
+        "quarantined: c3: slices are missing\n"
+        "score: 3 failed, 1 quarantined\n"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,9 +42,17 @@ def case_progress(stage: str, *, quiet: bool = False) -> Iterator[Progress | Non
 
 
 def report_cases(summary: RunSummary, *, where: str = "") -> None:
-    """The end of a run, on standard error: counts, and each case that was not done."""
+    """The end of a run, on standard error: counts, and each case that was not done.
+
+    Cases that failed for one reason share a line.
+    """
+    alike: dict[tuple[str, str], list[CaseRecord]] = {}
     for record in summary.not_done:
-        typer.echo(f"{record.status}: {_named(record)}", err=True)
+        reason = re.sub(rf"\b{re.escape(record.case_id)}\b", "", record.message)
+        alike.setdefault((record.status, reason), []).append(record)
+    for (status, _), (first, *others) in alike.items():
+        more = f" (so are {', '.join(r.case_id for r in others)})" if others else ""
+        typer.echo(f"{status}: {_named(first)}{more}", err=True)
     typer.echo(f"{summary.stage}: {summary.describe()}{where}", err=True)
 
 
