@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +19,11 @@ from pantskit.core.volume import Volume, read_volume, write_volume
 from pantskit.ingest.dicom_pixels import LOSSY_SYNTAXES, read_series
 from pantskit.ingest.headers import ImageHeader
 from pantskit.ingest.hounsfield import Clipped, to_hu
-from pantskit.ingest.leaks import Identifiers, LeakScan
-from pantskit.ingest.masks import LabelSource, onto_grid, read_masks
-from pantskit.ingest.sources import Reader, SourceFile
+from pantskit.ingest.leaks import LeakScan
+from pantskit.ingest.masks import onto_grid, read_masks
+from pantskit.ingest.plan import CasePlan
+from pantskit.ingest.sources import Reader
 from pantskit.measure.components import components
-
-
-@dataclass(frozen=True)
-class CasePlan:
-    """All that a worker needs to make one case.
-
-    Attributes:
-        case_id, patient_id, site: pseudonyms (the site may be a name that was given).
-        split: `"train"` or `"test"`.
-        root: folder of the dataset.
-        slices: headers of a DICOM series; empty for NIfTI.
-        nifti: the NIfTI file; None for DICOM.
-        skip: why it is no CT volume of anatomy; raised as `Skipped`.
-        fault: what is wrong with it already; raised as a failure.
-        doubt: why it may not be whole; raised as `Quarantined`, after what its slices tell.
-        facts: from `describe_header`.
-        identifiers: values that must not come out.
-        labels: where its annotations lie, or None.
-        label_map: `--label-map` as given, or None.
-        resample_labels: whether labels on another grid are resampled.
-    """
-
-    case_id: str
-    patient_id: str
-    site: str
-    split: str
-    root: Path
-    slices: tuple[ImageHeader, ...] = ()
-    nifti: SourceFile | None = None
-    skip: str = ""
-    fault: str = ""
-    doubt: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-    identifiers: Identifiers = field(default_factory=dict)
-    labels: LabelSource | None = None
-    label_map: str | None = None
-    resample_labels: bool = False
-
-    @property
-    def folders(self) -> tuple[Path, Path]:
-        """Where the CT and the labels go."""
-        dataset = Dataset(self.root, {})
-        return (
-            dataset.image_path(self.case_id, self.split).parent,
-            dataset.labels_path(self.case_id, self.split),
-        )
 
 
 def ingest_case(job: Job) -> dict[str, Any]:

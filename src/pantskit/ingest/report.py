@@ -13,8 +13,9 @@ from pantskit.core.records import CaseRecord
 from pantskit.core.volume import read_header
 from pantskit.ingest.deidentify import describe_header
 from pantskit.ingest.dicom_pixels import series_stack
-from pantskit.ingest.pipeline import IngestSettings, IngestSummary, look
+from pantskit.ingest.pipeline import IngestSummary, look
 from pantskit.ingest.series import Series
+from pantskit.ingest.settings import IngestSettings
 
 
 def summary_lines(summary: IngestSummary, out: Path) -> list[str]:

@@ -1,0 +1,262 @@
+"""What is to become a case, and under which pseudonym: from series and files to plans."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pantskit.core.dataset import Dataset
+from pantskit.core.errors import ConfigError
+from pantskit.core.files import content_hash
+from pantskit.ingest.deidentify import Pseudonyms, describe_header, patient_secret, read_key
+from pantskit.ingest.discover import Found
+from pantskit.ingest.headers import ImageHeader
+from pantskit.ingest.leaks import Identifiers
+from pantskit.ingest.masks import LabelSource, match_labels, nifti_stem
+from pantskit.ingest.series import Series
+from pantskit.ingest.settings import IngestSettings
+from pantskit.ingest.sources import Reader, SourceFile
+
+
+@dataclass(frozen=True)
+class CasePlan:
+    """All that a worker needs to make one case.
+
+    Attributes:
+        case_id, patient_id, site: pseudonyms (the site may be a name that was given).
+        split: `"train"` or `"test"`.
+        root: folder of the dataset.
+        slices: headers of a DICOM series; empty for NIfTI.
+        nifti: the NIfTI file; None for DICOM.
+        skip: why it is no CT volume of anatomy; raised as `Skipped`.
+        fault: what is wrong with it already; raised as a failure.
+        doubt: why it may not be whole; raised as `Quarantined`, after what its slices tell.
+        facts: from `describe_header`.
+        identifiers: values that must not come out.
+        labels: where its annotations lie, or None.
+        label_map: `--label-map` as given, or None.
+        resample_labels: whether labels on another grid are resampled.
+    """
+
+    case_id: str
+    patient_id: str
+    site: str
+    split: str
+    root: Path
+    slices: tuple[ImageHeader, ...] = ()
+    nifti: SourceFile | None = None
+    skip: str = ""
+    fault: str = ""
+    doubt: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    identifiers: Identifiers = field(default_factory=dict)
+    labels: LabelSource | None = None
+    label_map: str | None = None
+    resample_labels: bool = False
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Where the CT and the labels go."""
+        dataset = Dataset(self.root, {})
+        return (
+            dataset.image_path(self.case_id, self.split).parent,
+            dataset.labels_path(self.case_id, self.split),
+        )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A case and where it comes from; the place is for the terminal and never written.
+
+    Attributes:
+        plan: what a worker gets.
+        place: the source, for people at the terminal.
+        inputs: files whose content decides whether the case has to be made again.
+        label_keys: names its annotations may go by, the most telling first.
+        folder: where it lies.
+    """
+
+    plan: CasePlan
+    place: str
+    inputs: tuple[Path, ...]
+    label_keys: tuple[str, ...]
+    folder: PurePosixPath
+
+
+def open_pseudonyms(dataset: Dataset, settings: IngestSettings) -> Pseudonyms:
+    """The pseudonyms of a dataset, by the key that is kept outside it.
+
+    Raises:
+        ConfigError: If the key lies inside the dataset, is lost, or is another dataset's.
+    """
+    root = dataset.root.resolve()
+    path = settings.key or root.with_name(f"{root.name}.key")
+    if path.resolve().is_relative_to(root):
+        raise ConfigError(f"{path}: the key must not lie inside the dataset; choose another --key")
+    expected = dataset.info.get("key_check")
+    if expected and not path.exists():
+        raise ConfigError(
+            f"{path}: the key of this dataset is missing; without it the same patients would get "
+            "new names. Give its place with --key"
+        )
+    key = read_key(path)
+    check = hmac.new(key, b"pantskit key check", hashlib.sha256).hexdigest()[:12]
+    if expected and check != expected:
+        raise ConfigError(f"{path}: is the key of another dataset; give the right one with --key")
+    dataset.info["key_check"] = check
+    dataset.write_info()
+    return Pseudonyms(key)
+
+
+def plan_cases(
+    found: Found, out: Path, pseudonyms: Pseudonyms, settings: IngestSettings
+) -> tuple[dict[str, Planned], tuple[str, ...]]:
+    """A plan for every series and file.
+
+    Returns:
+        case_id to plan, and the sources that are copies of one planned before.
+    """
+    planned: dict[str, Planned] = {}
+    copies: list[str] = []
+    for item in _items(found, _Common(out, pseudonyms, settings)):
+        if item.plan.case_id in planned:
+            copies.append(item.place)
+        planned.setdefault(item.plan.case_id, item)
+    return planned, tuple(copies)
+
+
+def with_labels(
+    planned: dict[str, Planned], labels: Sequence[LabelSource]
+) -> tuple[dict[str, Planned], tuple[str, ...]]:
+    """The plans with their annotations, and the names of annotations that no case took.
+
+    Raises:
+        ConfigError: If annotations fit no case, or several fit one.
+    """
+    wanting = {
+        case_id: (item.label_keys, item.folder)
+        for case_id, item in planned.items()
+        if not (item.plan.skip or item.plan.fault)
+    }
+    if not labels or not wanting:
+        return planned, ()
+    matched = match_labels(wanting, labels)
+    planned = dict(planned)
+    for case_id, source in matched.items():
+        item = planned[case_id]
+        planned[case_id] = replace(
+            item,
+            plan=replace(item.plan, labels=source),
+            inputs=tuple(dict.fromkeys((*item.inputs, *source.paths))),
+        )
+    unused = [s.keys[0] for s in labels if s not in matched.values()]
+    return planned, tuple(sorted(unused))
+
+
+def require_whole_patients(dataset: Dataset, planned: dict[str, Planned], split: str) -> None:
+    """Refuse to put a patient into a second split: a model would be tested on what it has seen.
+
+    Raises:
+        ConfigError: If a patient of these sources is in the other split already.
+    """
+    elsewhere = {r.get("patient_id") for r in dataset.metadata.values() if r.get("split") != split}
+    plans = (item.plan for item in planned.values() if not item.plan.skip)
+    both = {plan.patient_id for plan in plans} & elsewhere
+    if both:
+        raise ConfigError(
+            f"{len(both)} patients of these sources are in another split of {dataset.root} "
+            f"already ({', '.join(sorted(both)[:3])}); a patient stays in one split: "
+            f"leave --split {split} out or take their cases away first"
+        )
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What all plans of a run share."""
+
+    out: Path
+    pseudonyms: Pseudonyms
+    settings: IngestSettings
+
+    def plan(self, identity: str, patient: str, site: str, **rest: Any) -> CasePlan:
+        settings = self.settings
+        return CasePlan(
+            case_id=self.pseudonyms.of("case", identity),
+            patient_id=self.pseudonyms.of("patient", patient),
+            site=settings.site or self.pseudonyms.of("site", site),
+            split=settings.split,
+            root=self.out,
+            label_map=settings.label_map,
+            resample_labels=settings.resample_labels,
+            **rest,
+        )
+
+
+def _items(found: Found, common: _Common) -> Iterator[Planned]:
+    scans = Counter(_patient(s) for s in found.series if not (s.skip or s.fault))
+    for series in found.series:
+        yield _plan_series(series, common, alone=scans[_patient(series)] <= 1)
+    for file in found.nifti:
+        yield _plan_nifti(file, common)
+    for bad in found.bad:
+        plan = common.plan(f"file:{bad.file}", f"file:{bad.file}", "", fault=bad.message)
+        yield Planned(plan, str(bad.file), (), (), bad.file.folder)
+
+
+def _patient(series: Series) -> str:
+    return patient_secret(series.first.description, series.identity)
+
+
+def _plan_series(series: Series, common: _Common, *, alone: bool) -> Planned:
+    description = series.first.description
+    paths = tuple(sorted({s.file.path for s in series.slices}))
+    identity = series.identity or _content(series)
+    plan = common.plan(
+        f"series:{identity}",
+        patient_secret(description, identity),
+        description.get("InstitutionName", ""),
+        slices=series.slices,
+        skip=series.skip,
+        fault=series.fault,
+        doubt=series.doubt,
+        facts=describe_header(description),
+        identifiers=series.identifiers,
+    )
+    folder = series.first.file.folder
+    patient_id = description.get("PatientID", "")
+    number = description.get("SeriesNumber", "")
+    keys = [f"{patient_id}_{number}", folder.name, folder.name.removesuffix(".zip")]
+    # A patient's name for labels is clear only where the patient has one CT here.
+    keys += [patient_id] if alone and patient_id else []
+    place = f"{folder} ({len(series.slices)} files)"
+    return Planned(plan, place, paths, tuple(keys), folder)
+
+
+def _content(series: Series) -> str:
+    """Identity by content, for series without UIDs."""
+    digests = []
+    with Reader() as reader:
+        for header in series.slices:
+            with reader.read(header.file) as stream:
+                digests.append(hashlib.sha256(stream.read()).hexdigest())
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+
+
+def _plan_nifti(file: SourceFile, common: _Common) -> Planned:
+    identity = f"nifti:{content_hash(file.path)}"
+    stem = nifti_stem(file.path)
+    plan = common.plan(
+        identity,
+        identity,
+        "",
+        nifti=file,
+        facts=describe_header({}),
+        identifiers={stem.lower(): "file name"} if len(stem) > 5 else {},
+    )
+    keys = (stem, stem.removesuffix("_0000"), file.folder.name)
+    return Planned(plan, str(file), (file.path,), keys, file.folder)
