@@ -91,11 +91,11 @@ def _add_dicom(
             if not is_dicom(stream):
                 found.others += 1
                 return
-            header = read_header(stream, file, known)
-        if header.sop_class == DIRECTORY:
+            slices = read_header(stream, file, known)
+        if slices[0].sop_class == DIRECTORY:
             found.others += 1
         else:
-            headers.append(header)
+            headers.extend(slices)
     except ImageError as error:
         found.bad.append(BadSource(file, str(error)))
     # zlib, zipfile and the file system each have errors of their own for damaged input.

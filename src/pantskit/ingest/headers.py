@@ -25,7 +25,7 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR: an index of other files
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 
-# Attributes that a record or the metadata table may be made from (deidentify.py); no other
+# Attributes that a record or the metadata table may be made from (describe.py); no other
 # attribute is kept past this module but for geometry, pixel format and the leak scan.
 DESCRIPTIVE = (
     "Manufacturer",
@@ -53,17 +53,21 @@ _OTHERS = (
     "SOPClassUID MediaStorageSOPClassUID TransferSyntaxUID Modality ImageType SeriesInstanceUID "
     "StudyInstanceUID SOPInstanceUID Rows Columns PixelSpacing ImageOrientationPatient "
     "ImagePositionPatient InstanceNumber RescaleSlope RescaleIntercept RescaleType "
-    "NumberOfFrames PhotometricInterpretation BitsAllocated LossyImageCompression"
+    "NumberOfFrames PhotometricInterpretation BitsAllocated LossyImageCompression "
+    "ConvolutionKernel FrameOfReferenceUID AcquisitionNumber AcquisitionDateTime AcquisitionTime"
 )
 _TAGS = {k: Tag(k) for k in (*DESCRIPTIVE, *_OTHERS.split())}
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """One DICOM object that could be a slice.
+    """One DICOM object that could be a slice, or one frame of a multi-frame object.
 
     Attributes:
         file: where it is.
+        frame: index of the frame in its object; None where the object is one image.
+        stack: what separates volumes inside one object (stack, temporal position); "" where the
+            object is one image.
         sop_class, modality, image_type, transfer_syntax: as in the header, or "".
         series_uid, study_uid, sop_uid: as in the header, or "".
         rows, columns: pixels; 0 where absent.
@@ -71,8 +75,13 @@ class ImageHeader:
             damaged.
         instance: InstanceNumber, or None.
         slope, intercept: of the rescale to HU, None where absent.
-        frames: NumberOfFrames.
+        frames: images that the header stands for: 1, or NumberOfFrames where nothing in the
+            header tells where each is.
         rescale_type, photometric, bits_allocated, lossy: of the pixels.
+        kernel: ConvolutionKernel.
+        frame_of_reference: FrameOfReferenceUID.
+        acquisition: AcquisitionNumber.
+        acquired: AcquisitionDateTime, or date and time in one text; identifying.
         description: attributes of DESCRIPTIVE that are present, as text.
         identifiers: identifying values to the attribute they came from, for the leak scan.
     """
@@ -100,6 +109,12 @@ class ImageHeader:
     lossy: bool
     description: Mapping[str, str]
     identifiers: tuple[Identifiers, ...]
+    frame: int | None = None
+    stack: str = ""
+    kernel: str = ""
+    frame_of_reference: str = ""
+    acquisition: str = ""
+    acquired: str = ""
 
     @property
     def stem(self) -> str:
@@ -122,8 +137,11 @@ def looks_damaged(stream: IO[bytes]) -> bool:
     return not head[:128].strip(b"\0") and head[128:] != b"DICM"
 
 
-def read_header(stream: IO[bytes], file: SourceFile, known: Memory) -> ImageHeader:
+def read_header(stream: IO[bytes], file: SourceFile, known: Memory) -> tuple[ImageHeader, ...]:
     """Parse everything before the pixels.
+
+    Returns:
+        One header a slice: one for an object that is one image.
 
     Args:
         stream: the object, from its start.
@@ -135,7 +153,7 @@ def read_header(stream: IO[bytes], file: SourceFile, known: Memory) -> ImageHead
     """
     try:
         dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=False)
-        return _from_dataset(dataset, file, known)
+        return (_from_dataset(dataset, file, known),)
     except InvalidDicomError:
         raise ImageError("not a DICOM file") from None
     except ImageError:
@@ -177,7 +195,20 @@ def _from_dataset(dataset: Dataset, file: SourceFile, known: Memory) -> ImageHea
         lossy=_text(dataset, "LossyImageCompression") == "01",
         description=description,
         identifiers=identifiers,
+        kernel=_joined(dataset, "ConvolutionKernel"),
+        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
+        acquisition=_text(dataset, "AcquisitionNumber"),
+        acquired=_acquired(dataset),
     )
+
+
+def _acquired(dataset: Dataset) -> str:
+    date, time = _text(dataset, "AcquisitionDate"), _text(dataset, "AcquisitionTime")
+    return _text(dataset, "AcquisitionDateTime") or (date + time if date else "")
+
+
+def _joined(dataset: Dataset, keyword: str) -> str:
+    return "\\".join(str(v).strip() for v in _many(_value(dataset, keyword)))
 
 
 def _value(dataset: Dataset, keyword: str) -> Any:
