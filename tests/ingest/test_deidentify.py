@@ -12,7 +12,8 @@ import pytest
 from pydicom.dataset import Dataset as DicomDataset
 
 from pantskit.core.errors import ConfigError
-from pantskit.ingest.deidentify import Pseudonyms, describe_header, phase_of, read_key
+from pantskit.ingest.deidentify import Pseudonyms, read_key
+from pantskit.ingest.describe import describe_header, phase_of
 from pantskit.ingest.leaks import LeakScan, identifying_values
 
 PLANTED = {

@@ -1,6 +1,6 @@
 """The leak scan: does anything that was written hold a value that identifies somebody?
 
-Outputs are made from an allow-list (deidentify.py), so nothing should be found. The scan is
+Outputs are made from an allow-list (describe.py), so nothing should be found. The scan is
 the second lock: it knows every identifying value of the headers read and looks for each in
 every byte written, decompressed, and in every file name, table cell and record.
 """

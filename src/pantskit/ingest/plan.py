@@ -13,7 +13,8 @@ from typing import Any
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError
 from pantskit.core.files import content_hash
-from pantskit.ingest.deidentify import Pseudonyms, describe_header, patient_secret, read_key
+from pantskit.ingest.deidentify import Pseudonyms, patient_secret, read_key
+from pantskit.ingest.describe import describe_header
 from pantskit.ingest.discover import Found
 from pantskit.ingest.headers import ImageHeader
 from pantskit.ingest.leaks import Identifiers

@@ -11,7 +11,7 @@ from typing import Any
 from pantskit.core.errors import PantskitError
 from pantskit.core.records import CaseRecord
 from pantskit.core.volume import read_header
-from pantskit.ingest.deidentify import describe_header
+from pantskit.ingest.describe import describe_header
 from pantskit.ingest.dicom_pixels import series_stack
 from pantskit.ingest.pipeline import IngestSummary, look
 from pantskit.ingest.series import Series
