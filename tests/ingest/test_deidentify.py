@@ -277,11 +277,11 @@ def test_clipped_voxels_never_look_like_text(tmp_path):
 
 
 def test_case_that_leaks_is_failed_and_taken_away(series, run, tmp_path, monkeypatch):
-    from pantskit.ingest import pipeline
+    from pantskit.ingest import plan
 
     # Switch a rule off: let the description out as it is.
     monkeypatch.setattr(
-        pipeline,
+        plan,
         "describe_header",
         lambda header: describe_header(header) | {"study_type": header["SeriesDescription"]},
     )
