@@ -74,7 +74,6 @@ def test_masks_counts_map_and_exactness_are_those_of_the_masks_themselves(seed: 
         assert found is not None
         assert found.flags.f_contiguous
         np.testing.assert_array_equal(found, mask)
-        filled = np.flatnonzero(mask.any(axis=(0, 1)))
         ks = coded.slices(structure)
         assert not mask.any() if not ks else mask[:, :, ks[0]].any() and mask[:, :, ks[-1]].any()
         assert mask[:, :, ks.start : ks.stop].sum() == mask.sum()
