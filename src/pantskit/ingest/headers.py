@@ -38,6 +38,7 @@ DESCRIPTIVE = (
     "AcquisitionDate",
     "KVP",
     "SliceThickness",
+    "StudyDescription",
     "SeriesDescription",
     "ProtocolName",
     "ContrastBolusAgent",
