@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class PantskitError(Exception):
-    """Base of every error that pantskit raises on purpose; its message is one clear line."""
+    """Base of every error that pantskit raises on purpose; its message is one clear line.
+
+    Args:
+        message: the line.
+        data: facts for the record of the case that ends with this error.
+    """
+
+    def __init__(self, message: str = "", *, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.data = dict(data or {})
 
 
 class ImageError(PantskitError):
@@ -33,3 +45,7 @@ class Quarantined(PantskitError):
 
 class Skipped(PantskitError):
     """A case that is none of this stage's business, with the reason recorded."""
+
+
+class WorkerLost(PantskitError):
+    """The worker process of an item ended, was killed or took too long."""
