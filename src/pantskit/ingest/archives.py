@@ -170,6 +170,9 @@ class _Zip:
     def members(self) -> Iterator[Member]:
         infos = self._zip.infolist()
         _require_few(len(infos))
+        names = {info.filename for info in infos}
+        if len(names) < len(infos) or "" in names:  # what a name opens would be in doubt
+            raise ImageError("archive holds members without a name, or two of one name")
         for info in infos:
             if info.is_dir():
                 continue
