@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,21 @@ _MENDS = {
 
 def write_bytes(path: Path, *chunks: bytes | bytearray | memoryview) -> None:
     """Write chunks one after the other, atomically."""
+    write_chunks(path, chunks)
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> str:
+    """Write chunks one after the other as they come, atomically.
+
+    Returns:
+        `content_hash` of the file, from the bytes on their way to it.
+    """
+    hasher = blake3()
     with atomic_path(path) as part, part.open("wb") as file:
         for chunk in chunks:
+            hasher.update(chunk)
             file.write(chunk)
+    return hasher.hexdigest(length=16)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,31 +6,30 @@ import gzip
 import io
 import math
 import mmap
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-import deflate
 import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip
 from nibabel.orientations import apply_orientation
 from numpy.typing import NDArray
 
 from pantskit.core.errors import GeometryError, ImageError, LabelError
-from pantskit.core.files import write_bytes
+from pantskit.core.files import write_chunks
 from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
+from pantskit.core.gzipped import DAMAGED, Piece, Zeros, gzip_member
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 
-# On CT, libdeflate level 1 is within a few percent of level 6 at a third of its time. On masks
-# and label maps ISA-L level 1 makes files as small, ten times faster.
-COMPRESSION_LEVEL = 1
+# Voxels in another order are brought into the file's order this many bytes at a time.
+_SLAB_BYTES = 1 << 20
 
 # sform and qform may differ by the rounding of a quaternion, not by more.
 FORM_TOLERANCE_MM = 0.1
@@ -43,12 +42,6 @@ _LABEL_SPACE_LENGTH = 15  # intent_name has 16 bytes and ends with a zero
 _NIFTI1_SIZE, _NIFTI2_SIZE = 348, 540
 # deflate cannot expand more than this; a header that promises more was cut or forged.
 _MAX_GZIP_RATIO = 1040
-_DAMAGED: tuple[type[Exception], ...] = (
-    EOFError,
-    gzip.BadGzipFile,
-    cast("type[Exception]", isal_zlib.error),  # its stubs call it an instance
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,15 +213,19 @@ def read_mask(path: Path) -> Volume:
     return replace(volume, array=mask, faults=tuple(faults))
 
 
-def write_volume(path: Path, volume: Volume, *, label_space: str | None = None) -> None:
+def write_volume(path: Path, volume: Volume, *, label_space: str | None = None) -> str:
     """Write .nii or .nii.gz atomically: sform = qform with code 1, slope 1, millimetres.
 
-    Nothing but geometry, type and the label space's name enters the header.
+    Nothing but geometry, type and the label space's name enters the header. The voxels are
+    never copied whole, whatever their order in memory.
 
     Args:
         path: the file; a suffix .gz compresses.
         volume: the image; bool becomes uint8, float64 and integers of 64 bits are refused.
         label_space: name of the label space of a label map (at most 15 characters).
+
+    Returns:
+        `content_hash` of the file.
 
     Raises:
         ImageError: If the type has no place in a standard dataset.
@@ -236,14 +233,45 @@ def write_volume(path: Path, volume: Volume, *, label_space: str | None = None) 
         GeometryError: If the grid is sheared.
     """
     array = volume.array.view(np.uint8) if volume.array.dtype == np.bool_ else volume.array
-    if array.dtype not in _WRITTEN_TYPES:
-        raise ImageError(f"{path}: {array.dtype} is not written; use int16, uint8 or float32")
-    volume.geometry.require_plausible(str(path))
+    return write_voxels(path, volume.geometry, array.dtype, _slabs(array), label_space=label_space)
+
+
+def write_voxels(
+    path: Path,
+    geometry: Geometry,
+    dtype: np.dtype[Any],
+    pieces: Iterable[Piece],
+    *,
+    label_space: str | None = None,
+) -> str:
+    """Write voxels that come in pieces, as `write_volume` writes a volume.
+
+    Args:
+        path: the file; a suffix .gz compresses.
+        geometry: the grid.
+        dtype: type of a voxel.
+        pieces: all voxels in file order: i fastest, native bytes.
+        label_space: name of the label space of a label map.
+
+    Returns:
+        `content_hash` of the file.
+    """
+    if dtype not in _WRITTEN_TYPES:
+        raise ImageError(f"{path}: {dtype} is not written; use int16, uint8 or float32")
+    geometry.require_plausible(str(path))
+    whole = chain([_head(geometry, dtype, label_space)], pieces)
+    if path.suffix == ".gz":
+        # One byte a voxel is a mask or a label map.
+        return write_chunks(path, gzip_member(whole, "labels" if dtype.itemsize == 1 else "image"))
+    return write_chunks(path, (bytes(p.count) if isinstance(p, Zeros) else p for p in whole))
+
+
+def _head(geometry: Geometry, dtype: np.dtype[Any], label_space: str | None) -> bytes:
     header = nib.Nifti1Header()
-    header.set_data_dtype(array.dtype)
-    header.set_data_shape(array.shape)
-    header.set_sform(volume.geometry.affine, code=1)
-    header.set_qform(volume.geometry.affine, code=1)
+    header.set_data_dtype(dtype)
+    header.set_data_shape(geometry.shape)
+    header.set_sform(geometry.affine, code=1)
+    header.set_qform(geometry.affine, code=1)
     header.set_xyzt_units("mm")
     header.set_slope_inter(1.0, 0.0)
     header["vox_offset"] = 352
@@ -251,18 +279,18 @@ def write_volume(path: Path, volume: Volume, *, label_space: str | None = None) 
     if label_space is not None:
         header["intent_code"] = _LABEL_INTENT
         header["intent_name"] = _intent_name(label_space)
-    voxels = np.asfortranarray(array).T.data.cast("B")
-    head = header.binaryblock + b"\0\0\0\0"
-    if path.suffix != ".gz":
-        write_bytes(path, head, voxels)
-    elif array.dtype.itemsize == 1:
-        stream = isal_zlib.compressobj(COMPRESSION_LEVEL, wbits=31)  # 31: a gzip file
-        write_bytes(path, stream.compress(head), stream.compress(voxels), stream.flush())
-    else:
-        whole = bytearray(len(head) + len(voxels))
-        whole[: len(head)] = head
-        whole[len(head) :] = voxels
-        write_bytes(path, deflate.gzip_compress(whole, COMPRESSION_LEVEL))
+    return cast(bytes, header.binaryblock) + b"\0\0\0\0"
+
+
+def _slabs(array: Array) -> Iterator[Piece]:
+    """Voxels in file order, some slices at a time."""
+    slices = max(1, _SLAB_BYTES * array.shape[2] // max(1, array.nbytes))
+    for k in range(0, array.shape[2], slices):
+        slab = np.asfortranarray(array[:, :, k : k + slices])
+        if slab.dtype.itemsize == 1 and not slab.view(np.bool_).any():
+            yield Zeros(slab.nbytes)
+        else:
+            yield slab.T.data.cast("B")
 
 
 def _intent_name(label_space: str) -> bytes:
@@ -322,7 +350,7 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
 def _parse_header(path: Path, file: io.BufferedIOBase) -> Header:
     try:
         block = file.read(_NIFTI2_SIZE)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise ImageError(f"{path}: damaged gzip: {error}") from None
     sizes = {int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")}
     if _NIFTI1_SIZE in sizes and len(block) >= _NIFTI1_SIZE:
@@ -437,7 +465,7 @@ def _read_voxels(
         more = len(file.read(1))
     except EOFError:
         raise short from None
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise ImageError(f"{path}: damaged gzip ({error}); copy it again") from None
     return flat, _trailing(more)
 

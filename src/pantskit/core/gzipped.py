@@ -1,0 +1,134 @@
+"""Gzip files made of pieces, in which long runs of zero bytes cost nothing."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, cast
+
+from isal import igzip, isal_zlib
+from zlib_ng import zlib_ng
+
+Buffer = bytes | bytearray | memoryview
+
+# Measured against zlib at level 6, the one of gzip and dcm2niix. CT: ISA-L level 2 takes a
+# thirteenth of the time for files 2 % larger. Masks and label maps: ISA-L makes them up to 60 %
+# larger, zlib-ng level 6 no larger in a sixth of the time.
+_COMPRESSORS: dict[str, Callable[[], Any]] = {
+    "image": partial(isal_zlib.compressobj, 2, wbits=-15),  # -15: bare deflate, no header
+    "labels": partial(zlib_ng.compressobj, 6, wbits=-15),
+}
+
+# Method deflate, no name, no time: RFC 1952. A reader finds nothing in it but the format.
+_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+# Shorter runs are left to the compressor: changing over costs some twenty bytes.
+_ZERO_BLOCKS = (1 << 20, 1 << 16)
+
+_CHUNK = 1 << 20
+
+DAMAGED: tuple[type[Exception], ...] = (
+    EOFError,
+    igzip.BadGzipFile,
+    cast("type[Exception]", isal_zlib.error),  # its stubs call it an instance
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """A run of zero bytes."""
+
+    count: int
+
+
+Piece = Buffer | Zeros
+
+
+def gzip_member(pieces: Iterable[Piece], kind: str) -> Iterator[bytes]:
+    """One gzip member, as every reader takes it, of the pieces one after the other.
+
+    Runs of zeros take blocks that were compressed beforehand: the compressor starts afresh
+    after each, so that nothing behind refers to what lies before.
+
+    Args:
+        pieces: the bytes.
+        kind: `"image"` for voxels of a CT, `"labels"` for masks and label maps.
+
+    Yields:
+        The file's bytes, in parts.
+    """
+    stream = _Deflate(_COMPRESSORS[kind]())
+    yield _HEADER
+    zeros = 0
+    for piece in pieces:
+        if isinstance(piece, Zeros):
+            zeros += piece.count
+            continue
+        yield from stream.zeros(zeros)
+        zeros = 0
+        yield stream.packed(piece)
+    yield from stream.zeros(zeros)
+    yield stream.end()
+
+
+class _Deflate:
+    """A deflate stream with the checksum and size of what went in."""
+
+    def __init__(self, compressor: Any) -> None:
+        self._compressor = compressor
+        self._crc = self._size = 0
+        self._open = False  # whether the compressor holds back bytes
+
+    def packed(self, piece: Buffer) -> bytes:
+        self._crc = isal_zlib.crc32(piece, self._crc)
+        self._size += len(piece)
+        self._open = True
+        return cast(bytes, self._compressor.compress(piece))
+
+    def zeros(self, count: int) -> Iterator[bytes]:
+        for size in _ZERO_BLOCKS:
+            number, count = divmod(count, size)
+            if not number:
+                continue
+            if self._open:
+                self._open = False
+                yield self._compressor.flush(zlib.Z_FULL_FLUSH)
+            block, crc = _zero_block(size)
+            for _ in range(number):
+                self._crc = isal_zlib.crc32_combine(self._crc, crc, size)
+                self._size += size
+                yield block
+        if count:
+            yield self.packed(bytes(count))
+
+    def end(self) -> bytes:
+        last: bytes = self._compressor.flush(zlib.Z_FINISH)
+        return last + struct.pack("<II", self._crc, self._size & 0xFFFFFFFF)
+
+
+@cache
+def _zero_block(size: int) -> tuple[bytes, int]:
+    """Compressed zeros that end on a byte and leave the stream open, and their checksum."""
+    zeros = bytes(size)
+    stream = zlib.compressobj(9, wbits=-15)
+    return stream.compress(zeros) + stream.flush(zlib.Z_FULL_FLUSH), zlib.crc32(zeros)
+
+
+def decompressed_chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, decompressed when its first two say gzip, a few at a time.
+
+    Raises:
+        EOFError, gzip.BadGzipFile, isal_zlib.error, zlib.error: `DAMAGED`, if it is no whole
+            gzip file.
+    """
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream: Any = igzip.GzipFile(fileobj=file) if zipped else file
+        while chunk := stream.read(_CHUNK):
+            yield chunk
