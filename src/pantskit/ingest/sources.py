@@ -58,7 +58,8 @@ class SourceFile:
     @property
     def place(self) -> PurePosixPath:
         """Where it is, with archives as folders."""
-        return PurePosixPath(self.path.as_posix(), *self.inside, self.member)
+        names = (name.lstrip("/") for name in (*self.inside, self.member))  # never the root's
+        return PurePosixPath(self.path.as_posix(), *names)
 
     @property
     def folder(self) -> PurePosixPath:
