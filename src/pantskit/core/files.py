@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import secrets
@@ -21,16 +22,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well.
 
     The content is flushed to disk before the rename. On any error, Ctrl-C included, the
-    temporary file is removed and what stood at `path` stays as it was.
+    temporary file is removed and what stood at `path` stays as it was. A temporary file whose
+    process was killed is left over, for `remove_leftovers`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Suffixes are kept: writers choose a format by them (.nii.gz, .parquet, .png).
     part = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
     try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with held(part):
+            yield part
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
     except OSError as error:
         if error.filename is None or str(error.filename) == str(part):
             error.filename, error.filename2 = str(path), None  # what the user knows of
@@ -38,6 +41,49 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Make a file that others see as in use until the block or this process ends, however."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that made a file by `held` has died; False where nothing tells."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove temporary files of processes that have died, at any depth; how many there were.
+
+    Files that a living process is writing stay.
+    """
+    removed = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            part = Path(where, name)
+            if name.startswith(TEMPORARY_PREFIX) and is_abandoned(part):
+                with suppress(OSError):
+                    part.unlink()
+                    removed += 1
+    return removed
 
 
 def explain_os_error(error: OSError) -> str:
