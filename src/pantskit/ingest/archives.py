@@ -175,6 +175,8 @@ class _Zip:
             raise ImageError("archive holds members without a name, or two of one name")
         for info in infos:
             if info.is_dir():
+                if info.file_size:
+                    raise ImageError("archive holds a folder with content of its own")
                 continue
             if info.flag_bits & 1:
                 raise ImageError("archive is encrypted; unpack it first")
