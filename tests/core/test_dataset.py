@@ -218,7 +218,7 @@ def test_labels_are_written_as_masks_a_declared_map_and_a_record(tmp_path: Path)
     data = write_case_labels(dataset, "c1", "train", masks, GRID)
     assert data == {
         "label_space": "pants",
-        "exact_in_combined": ("aorta", "spleen"),
+        "exact_in_combined": ["aorta", "spleen"],
         "voxels": {"liver": 60, "aorta": 20, "spleen": 0},
     }
     folder = tmp_path / "LabelTr" / "c1"
@@ -256,7 +256,7 @@ def test_rewritten_labels_keep_no_mask_of_before(tmp_path: Path) -> None:
     [
         ({}, LabelError, "masks of one shape are needed"),
         ({"gut": box(0)}, LabelError, "c1: gut: none of the 28 structures"),
-        ({"liver": np.zeros((2, 2, 2), np.bool_)}, GeometryError, "does not fit its grid"),
+        ({"liver": np.zeros((2, 2, 2), np.bool_)}, GeometryError, "do not fit their grid"),
     ],
 )
 def test_labels_that_cannot_be_written_leave_what_was_there(

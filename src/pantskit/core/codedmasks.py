@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.core.errors import LabelError
+from pantskit.core.gzipped import Piece, Zeros
 from pantskit.core.labels import STRUCTURES, LabelArray, LabelMap, LabelSpace, Mask
 
 Codes = NDArray[Any]
 
 _BACKGROUND: frozenset[str] = frozenset()
+
+# A pass that compares is so much faster than one that looks up that this many are.
+_FEW = 12
 
 
 @dataclass
@@ -128,23 +133,39 @@ class CodedMasks:
         box = bounding_box(mask)
         if box is None:
             return
-        inside = mask[box].T  # transposed: in the order of memory
-        before = self.codes[box].T[inside]
-        after = self._with(structure, np.flatnonzero(np.bincount(before)).tolist())
         if not self.codes.flags.writeable:
             self.codes = self.codes.copy(order="F")
-        self.codes[box].T[inside] = after[before]
+        i, j, slices = box
+        after: dict[int, int] = {}
+        for k in range(slices.start, slices.stop):
+            self._add_slice(structure, mask[i, j, k], (i, j, k), after)
         self._by_slice = None
+
+    def _add_slice(
+        self, structure: str, inside: Mask, box: tuple[slice, slice, int], after: dict[int, int]
+    ) -> None:
+        """Change the codes of a slice; `after` remembers what each becomes."""
+        codes = self.codes[box]
+        covered = np.multiply(codes, inside)
+        # Most slices have nothing else where a mask is: there, arithmetic on whole rows will do.
+        free = not covered.any()
+        before = [0] if free else np.flatnonzero(np.bincount(codes[inside])).tolist()
+        for code in before:
+            if code not in after:
+                after[code] = self._code_of(self.sets[code] | {structure})
+                codes = self.codes[box]  # may have become two bytes wide
+        if free:
+            codes += np.multiply(inside, codes.dtype.type(after[0]))
+        else:
+            table = np.zeros(before[-1] + 1, codes.dtype)
+            table[before] = [after[code] for code in before]
+            codes[inside] = table[codes[inside]]
 
     def mask(self, structure: str) -> Mask | None:
         """(i, j, k) bool mask of a structure in Fortran order; None where it is not annotated."""
         if structure not in self.annotated:
             return None
-        mask: Mask = np.zeros(self.codes.shape, np.bool_, order="F")
-        table = self.table({structure: 1}).view(np.bool_)
-        for k in self.slices(structure):
-            mask[:, :, k] = table[self.codes[:, :, k]]
-        return mask
+        return self._painted({structure: 1}).view(np.bool_)
 
     def unite(self, structure: str, members: Iterable[str]) -> int:
         """Make a structure contain its members, without touching a voxel.
@@ -170,15 +191,26 @@ class CodedMasks:
         Returns:
             (i, j, k) uint8, Fortran order; structures outside the space are left out.
         """
-        painted = self.table({s: space.id_of(s) for s in space.paint_order})
-        combined: LabelArray = np.zeros(self.codes.shape, np.uint8, order="F")
-        for k in self.slices(*space.names):
-            combined[:, :, k] = painted[self.codes[:, :, k]]
-        return combined
+        return self._painted(ids_of(space))
+
+    def pieces(self, values: Mapping[str, int]) -> Iterator[Piece]:
+        """A map with a value for each structure, in file order, a slice at a time.
+
+        Args:
+            values: 1 to 255 of each structure that is painted, the last one painted last:
+                `{"liver": 1}` for a mask, `ids_of(space)` for a label map.
+
+        Yields:
+            uint8 voxels of the slices along k, all of them one after the other.
+        """
+        table = self.table(values)
+        for k in range(self.codes.shape[2]):
+            found = self._slice(k, table)
+            yield Zeros(math.prod(self.shape[:2])) if found is None else found.data
 
     def exact(self, space: LabelSpace) -> list[str]:
         """Structures whose mask the combined map gives back voxel for voxel."""
-        painted = self.table({s: space.id_of(s) for s in space.paint_order})
+        painted = self.table(ids_of(space))
         occurring = np.flatnonzero(self._slice_counts().any(axis=0)).tolist()
         return [
             s
@@ -218,32 +250,58 @@ class CodedMasks:
     def _codes_of(self, structure: str) -> list[int]:
         return [code for code, structures in enumerate(self.sets) if structure in structures]
 
+    def _painted(self, values: Mapping[str, int]) -> LabelArray:
+        """(i, j, k) uint8 map of `values`; memory of empty slices is never touched."""
+        table = self.table(values)
+        painted: LabelArray = np.zeros(self.codes.shape, np.uint8, order="F")
+        for k in range(self.codes.shape[2]):
+            found = self._slice(k, table)
+            if found is not None:
+                painted[:, :, k] = found.reshape(self.codes.shape[:2], order="F")
+        return painted
+
+    def _slice(self, k: int, table: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """The table's value of each voxel of a slice, in file order; None where all are 0."""
+        here = np.flatnonzero(self._slice_counts()[k])
+        wanted = here[table[here] > 0].tolist()
+        if not wanted:
+            return None
+        codes = self.codes[:, :, k].ravel(order="F")
+        if len(wanted) > _FEW:
+            return table.take(codes, mode="clip")  # no code is beyond: spares the check
+        found: NDArray[np.uint8] = np.zeros(codes.size, np.uint8)
+        for code in wanted:
+            found |= np.multiply(codes == code, table[code])
+        return found
+
     def _slice_counts(self) -> NDArray[np.int64]:
         """(slices, codes) voxels of each code in each slice along k."""
         if self._by_slice is None:
-            self._by_slice = np.array(
-                [
-                    np.bincount(self.codes[:, :, k].ravel(order="F"), minlength=len(self.sets))
-                    for k in range(self.codes.shape[2])
-                ]
-            )
+            length = max(len(self.sets), int(self.codes.max(initial=0)) + 1)
+            shape = (self.codes.shape[2], length)
+            self._by_slice = counts = np.zeros(shape, np.int64)
+            for k in range(shape[0]):
+                codes = self.codes[:, :, k].ravel(order="F")
+                filled = codes[codes != 0]
+                counts[k] = np.bincount(filled, minlength=length)
+                counts[k, 0] = codes.size - filled.size
         return self._by_slice
 
-    def _with(self, structure: str, codes: list[int]) -> Codes:
-        """The code of each code's set with a structure more, for those given."""
-        known = {structures: code for code, structures in reversed([*enumerate(self.sets)])}
-        table = np.arange(len(self.sets))
-        for code in codes:
-            wanted = self.sets[code] | {structure}
-            if wanted not in known:
-                known[wanted] = len(self.sets)
-                self.sets.append(wanted)
-            table[code] = known[wanted]
-        if len(self.sets) > 1 << 16:
+    def _code_of(self, structures: frozenset[str]) -> int:
+        """The code of a set, a new one if need be; the array grows to two bytes with it."""
+        if structures in self.sets:
+            return self.sets.index(structures)
+        if len(self.sets) == 1 << 16:
             raise LabelError(f"more than {1 << 16} sets of structures overlap; are these masks?")
+        self.sets.append(structures)
         if len(self.sets) > 1 << 8:
             self.codes = self.codes.astype(np.uint16, copy=False)
-        return table.astype(self.codes.dtype)
+        return len(self.sets) - 1
+
+
+def ids_of(space: LabelSpace) -> dict[str, int]:
+    """The id of each structure of a space, first painted first."""
+    return {structure: space.id_of(structure) for structure in space.paint_order}
 
 
 def bounding_box(mask: Mask) -> tuple[slice, slice, slice] | None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pantskit.core.errors import DatasetError, LabelError
-from pantskit.core.files import content_hash, write_json
+from pantskit.core.codedmasks import CodedMasks, ids_of
+from pantskit.core.errors import DatasetError, GeometryError, LabelError
+from pantskit.core.files import write_json
 from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
 from pantskit.core.labels import PANTS, STRUCTURES, Mask, find_structure
 from pantskit.core.labelsets import (
@@ -23,7 +24,7 @@ from pantskit.core.labelsets import (
     labels_in,
 )
 from pantskit.core.records import CaseRecord, RecordStore, read_table, write_table
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import write_voxels
 
 SPLITS = tuple(SPLIT_FOLDERS)
 IMAGE_NAME = "ct.nii.gz"
@@ -236,16 +237,22 @@ class Dataset:
 
 
 def write_case_labels(
-    dataset: Dataset, case_id: str, split: str, masks: Mapping[str, Mask], geometry: Geometry
+    dataset: Dataset,
+    case_id: str,
+    split: str,
+    masks: Mapping[str, Mask] | CodedMasks,
+    geometry: Geometry,
 ) -> dict[str, Any]:
     """Write a case's masks and combined map, and the record of what the map reproduces.
+
+    No mask is ever in memory whole: each is looked up in the codes a slice at a time.
 
     Args:
         dataset: where to.
         case_id: the case.
         split: `"train"` or `"test"`.
-        masks: every annotated structure, empty ones included; (i, j, k) bool. A mask on disk
-            of a structure that is not among them is removed.
+        masks: every annotated structure, empty ones included; (i, j, k) bool, or their codes.
+            A mask on disk of a structure that is not among them is removed.
         geometry: the grid of the masks, the CT's.
 
     Returns:
@@ -255,28 +262,41 @@ def write_case_labels(
         LabelError: If there is no mask, or one of no structure.
         GeometryError: If a mask does not fit the grid.
     """
-    strange = sorted(set(masks) - set(STRUCTURES))
-    if strange:
-        raise LabelError(f"{case_id}: {', '.join(strange)}: none of the 28 structures")
     # Whatever is wrong with the masks shows before a file is touched.
-    combined = Volume(PANTS.combine(masks), geometry)
+    coded = masks if isinstance(masks, CodedMasks) else _coded(masks, case_id)
+    if not coded.annotated:
+        raise LabelError(f"{case_id}: no structure is annotated")
+    if coded.shape != geometry.shape:
+        raise GeometryError(
+            f"{case_id}: masks of shape {coded.shape} do not fit their grid {geometry.shape}"
+        )
     folder = dataset.labels_path(case_id, split)
     for path in (folder / SEGMENTATIONS).glob("[!.]*.nii.gz"):
-        if path.name.removesuffix(".nii.gz") not in masks and find_structure(path.name):
+        if path.name.removesuffix(".nii.gz") not in coded.annotated and find_structure(path.name):
             path.unlink()  # left by an earlier run whose labels had more structures
-    for structure, mask in masks.items():
-        write_volume(mask_path(folder, structure), Volume(mask, geometry))
-    write_volume(folder / COMBINED, combined, label_space=PANTS.name)
-    hashes = {s: content_hash(mask_path(folder, s)) for s in masks}
+    byte = np.dtype(np.uint8)
+    hashes = {
+        s: write_voxels(mask_path(folder, s), geometry, byte, coded.pieces({s: 1}))
+        for s in coded.structures
+    }
+    hashes[COMBINED] = write_voxels(
+        folder / COMBINED, geometry, byte, coded.pieces(ids_of(PANTS)), label_space=PANTS.name
+    )
     data = {
         "label_space": PANTS.name,
-        "exact_in_combined": PANTS.exact(combined.array, masks),
-        "voxels": {s: int(np.count_nonzero(mask)) for s, mask in masks.items()},
+        "exact_in_combined": coded.exact(PANTS),
+        "voxels": coded.counts,
     }
-    hashes[COMBINED] = content_hash(folder / COMBINED)
     record = CaseRecord(case_id, LABELS_STAGE, "done", data=data | {"hashes": hashes})
     dataset.records.write(record)
     return data
+
+
+def _coded(masks: Mapping[str, Mask], case_id: str) -> CodedMasks:
+    try:
+        return CodedMasks.from_masks(masks)
+    except LabelError as error:
+        raise LabelError(f"{case_id}: {error}") from None
 
 
 def mask_path(labels_path: Path, structure: str) -> Path:
