@@ -19,7 +19,7 @@ I = TypeVar("I")  # noqa: E741 - an item
 R = TypeVar("R")
 
 _STARTS = 3  # an item is lost to workers that never began it that often before it fails
-_BATCH_S = 0.05  # small items travel together, until a batch takes that long
+BATCH_S = 0.05  # small items travel together, until a batch takes that long
 _BATCH_MOST = 64
 
 
@@ -129,7 +129,7 @@ class Worker(ABC):
 
     @abstractmethod
     def start(self, load: bytes, timeout_s: float | None) -> None:
-        """Have `run_batch(load)` run."""
+        """Have `run_batch(load)` run, and stop it when an item takes longer than the timeout."""
 
     @abstractmethod
     def collect(self) -> list[bytes] | Lost:
@@ -184,7 +184,10 @@ class Crew(ABC):
                 exit and a timeout are the item's own and are not tried again.
         """
         backlog, pace = Backlog(items, memory_mb), _Pace(self.largest_batch)
-        packed = pickle.dumps(task)
+        try:
+            packed = pickle.dumps(task)
+        except Exception as error:
+            raise ConfigError(f"the task cannot be sent to a worker: {error}") from None
         busy: set[Worker] = set()
         try:
             while True:
@@ -235,9 +238,7 @@ class Crew(ABC):
                 if going:
                     worker.batch = tuple(going)
                     busy.add(worker)
-                    # The batch ends itself soon after _BATCH_S, so one item at most takes long.
-                    limit = timeout_s + (_BATCH_S if len(going) > 1 else 0) if timeout_s else None
-                    worker.start(pickle.dumps((task, packed)), limit)
+                    worker.start(pickle.dumps((task, packed)), timeout_s)
                     break
 
     def _lost(
@@ -270,12 +271,12 @@ class _Pace:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._seconds = _BATCH_S
+        self._seconds = BATCH_S
 
     @property
     def size(self) -> int:
-        """Number of items that take about `_BATCH_S`."""
-        return max(1, min(self._most, int(_BATCH_S / max(self._seconds, 1e-6))))
+        """Number of items that take about `BATCH_S`."""
+        return max(1, min(self._most, int(BATCH_S / max(self._seconds, 1e-6))))
 
     def learn(self, seconds: list[float]) -> None:
         """Count the items of a batch in, the latest more than the earlier ones."""
@@ -308,7 +309,7 @@ def run_batch(load: bytes, position: Callable[[int], None]) -> list[bytes]:
     started = time.perf_counter()
     results = []
     for n, item in enumerate(items):
-        if n and time.perf_counter() - started > _BATCH_S:
+        if n and time.perf_counter() - started > BATCH_S:
             break
         position(n)
         results.append(_packed(_arrived(packed, item)))

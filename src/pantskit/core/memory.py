@@ -52,9 +52,11 @@ def _tightest(root: Path, inner: str, limit_name: str, usage_name: str) -> float
 
 def _reclaimable(folder: Path) -> int:
     """Bytes of the page cache, which counts as used and is given back on demand."""
-    found = re.search(
-        r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.M
-    )
+    try:
+        text = (folder / "memory.stat").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^(?:total_)?inactive_file (\d+)$", text, re.MULTILINE)
     return int(found[1]) if found else 0
 
 

@@ -1,38 +1,43 @@
-"""Run one function over many cases in worker processes that may die without harm.
+"""Run one function over many cases and keep a record of each.
 
-Completion lives in the case records: a rerun does only what is missing or has changed. A
-worker that is killed, hangs or fills the memory costs its own case and no other.
+Completion lives in the case records: a rerun does only what is missing or has changed. What
+kills a run, or one of its workers, costs the cases that were being done and nothing else.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
-import pickle
-import re
-import resource
-import signal
-import sys
-import threading
+import secrets
 import time
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
-from pantskit.core.errors import ConfigError, PantskitError, Quarantined, Skipped
-from pantskit.core.files import content_hash, explain_os_error, jsonable
+from pantskit.core.crew import Crew, Outcome
+from pantskit.core.errors import ConfigError, PantskitError, Quarantined, Skipped, WorkerLost
+from pantskit.core.files import (
+    content_hash,
+    explain_os_error,
+    held,
+    is_abandoned,
+    jsonable,
+    remove_leftovers,
+)
+from pantskit.core.memory import peak_memory
 from pantskit.core.records import CaseRecord, RecordStore, Status
+from pantskit.core.workers import Workers
 
 Task = Callable[["Job"], dict[str, Any]]
 Progress = Callable[[CaseRecord, int, int], None]
+
+# Inputs of finished cases up to this are compared here: quicker than to start a worker.
+_COMPARED_HERE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,15 @@ class Job:
         payload: what the task needs to know; must pickle.
         inputs: files whose names and content decide whether the case has to run again.
         outputs: files the task writes; one that is missing makes the case run again.
+        memory_mb: what its worker will take at most as far as one can tell beforehand, Python
+            and libraries (about 150) included; 0 where nobody knows.
     """
 
     case_id: str
     payload: Any = None
     inputs: tuple[Path, ...] = ()
     outputs: tuple[Path, ...] = ()
+    memory_mb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,19 +95,6 @@ class RunSummary:
         return ", ".join(f"{n:,} {s}" for s, n in self.counts.items()) or "no cases"
 
 
-_TRIES = 3  # a case is lost to broken pools that often before it fails
-_START_S = 300  # in which a worker process must have begun
-
-
-@dataclass
-class _Outcome:
-    status: Status
-    message: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    peak_memory_mb: float = 0.0
-
-
 def run_cases(
     task: Task,
     jobs: Sequence[Job],
@@ -107,293 +102,292 @@ def run_cases(
     stage: str,
     store: RecordStore,
     settings: Any = None,
-    workers: int = 1,
+    workers: int | Crew = 1,
     timeout_s: float | None = None,
     memory_mb: float | None = None,
+    retries: int = 1,
     progress: Progress | None = None,
 ) -> RunSummary:
     """Run `task` on every job that is not done yet, and keep a record of each.
 
+    The worker that does a case also hashes its inputs before and writes its record after.
+
     Args:
         task: a module-level function; returns the record's `data`. It raises `Quarantined`
-            or `Skipped` for those statuses; any other exception makes the case failed.
+            or `Skipped` for those statuses; any other exception makes the case failed. The
+            `data` of a PantskitError becomes the record's.
         jobs: the cases, each ID once.
         stage: names the records.
-        store: where records go.
+        store: where records go. Temporary files that a killed run left below it, and beside
+            the outputs of the jobs, are removed.
         settings: part of the fingerprint: other settings make every case run again.
-        workers: processes; 0 runs in this one, without timeout or memory limit.
+        workers: a crew that is there already, or the number of processes for this run; 0 runs
+            in this one, without timeout or memory limit.
         timeout_s: a case that takes longer is killed and failed.
-        memory_mb: a worker that grows beyond it is killed and its case failed.
+        memory_mb: memory that all workers together may take (see `Workers`); a crew that is
+            there already has its own.
+        retries: how often a case is tried again whose worker was killed from outside or for
+            want of memory. Exceptions, crashes and timeouts are not tried again.
         progress: called after each case with its record, cases finished and cases in all.
 
     Raises:
-        ConfigError: If two jobs have one case ID or `workers` is negative.
+        ConfigError: If two jobs have one case ID, a number is impossible, or no worker
+            process begins.
     """
-    if len({job.case_id for job in jobs}) != len(jobs):
-        twice = sorted({j.case_id for j in jobs if sum(j.case_id == o.case_id for o in jobs) > 1})
-        raise ConfigError(f"{stage}: case IDs appear twice: {', '.join(twice[:5])}")
-    if workers < 0:
-        raise ConfigError(f"workers must be 0 or more, not {workers}")
-    records: dict[str, CaseRecord] = {}
-    waiting: list[tuple[Job, str]] = []
-    for job in jobs:
-        earlier = store.read(stage, job.case_id)
-        mark = fingerprint(job, settings)
-        if earlier and _still_done(earlier, mark, job):
-            records[job.case_id] = earlier
-        else:
-            waiting.append((job, mark))
-    marks = {job.case_id: mark for job, mark in waiting}
-    todo = [job for job, _ in waiting]
-    if progress:
-        for n, record in enumerate(records.values(), 1):
-            progress(record, n, len(jobs))
-    outcomes = (
-        _here(task, todo) if workers == 0 else _pool(task, todo, workers, timeout_s, memory_mb)
-    )
-    for job, outcome in outcomes:
+    twice = [case_id for case_id, n in Counter(job.case_id for job in jobs).items() if n > 1]
+    if twice:
+        raise ConfigError(f"{stage}: case IDs appear twice: {', '.join(sorted(twice)[:5])}")
+    with _claimed(store.root, jobs) as deaths:
+        own = Workers(workers, memory_mb) if isinstance(workers, int) else nullcontext(workers)
+        with own as crew:
+            records: dict[str, CaseRecord] = {}
+            case = _Case(task, stage, store, jsonable(settings))
+            todo = _not_done(case, jobs, crew, records)
+            if progress:
+                for n, record in enumerate(records.values(), 1):
+                    progress(record, n, len(jobs))
+            estimates = any(job.memory_mb for job in jobs)
+            for order, outcome in crew.map(
+                case,
+                todo,
+                timeout_s=timeout_s,
+                memory_mb=_estimate if estimates else None,
+                retries=retries,
+            ):
+                record = outcome.value or _record_of_loss(case, order.job, outcome)
+                if isinstance(outcome.error, WorkerLost):
+                    deaths.append(outcome.error)
+                records[record.case_id] = record
+                if progress:
+                    progress(record, len(records), len(jobs))
+    ran = {order.job.case_id for order in todo}
+    ordered = tuple(records[job.case_id] for job in jobs)
+    return RunSummary(stage, ordered, tuple(j.case_id for j in jobs if j.case_id in ran))
+
+
+@contextmanager
+def _claimed(root: Path, jobs: Sequence[Job]) -> Iterator[list[WorkerLost]]:
+    """Mark a folder as being written to; temporary files of killed processes go.
+
+    They are looked for after a run or a worker was killed only: a walk over a large dataset
+    takes its time. Yields a list for the deaths of workers.
+    """
+    folder = root / ".pantskit" / "running"
+    folder.mkdir(parents=True, exist_ok=True)
+    elsewhere = {p.parent for j in jobs for p in j.outputs if not p.is_relative_to(root)}
+    killed = [mark for mark in folder.iterdir() if is_abandoned(mark)]
+    if killed:
+        _sweep(root, elsewhere)
+        for mark in killed:
+            mark.unlink(missing_ok=True)
+    mark = folder / secrets.token_hex(4)
+    deaths: list[WorkerLost] = []
+    with held(mark):
+        yield deaths
+        if deaths:
+            _sweep(root, elsewhere)
+        mark.unlink()  # stays after an exception: workers were stopped at whatever they did
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _sweep(root: Path, elsewhere: set[Path]) -> None:
+    for folder in (root, *elsewhere):
+        remove_leftovers(folder)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A job on its way to a worker.
+
+    Attributes:
+        job: the job.
+        known: hashes of those of its inputs that other jobs have too.
+        mark: its fingerprint, where it is known.
+    """
+
+    job: Job
+    known: Mapping[Path, str] = field(default_factory=dict)
+    mark: str = ""
+
+
+def _estimate(order: _Order) -> float:
+    return order.job.memory_mb
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What a worker does with an order: the case, and its record."""
+
+    task: Task
+    stage: str
+    store: RecordStore
+    settings: Any
+
+    def __call__(self, order: _Order) -> CaseRecord:
+        mark = order.mark or self.mark(order)
+        return self.record(order.job, mark, _attempt(self.task, order.job))
+
+    def mark(self, order: _Order) -> str:
+        return fingerprint(order.job, self.settings, order.known)
+
+    def record(self, job: Job, mark: str, result: _Result) -> CaseRecord:
+        """Write the record of a case that has ended."""
         record = CaseRecord(
             case_id=job.case_id,
-            stage=stage,
-            status=outcome.status,
-            message=outcome.message,
-            fingerprint=marks[job.case_id],
-            outputs=tuple(_relative(p, store.root) for p in job.outputs if p.exists()),
-            seconds=round(outcome.seconds, 3),
-            peak_memory_mb=round(outcome.peak_memory_mb, 1),
-            data=outcome.data,
+            stage=self.stage,
+            status=result.status,
+            message=result.message,
+            fingerprint=mark,
+            outputs=tuple(_relative(p, self.store.root) for p in job.outputs if p.exists()),
+            seconds=round(result.seconds, 3),
+            peak_memory_mb=round(result.peak_memory_mb, 1),
+            data=result.data,
         )
-        store.write(record)
-        records[job.case_id] = record
-        if progress:
-            progress(record, len(records), len(jobs))
-    ordered = tuple(records[job.case_id] for job in jobs)
-    return RunSummary(stage, ordered, tuple(job.case_id for job in todo))
+        self.store.write(record)
+        return record
 
 
-def fingerprint(job: Job, settings: Any) -> str:
-    """Hash of a job's input files, by name and content, and the settings; 32 hex digits."""
+@dataclass(frozen=True)
+class _Mark:
+    """What a worker does with an order whose case may be done: its fingerprint."""
+
+    case: _Case
+
+    def __call__(self, order: _Order) -> str:
+        return self.case.mark(order)
+
+
+def _not_done(
+    case: _Case, jobs: Sequence[Job], crew: Crew, records: dict[str, CaseRecord]
+) -> list[_Order]:
+    """Orders for the jobs that have to run; the records of the others go into `records`."""
+    earlier = {}
+    for job in jobs:
+        record = case.store.read(case.stage, job.case_id)
+        if record and _finished(record, job):
+            earlier[job.case_id] = record
+    shared = _shared_hashes(jobs, crew)
+    orders = [_Order(j, {p: shared[p] for p in j.inputs if p in shared}) for j in jobs]
+    marks = {}
+    maybe = [order for order in orders if order.job.case_id in earlier]
+    here = Workers(0) if _small(p for o in maybe for p in o.job.inputs) else crew
+    for order, outcome in here.map(_Mark(case), maybe):
+        marks[order.job.case_id] = outcome.value or ""
+    todo = []
+    for order in orders:
+        mark = marks.get(order.job.case_id, "")
+        if mark and mark == earlier[order.job.case_id].fingerprint:
+            records[order.job.case_id] = earlier[order.job.case_id]
+        else:
+            todo.append(_Order(order.job, order.known, mark))
+    return todo
+
+
+def _shared_hashes(jobs: Sequence[Job], crew: Crew) -> dict[Path, str]:
+    """Hashes of the files that several jobs have as input: an archive of many series, say."""
+    times = Counter(path for job in jobs for path in set(job.inputs))
+    paths = [path for path, n in times.items() if n > 1]
+    here = Workers(0) if _small(paths) else crew
+    return {path: _told(outcome) for path, outcome in here.map(_hash, paths)}
+
+
+def _small(paths: Iterable[Path]) -> bool:
+    total = 0
+    for path in paths:
+        with suppress(OSError):
+            total += path.stat().st_size
+        if total > _COMPARED_HERE_BYTES:
+            return False
+    return True
+
+
+def fingerprint(job: Job, settings: Any, known: Mapping[Path, str] | None = None) -> str:
+    """Hash of a job's input files, by name and content, and the settings; 32 hex digits.
+
+    Args:
+        job: the job.
+        settings: what else decides.
+        known: hashes of inputs that need not be read again.
+    """
     hasher = blake3(json.dumps(jsonable(settings), sort_keys=True, default=repr).encode())
     for path in job.inputs:
         hasher.update(f"\n{path.name}\n".encode())  # a mask's name says what it is of
-        try:
-            hasher.update(content_hash(path).encode())
-        except OSError as error:  # the task meets it too, and says so in the case's record
-            hasher.update(type(error).__name__.encode())
+        hasher.update(((known or {}).get(path) or _hash(path)).encode())
     return hasher.hexdigest(length=16)
 
 
-def _still_done(record: CaseRecord, mark: str, job: Job) -> bool:
-    finished = record.status in ("done", "skipped", "quarantined")
-    outputs = record.status != "done" or all(path.exists() for path in job.outputs)
-    return finished and outputs and record.fingerprint == mark
+def _hash(path: Path) -> str:
+    try:
+        return content_hash(path)
+    except OSError as error:  # the task meets it too, and says so in the case's record
+        return type(error).__name__
+
+
+def _told(outcome: Outcome[str]) -> str:
+    return outcome.value or type(outcome.error).__name__
+
+
+def _finished(record: CaseRecord, job: Job) -> bool:
+    if record.status == "done":
+        return all(path.exists() for path in job.outputs)
+    return record.status in ("skipped", "quarantined")
 
 
 def _relative(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
 
 
-def _attempt(task: Task, job: Job) -> _Outcome:
+@dataclass
+class _Result:
+    """How a case ended."""
+
+    status: Status
+    message: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+def _attempt(task: Task, job: Job) -> _Result:
     """Run one case in this process; no exception gets out but Ctrl-C."""
     started = time.perf_counter()
     try:
-        with _peak_memory() as peak:
+        with peak_memory() as peak:
             data = jsonable(task(job) or {})
             json.dumps(data)  # what no record can hold fails here, with its case
-            outcome = _Outcome("done", data=data)
-    except Quarantined as error:
-        outcome = _Outcome("quarantined", str(error))
-    except Skipped as error:
-        outcome = _Outcome("skipped", str(error))
-    except PantskitError as error:
-        outcome = _Outcome("failed", str(error))
-    except MemoryError:
-        outcome = _Outcome("failed", f"{job.case_id}: out of memory; use fewer workers")
-    except OSError as error:
-        outcome = _Outcome("failed", f"{job.case_id}: {explain_os_error(error)}")
-    except SystemExit as error:
-        outcome = _Outcome("failed", f"{job.case_id}: the task left with exit status {error.code}")
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"{job.case_id}: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
-        outcome = _Outcome("failed", text)
-    outcome.seconds = time.perf_counter() - started
-    outcome.peak_memory_mb = peak[0]
-    return outcome
-
-
-@contextmanager
-def _peak_memory() -> Iterator[list[float]]:
-    """The process's largest resident memory during the block, in MiB."""
-    peak = [0.0]
-    with suppress(OSError):  # Linux: a worker's earlier cases are forgotten
-        Path("/proc/self/clear_refs").write_text("5")
-    try:
-        yield peak
-    finally:
-        peak[0] = _high_water_mib()
-
-
-def _high_water_mib() -> float:
-    try:
-        # Not ru_maxrss, which counts the parent's memory at the fork, too.
-        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        found = None
-    if found:
-        return int(found[1]) / 1024
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest / (2**20 if sys.platform == "darwin" else 1024)
-
-
-def _here(task: Task, jobs: list[Job]) -> Iterator[tuple[Job, _Outcome]]:
-    for job in jobs:
-        yield job, _attempt(task, job)
-
-
-def _pool(
-    task: Task, jobs: list[Job], workers: int, timeout_s: float | None, memory_mb: float | None
-) -> Iterator[tuple[Job, _Outcome]]:
-    """Run jobs in spawned workers; a pool that breaks is replaced and its cases tried again."""
-    waiting, losses = deque(jobs), Counter[str]()
-    with _memory_watch(memory_mb) as too_large:
-        while waiting:
-            for job, future in _one_pool(task, waiting, workers, timeout_s):
-                outcome = _outcome(future, job, too_large, timeout_s, memory_mb)
-                if outcome is None:
-                    losses[job.case_id] += 1
-                    if losses[job.case_id] < _TRIES:
-                        waiting.append(job)
-                        continue
-                    why = f": they grew beyond {memory_mb:g} MB of memory" if too_large else ""
-                    text = f"{job.case_id}: worker processes died before they began{why}"
-                    outcome = _Outcome("failed", text)
-                yield job, outcome
-
-
-def _one_pool(
-    task: Task, waiting: deque[Job], workers: int, timeout_s: float | None
-) -> Iterator[tuple[Job, Any]]:
-    """Take jobs off `waiting` until none is left or the pool breaks; each job with its future.
-
-    A pool breaks when a worker dies between two cases. At most `workers` jobs are in it, so
-    that few are lost to it.
-    """
-    from pebble import ProcessPool
-
-    context = get_context("spawn")  # fork would copy threads' locks of BLAS and torch
-    pool = ProcessPool(max_workers=min(workers, len(waiting)), context=context)
-    running: dict[Any, Job] = {}
-    handed_out: dict[Any, float] = {}
-    try:
-        while pool.active and not _stuck(handed_out):
-            while waiting and len(running) < workers:
-                try:
-                    # Pickled here: what cannot travel must not reach the pool's own pipes.
-                    load = pickle.dumps((task, waiting[0]))
-                except Exception as error:
-                    failed: Any = concurrent.futures.Future()
-                    failed.set_exception(error)
-                    yield waiting.popleft(), failed
-                    continue
-                args = (waiting[0].case_id, load)
-                future: Any = pool.schedule(_in_worker, args=args, timeout=timeout_s)
-                running[future] = waiting.popleft()
-                handed_out[future] = time.monotonic()
-            if not running:
-                return
-            done, _ = concurrent.futures.wait(
-                running, timeout=1, return_when=concurrent.futures.FIRST_COMPLETED
-            )
-            for future in done:
-                del handed_out[future]
-                yield running.pop(future), future
-        for future, job in running.items():
-            yield job, future
-    finally:
-        pool.stop()
-        pool.join()
-
-
-def _stuck(handed_out: dict[Any, float]) -> bool:
-    """Whether a case waits for a worker that died as it took it."""
-    now = time.monotonic()
-    return any(not f.running() and now - t > _START_S for f, t in handed_out.items())
-
-
-def _in_worker(case_id: str, load: bytes) -> _Outcome:
-    try:
-        task, job = pickle.loads(load)
-    except Exception as error:
-        return _Outcome("failed", f"{case_id}: cannot be loaded: {type(error).__name__}: {error}")
-    return _attempt(task, job)
-
-
-def _outcome(
-    future: Any,
-    job: Job,
-    too_large: set[int],
-    timeout_s: float | None,
-    memory_mb: float | None,
-) -> _Outcome | None:
-    """What became of a job; None where its pool broke."""
-    from pebble import ProcessExpired
-
-    if not future.done():
-        return None
-    try:
-        result = future.result()
-    except BrokenProcessPool:
-        return None
-    except concurrent.futures.TimeoutError:
-        return _Outcome(
-            "failed", f"{job.case_id}: took longer than {timeout_s:g} s and was stopped"
-        )
-    except ProcessExpired as error:
-        if error.pid in too_large:
-            why = f"grew beyond {memory_mb:g} MB of memory; use fewer workers or allow more"
-        elif error.exitcode == -signal.SIGKILL:
-            why = "was killed (SIGKILL), most often for want of memory; use fewer workers"
-        elif error.exitcode < 0:
-            why = f"crashed ({signal.Signals(-error.exitcode).name})"
-        else:
-            why = f"ended with exit status {error.exitcode}"
-        return _Outcome("failed", f"{job.case_id}: its worker process {why}")
-    except Exception as error:
-        return _Outcome("failed", f"{job.case_id}: {type(error).__name__}: {error}")
-    if not isinstance(result, _Outcome):
-        raise TypeError(f"worker returned {type(result).__name__}")
+            result = _Result("done", data=data)
+    except (Exception, SystemExit) as error:
+        result = _explained(error, job.case_id)
+    result.seconds = time.perf_counter() - started
+    result.peak_memory_mb = peak[0]
     return result
 
 
-@contextmanager
-def _memory_watch(memory_mb: float | None) -> Iterator[set[int]]:
-    """Kill each child process started in the block that grows beyond the limit.
+def _explained(error: BaseException, case_id: str) -> _Result:
+    """The status and message for what a task raised."""
+    if isinstance(error, PantskitError):
+        status: Status = "failed"
+        if isinstance(error, (Quarantined, Skipped)):
+            status = "quarantined" if isinstance(error, Quarantined) else "skipped"
+        return _Result(status, str(error), jsonable(error.data))
+    if isinstance(error, MemoryError):
+        return _Result("failed", f"{case_id}: out of memory; use fewer workers")
+    if isinstance(error, OSError):
+        return _Result("failed", f"{case_id}: {explain_os_error(error)}")
+    if isinstance(error, SystemExit):
+        return _Result("failed", f"{case_id}: the task left with exit status {error.code}")
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
+    return _Result("failed", f"{case_id}: {type(error).__name__}: {error}{where}")
 
-    Resident memory is watched, four times a second, instead of limiting address space: the
-    latter breaks CUDA. Yields the IDs of the processes that were killed.
-    """
-    killed: set[int] = set()
-    if memory_mb is None:
-        yield killed
-        return
-    import psutil
 
-    stop = threading.Event()
-    others = {child.pid for child in psutil.Process().children()}
-
-    def watch() -> None:
-        while not stop.wait(0.25):
-            for child in psutil.Process().children():
-                with suppress(psutil.Error):
-                    if child.pid not in others and child.memory_info().rss > memory_mb * 2**20:
-                        killed.add(child.pid)
-                        child.kill()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        stop.set()
-        thread.join()
+def _record_of_loss(case: _Case, job: Job, outcome: Outcome[CaseRecord]) -> CaseRecord:
+    """The record of a case that its worker could not write."""
+    error = outcome.error
+    if isinstance(error, PantskitError):
+        result = _Result("failed", f"{job.case_id}: {error}")
+    else:
+        result = _explained(error or PantskitError(), job.case_id)
+    result.seconds = outcome.seconds
+    return case.record(job, "", result)

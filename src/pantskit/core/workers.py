@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from types import TracebackType
 from typing import Any
 
-from pantskit.core.crew import Crew, I, Lost, Outcome, R, Worker, attempt, run_batch
+from pantskit.core.crew import BATCH_S, Crew, I, Lost, Outcome, R, Worker, attempt, run_batch
 from pantskit.core.errors import ConfigError
 from pantskit.core.memory import available_memory_mb, process_memory_mb
 
@@ -168,8 +168,10 @@ class _Process(Worker):
             self._keeper.submit(self._open).result()
         self._handed_out, self._timeout_s = time.monotonic(), timeout_s
         self._cell[1] = self._cell[2] = 0
+        # A batch ends itself soon after BATCH_S, so that only its last item can take long.
+        limit = timeout_s and timeout_s + (BATCH_S if len(self.batch) > 1 else 0)
         try:
-            future = self._pool.schedule(_in_process, args=(load,), timeout=timeout_s)
+            future = self._pool.schedule(_in_process, args=(load,), timeout=limit)
         except RuntimeError:  # the process died a moment ago
             future = concurrent.futures.Future()
             future.set_exception(BrokenProcessPool())
