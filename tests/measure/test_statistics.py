@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from pantskit.measure.statistics import auc, bootstrap_auc, roc_curve, wilson_interval
+from pantskit.measure.statistics import (
+    auc,
+    bootstrap_auc,
+    delong_auc,
+    predictive_values,
+    roc_curve,
+    wilson_interval,
+)
 
 TRUTH = [True, True, False, False]
 
@@ -113,3 +120,59 @@ def test_wilson_interval_of_none_of_nothing_is_unknown() -> None:
     assert wilson_interval(7, 7).high == 1.0
     with pytest.raises(ValueError, match="8 successes in 7"):
         wilson_interval(8, 7)
+
+
+def scored_cases(seed: int, n: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.random(n) < 0.25
+    return truth, np.round(rng.normal(truth * 1.0, 1.0), 1)  # rounded: with ties
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_delong_is_that_of_confidenceinterval(seed: int) -> None:
+    from confidenceinterval import roc_auc_score
+
+    truth, scores = scored_cases(seed)
+    value, (low, high) = roc_auc_score(truth.astype(int), scores, confidence_level=0.9)
+    ours = delong_auc(truth, scores, confidence=0.9)
+    # The peer keeps its ranks in float32.
+    assert (ours.value, ours.low, ours.high) == pytest.approx((value, low, high), abs=5e-7)
+
+
+def test_delong_is_the_variance_of_every_pair() -> None:
+    truth, scores = scored_cases(7, 40)
+    ill, well = scores[truth], scores[~truth]
+    wins = (ill[:, None] > well) + 0.5 * (ill[:, None] == well)
+    variance = wins.mean(1).var(ddof=1) / ill.size + wins.mean(0).var(ddof=1) / well.size
+    ours = delong_auc(truth, scores)
+    assert ours.value == pytest.approx(wins.mean(), abs=1e-12)
+    assert ours.value - ours.low == pytest.approx(1.959963984540054 * variance**0.5, abs=1e-12)
+
+
+def test_bootstrap_is_near_that_of_confidenceinterval() -> None:
+    from confidenceinterval import roc_auc_score
+
+    truth, scores = scored_cases(1, 300)
+    _, (low, high) = roc_auc_score(
+        truth.astype(int), scores, method="bootstrap_percentile", n_resamples=500, random_state=3
+    )
+    ours = bootstrap_auc(truth, scores, range(truth.size), samples=4000, seed=4)
+    # Five hundred samples leave the 2.5th percentile about 0.006 of doubt here.
+    assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.02)
+
+
+def test_delong_of_perfect_scores_has_no_width_and_of_one_case_no_end() -> None:
+    perfect = delong_auc(TRUTH, [4.0, 3.0, 2.0, 1.0])
+    assert (perfect.value, perfect.low, perfect.high) == (1, 1, 1)
+    assert math.isnan(delong_auc([True, False, False], [3, 2, 1]).low)
+    assert delong_auc(TRUTH, [-math.inf, 5.0, math.inf, 0.0]).value == 0.25
+
+
+def test_predictive_values_by_hand() -> None:
+    # 1,000 people, 10 ill: 9 found, 99 healthy ones called ill.
+    ppv, npv = predictive_values(0.9, 0.9, 0.01)
+    assert ppv == pytest.approx(9 / 108)
+    assert npv == pytest.approx(891 / 892)
+    assert math.isnan(predictive_values(0.0, 1.0, 0.1)[0])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        predictive_values(0.5, 0.5, 1.5)

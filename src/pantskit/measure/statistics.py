@@ -128,6 +128,70 @@ def bootstrap_auc(
     return Interval(value, float(low), float(high))
 
 
+def delong_auc(positive: ArrayLike, scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """AUC with DeLong's interval, which takes every scan for a patient of its own.
+
+    The variance is that of the two samples of placements: how much of the other class each
+    case outranks. Ranks alone enter, so infinite scores are allowed.
+
+    Args:
+        positive: (n,) bool.
+        scores: (n,) higher = more suspicious.
+        confidence: of the interval.
+
+    Returns:
+        The AUC and its normal interval, cut to [0, 1]; NaN ends where a class has fewer than
+        two cases, and NaN where one is missing.
+
+    Raises:
+        ValueError: If the lengths differ or a score is NaN.
+
+    Source: E. R. DeLong et al., Biometrics 44 (1988), 837-845.
+    """
+    truth, values = _checked(positive, scores, both=False)
+    value = auc(truth, values)
+    if min(truth.sum(), (~truth).sum()) < 2:
+        return Interval(value, math.nan, math.nan)
+    above, below = values[truth], values[~truth]
+    of_positives = _placements(above, below)
+    of_negatives = 1 - _placements(below, above)
+    variance = of_positives.var(ddof=1) / above.size + of_negatives.var(ddof=1) / below.size
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance)
+    return Interval(value, max(0.0, value - half), min(1.0, value + half))
+
+
+def _placements(values: Floats, others: Floats) -> Floats:
+    """Share of `others` that each value exceeds, ties one half."""
+    ordered = np.sort(others)
+    less = np.searchsorted(ordered, values, side="left")
+    not_more = np.searchsorted(ordered, values, side="right")
+    shares: Floats = (less + not_more) / (2 * others.size)
+    return shares
+
+
+def predictive_values(
+    sensitivity: float, specificity: float, prevalence: float
+) -> tuple[float, float]:
+    """Positive and negative predictive value where a share `prevalence` has the disease.
+
+    A screening population has far fewer tumours than a benchmark, so that the same test
+    raises mostly false alarms there: Bayes' rule says how many.
+
+    Returns:
+        (PPV, NPV); NaN where nobody is called positive (or negative).
+
+    Raises:
+        ValueError: If the prevalence is not between 0 and 1.
+    """
+    if not 0 <= prevalence <= 1:
+        raise ValueError(f"a prevalence is between 0 and 1, not {prevalence}")
+    hits, misses = sensitivity * prevalence, (1 - sensitivity) * prevalence
+    clear, alarms = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
+    ppv = hits / (hits + alarms) if hits + alarms else math.nan
+    npv = clear / (clear + misses) if clear + misses else math.nan
+    return ppv, npv
+
+
 def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> Interval:
     """A proportion with Wilson's score interval; NaN for no trials.
 
