@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import IO, Any
+from dataclasses import dataclass, replace
+from typing import IO
 
-import pydicom
-import pydicom.config
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 
 from pantskit.core.errors import ImageError
-from pantskit.ingest.leaks import Identifiers, Memory, identifying_values
+from pantskit.ingest.elements import PIXEL_DATA, Converter, Elements, HeaderMemory, read_elements
+from pantskit.ingest.enhanced import frame_attributes
+from pantskit.ingest.leaks import Identifiers
 from pantskit.ingest.sources import SourceFile
-
-# Values outside the standard's rules are read as they are: what matters is judged here, and
-# pydicom's warnings would quote them.
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+from pantskit.ingest.values import (
+    integer_of,
+    number_of,
+    numbers_of,
+    padding_of,
+    text_of,
+    words_of,
+)
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR: an index of other files
@@ -50,14 +53,50 @@ DESCRIPTIVE = (
     "SeriesNumber",
 )
 
-_OTHERS = (
-    "SOPClassUID MediaStorageSOPClassUID TransferSyntaxUID Modality ImageType SeriesInstanceUID "
-    "StudyInstanceUID SOPInstanceUID Rows Columns PixelSpacing ImageOrientationPatient "
-    "ImagePositionPatient InstanceNumber RescaleSlope RescaleIntercept RescaleType "
-    "NumberOfFrames PhotometricInterpretation BitsAllocated LossyImageCompression "
-    "ConvolutionKernel FrameOfReferenceUID AcquisitionNumber AcquisitionDateTime AcquisitionTime"
-)
-_TAGS = {k: Tag(k) for k in (*DESCRIPTIVE, *_OTHERS.split())}
+_CONVERTERS: dict[Converter, str] = {
+    text_of: "SOPClassUID MediaStorageSOPClassUID TransferSyntaxUID Modality SeriesInstanceUID "
+    "StudyInstanceUID SOPInstanceUID RescaleType PhotometricInterpretation "
+    "LossyImageCompression FrameOfReferenceUID AcquisitionNumber AcquisitionDateTime "
+    "AcquisitionTime " + " ".join(DESCRIPTIVE),
+    number_of: "RescaleSlope RescaleIntercept GantryDetectorTilt",
+    numbers_of: "PixelSpacing ImageOrientationPatient ImagePositionPatient",
+    words_of: "ImageType ConvolutionKernel",
+    integer_of: "Rows Columns InstanceNumber NumberOfFrames BitsAllocated BitsStored HighBit "
+    "PixelRepresentation SamplesPerPixel",
+    padding_of: "PixelPaddingValue PixelPaddingRangeLimit",
+    bool: "ModalityLUTSequence",
+}
+_WANTED = {
+    int(Tag(keyword)): (keyword, converter)
+    for converter, keywords in _CONVERTERS.items()
+    for keyword in keywords.split()
+}
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """Where an object has its pixels, and what their bits mean.
+
+    Attributes:
+        offset: byte at which the value of PixelData begins; in a deflated object, after inflating.
+        length: bytes of that value; None where it is compressed, in fragments.
+        allocated, stored: bits of a value, and how many of them count.
+        signed: whether values are two's complement.
+        samples: values of a pixel.
+        big_endian: whether the high byte comes first.
+        padding: header values of PixelPaddingValue and PixelPaddingRangeLimit.
+        frames: images in the object.
+    """
+
+    offset: int
+    length: int | None
+    allocated: int
+    stored: int
+    signed: bool
+    samples: int
+    big_endian: bool
+    padding: tuple[int, ...]
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +122,9 @@ class ImageHeader:
         frame_of_reference: FrameOfReferenceUID.
         acquisition: AcquisitionNumber.
         acquired: AcquisitionDateTime, or date and time in one text; identifying.
+        tilt: GantryDetectorTilt in degrees, which is recorded and never relied upon.
+        fault: why its pixels cannot become Hounsfield units; "" if nothing says so.
+        pixels: where they are and what their bits mean; None where the object has none.
         description: attributes of DESCRIPTIVE that are present, as text.
         identifiers: identifying values to the attribute they came from, for the leak scan.
     """
@@ -116,6 +158,9 @@ class ImageHeader:
     frame_of_reference: str = ""
     acquisition: str = ""
     acquired: str = ""
+    tilt: float | None = None
+    fault: str = ""
+    pixels: PixelFormat | None = None
 
     @property
     def stem(self) -> str:
@@ -138,23 +183,30 @@ def looks_damaged(stream: IO[bytes]) -> bool:
     return not head[:128].strip(b"\0") and head[128:] != b"DICM"
 
 
-def read_header(stream: IO[bytes], file: SourceFile, known: Memory) -> tuple[ImageHeader, ...]:
-    """Parse everything before the pixels.
-
-    Returns:
-        One header a slice: one for an object that is one image.
+def read_header(
+    stream: IO[bytes], file: SourceFile, known: HeaderMemory
+) -> tuple[ImageHeader, ...]:
+    """Read everything before the pixels.
 
     Args:
-        stream: the object, from its start.
+        stream: the object, with its preamble.
         file: where it is.
-        known: identifying values of headers read before; added to.
+        known: what elements of headers read before mean; added to.
+
+    Returns:
+        One header a slice: one for an object that is one image, one a frame for enhanced CT.
 
     Raises:
-        ImageError: If the header cannot be parsed; the message quotes none of it.
+        ImageError: If the header cannot be parsed, or does not describe each of its frames; the
+            message quotes none of it.
     """
     try:
-        dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=False)
-        return (_from_dataset(dataset, file, known),)
+        elements = read_elements(stream, _WANTED, known, ENHANCED_CT.__contains__)
+        header = _image_header(elements, file)
+        if header.sop_class not in ENHANCED_CT:
+            return (header,)
+        assert elements.dataset is not None
+        return _frames(header, elements.dataset)
     except InvalidDicomError:
         raise ImageError("not a DICOM file") from None
     except ImageError:
@@ -164,86 +216,85 @@ def read_header(stream: IO[bytes], file: SourceFile, known: Memory) -> tuple[Ima
         raise ImageError(f"damaged DICOM header ({type(error).__name__})") from None
 
 
-def _from_dataset(dataset: Dataset, file: SourceFile, known: Memory) -> ImageHeader:
-    identifiers = identifying_values(dataset, known)  # first: it leaves elements unconverted
-    meta = getattr(dataset, "file_meta", Dataset())
-    sop_class = _text(dataset, "SOPClassUID") or _text(meta, "MediaStorageSOPClassUID")
+def _frames(header: ImageHeader, dataset: Dataset) -> tuple[ImageHeader, ...]:
+    frames = []
+    for attributes in frame_attributes(dataset, header.frames):
+        described = {**header.description, **attributes.pop("description", {})}
+        frames.append(replace(header, description=described, **attributes))
+    return tuple(frames)
+
+
+def _image_header(elements: Elements, file: SourceFile) -> ImageHeader:
+    values = elements.values
+    sop_class = values.get("SOPClassUID") or values.get("MediaStorageSOPClassUID")
     if not sop_class:
         # Were it skipped as unknown, a damaged slice would be lost without a word.
         raise ImageError("damaged DICOM header (no SOP class)")
-    description = {k: text for k in DESCRIPTIVE if (text := _text(dataset, k))}
+    date, time = values.get("AcquisitionDate", ""), values.get("AcquisitionTime", "")
     return ImageHeader(
         file=file,
         sop_class=sop_class,
-        modality=_text(dataset, "Modality"),
-        image_type=tuple(str(v).upper() for v in _many(_value(dataset, "ImageType"))),
-        transfer_syntax=_text(meta, "TransferSyntaxUID"),
-        series_uid=_text(dataset, "SeriesInstanceUID"),
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        sop_uid=_text(dataset, "SOPInstanceUID"),
-        rows=int(_number(dataset, "Rows") or 0),
-        columns=int(_number(dataset, "Columns") or 0),
-        pixel_spacing=_numbers(dataset, "PixelSpacing", 2),
-        orientation=_numbers(dataset, "ImageOrientationPatient", 6),
-        position=_numbers(dataset, "ImagePositionPatient", 3),
-        instance=_integer(_number(dataset, "InstanceNumber")),
-        slope=_number(dataset, "RescaleSlope"),
-        intercept=_number(dataset, "RescaleIntercept"),
-        frames=int(_number(dataset, "NumberOfFrames") or 1),
-        rescale_type=_text(dataset, "RescaleType").upper(),
-        photometric=_text(dataset, "PhotometricInterpretation"),
-        bits_allocated=int(_number(dataset, "BitsAllocated") or 0),
-        lossy=_text(dataset, "LossyImageCompression") == "01",
-        description=description,
-        identifiers=identifiers,
-        kernel=_joined(dataset, "ConvolutionKernel"),
-        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
-        acquisition=_text(dataset, "AcquisitionNumber"),
-        acquired=_acquired(dataset),
+        modality=values.get("Modality", ""),
+        image_type=tuple(v.upper() for v in values.get("ImageType", ())),
+        transfer_syntax=values.get("TransferSyntaxUID", ""),
+        series_uid=values.get("SeriesInstanceUID", ""),
+        study_uid=values.get("StudyInstanceUID", ""),
+        sop_uid=values.get("SOPInstanceUID", ""),
+        rows=values.get("Rows", 0),
+        columns=values.get("Columns", 0),
+        pixel_spacing=_of_length(values.get("PixelSpacing"), 2),
+        orientation=_of_length(values.get("ImageOrientationPatient"), 6),
+        position=_of_length(values.get("ImagePositionPatient"), 3),
+        instance=values.get("InstanceNumber"),
+        slope=values.get("RescaleSlope"),
+        intercept=values.get("RescaleIntercept"),
+        frames=values.get("NumberOfFrames") or 1,
+        rescale_type=values.get("RescaleType", "").upper(),
+        photometric=values.get("PhotometricInterpretation", ""),
+        bits_allocated=values.get("BitsAllocated", 0),
+        lossy=values.get("LossyImageCompression") == "01",
+        description={k: values[k] for k in DESCRIPTIVE if k in values},
+        identifiers=elements.identifiers,
+        kernel="\\".join(values.get("ConvolutionKernel", ())),
+        frame_of_reference=values.get("FrameOfReferenceUID", ""),
+        acquisition=values.get("AcquisitionNumber", ""),
+        acquired=values.get("AcquisitionDateTime") or (date + time if date else ""),
+        tilt=values.get("GantryDetectorTilt"),
+        fault=_fault(elements),
+        pixels=_pixel_format(elements),
     )
 
 
-def _acquired(dataset: Dataset) -> str:
-    date, time = _text(dataset, "AcquisitionDate"), _text(dataset, "AcquisitionTime")
-    return _text(dataset, "AcquisitionDateTime") or (date + time if date else "")
+def _of_length(values: tuple[float, ...] | None, length: int) -> tuple[float, ...] | None:
+    return values if values is not None and len(values) == length else None
 
 
-def _joined(dataset: Dataset, keyword: str) -> str:
-    return "\\".join(str(v).strip() for v in _many(_value(dataset, keyword)))
+def _fault(elements: Elements) -> str:
+    """Why pixels cannot become Hounsfield units, by the header alone."""
+    if elements.pixels and elements.pixels.tag != PIXEL_DATA:
+        return "pixels are floating-point numbers, which no CT image has: they are a derived map"
+    if elements.values.get("ModalityLUTSequence"):
+        return (
+            "a look-up table (ModalityLUTSequence) stands where slope and intercept are expected; "
+            "convert the series to one with a linear rescale"
+        )
+    return ""
 
 
-def _value(dataset: Dataset, keyword: str) -> Any:
-    # By tag: looking a keyword up as an attribute costs pydicom four times as much.
-    element = dataset.get(_TAGS[keyword])
-    return None if element is None else element.value
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    value = _value(dataset, keyword)
-    return "" if value is None else str(value).strip().strip("\0")
-
-
-def _many(value: Any) -> tuple[Any, ...]:
-    if value is None or value == "":
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _number(dataset: Dataset, keyword: str) -> float | None:
-    try:
-        value = float(_value(dataset, keyword))
-    except (TypeError, ValueError):
+def _pixel_format(elements: Elements) -> PixelFormat | None:
+    values, where = elements.values, elements.pixels
+    if where is None or where.tag != PIXEL_DATA:
         return None
-    return value if math.isfinite(value) else None
-
-
-def _integer(value: float | None) -> int | None:
-    return None if value is None else int(value)
-
-
-def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    try:
-        values = tuple(float(v) for v in _value(dataset, keyword))
-    except (TypeError, ValueError):
-        return None
-    return values if len(values) == count and all(map(math.isfinite, values)) else None
+    allocated = values.get("BitsAllocated", 0)
+    ends = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+    return PixelFormat(
+        offset=where.offset,
+        length=where.length,
+        allocated=allocated,
+        stored=values.get("BitsStored", allocated),
+        signed=bool(values.get("PixelRepresentation", 0)),
+        samples=values.get("SamplesPerPixel", 1),
+        big_endian=elements.big_endian,
+        padding=tuple(values[k] for k in ends if k in values),
+        frames=values.get("NumberOfFrames") or 1,
+    )

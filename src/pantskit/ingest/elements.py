@@ -1,0 +1,406 @@
+"""The elements of a DICOM header, each distinct one converted once.
+
+Slices of a series repeat nearly all of their header, and pydicom's parsing costs more than their
+pixels do. A plain header is therefore cut into elements here, and the meaning of an element (by
+pydicom) is remembered by its bytes. A header that is odd in any way is left to pydicom, which
+knows more of the ways in which files are wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import IO, Any
+
+import pydicom
+import pydicom.config
+from pydicom.charset import convert_encodings
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import data_element_generator, read_dataset
+
+from pantskit.core.errors import ImageError
+from pantskit.ingest.leaks import Found, Identifiers, identifying_values
+from pantskit.ingest.values import text_of
+
+# Values outside the standard's rules are read as they are: what matters is judged later, and
+# pydicom's warnings would quote them.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+_IMPLICIT = "1.2.840.10008.1.2"
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+
+PIXEL_DATA = 0x7FE00010
+_PIXELS = 0x7FE00008  # FloatPixelData, the first of the three that hold pixels
+_CHARACTER_SET, _TRANSFER_SYNTAX = 0x00080005, 0x00020010
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+
+_LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_NUMBERS = frozenset(b"AT DS FD FL IS SL SS UL US".split())  # they identify nobody
+
+_FIRST_BYTES = 1 << 14  # holds the header of most slices
+_MOST_BYTES = 1 << 28  # of a header; one of 10,000 frames has a few dozen megabytes
+_LONG_ELEMENT = 1024  # longer ones are remembered by their digest
+_MEMORY = 200_000  # elements remembered: some dozen megabytes
+
+_explicit = struct.Struct("<HH2sH").unpack_from
+_implicit = struct.Struct("<HHL").unpack_from
+_length = struct.Struct("<L").unpack_from
+
+Converter = Callable[[Any], Any]
+_Meaning = tuple[tuple[Found, ...], Any]
+HeaderMemory = dict[Any, Any]  # what elements mean, by their bytes; one for the files of a run
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """The element that ends a header.
+
+    Attributes:
+        tag: which of the three that hold pixels.
+        offset: byte at which its value begins; in a deflated object, after inflating.
+        length: bytes of the value; None where it is in fragments, which tell their own.
+    """
+
+    tag: int
+    offset: int
+    length: int | None
+
+
+@dataclass(frozen=True)
+class Elements:
+    """A header.
+
+    Attributes:
+        values: keyword to converted value, of the elements asked for that are present.
+        identifiers: identifying values to the attribute they came from, for the leak scan.
+        pixels: where the pixels are, or None.
+        big_endian: whether numbers of two bytes and more begin with the high byte.
+        dataset: the header as pydicom has it, where that was needed or asked for.
+    """
+
+    values: Mapping[str, Any]
+    identifiers: tuple[Identifiers, ...]
+    pixels: PixelElement | None
+    big_endian: bool = False
+    dataset: Dataset | None = None
+
+
+class _Odd(Exception):
+    """A header that is for pydicom to read."""
+
+
+class _Short(Exception):
+    """More bytes are needed."""
+
+
+class _Prefix:
+    """The first bytes of an object, inflated where it is deflated; as many as asked for."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        stream.seek(0)
+        self.data = stream.read(_FIRST_BYTES)
+        self._inflater: Any = None
+
+    def more(self) -> bool:
+        """Get more of it; whether there was any."""
+        if len(self.data) > _MOST_BYTES:
+            raise ImageError("a header of more than 256 MiB; such an object is not read")
+        wanted = 3 * len(self.data)
+        if self._inflater is None:
+            piece = self._stream.read(wanted)
+        else:
+            piece = inflated(self._inflater, self._stream, wanted)
+        self.data += piece
+        return bool(piece)
+
+    def inflate_from(self, start: int) -> None:
+        """Read on as a deflated object whose data set begins there."""
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        head, tail = self.data[:start], self.data[start:]
+        self.data = head + self._inflater.decompress(tail, 4 * _FIRST_BYTES)
+
+
+def inflated(inflater: Any, stream: IO[bytes], limit: int) -> bytes:
+    """Up to `limit` more bytes of a deflated stream; fewer only where it ends."""
+    pieces, left = [], limit
+    while left > 0 and not inflater.eof:
+        source = inflater.unconsumed_tail or stream.read(1 << 16)
+        if not source:
+            break
+        pieces.append(inflater.decompress(source, left))
+        left -= len(pieces[-1])
+    return b"".join(pieces)
+
+
+def read_elements(
+    stream: IO[bytes],
+    wanted: Mapping[int, tuple[str, Converter]],
+    memory: HeaderMemory,
+    whole: Callable[[str], bool],
+) -> Elements:
+    """Read a header up to its pixels.
+
+    Args:
+        stream: the object, with its preamble.
+        wanted: tag to keyword and the function that makes a plain value of pydicom's.
+        memory: what elements of earlier headers mean; added to.
+        whole: by the SOP class, whether the data set is asked for too.
+
+    Raises:
+        ImageError: If it is too large.
+        Exception: Of many kinds, where it is damaged.
+    """
+    prefix = _Prefix(stream)
+    if prefix.data[128:132] != b"DICM":
+        raise InvalidDicomError
+    try:
+        meta, start, syntax = _meta(prefix)
+        if syntax == DEFLATED:
+            prefix.inflate_from(start)
+        found, end = _plain(prefix, meta, start, syntax, wanted, memory)
+    except _Odd:
+        return _by_pydicom(prefix, stream, wanted)
+    if not whole(found.values.get("SOPClassUID", "")):
+        return found
+    body = io.BytesIO(prefix.data[start:end])
+    dataset = read_dataset(body, is_implicit_VR=syntax == _IMPLICIT, is_little_endian=True)
+    return replace(found, dataset=dataset)
+
+
+_Cut = list[tuple[int, int, int]]  # tag, start and end of each element
+
+
+def _meta(prefix: _Prefix) -> tuple[_Cut, int, str]:
+    """The elements of group 2, where they end, and the transfer syntax."""
+    while True:
+        try:
+            meta, start = _cut(prefix.data, 132, explicit=True, last_group=2)
+            break
+        except _Short:
+            if not prefix.more():
+                raise _Odd from None
+    for tag, begin, end in meta:
+        if tag == _TRANSFER_SYNTAX:
+            return meta, start, prefix.data[begin + 8 : end].decode("ascii").strip("\0 ")
+    raise _Odd
+
+
+def _plain(
+    prefix: _Prefix,
+    meta: _Cut,
+    start: int,
+    syntax: str,
+    wanted: Mapping[int, tuple[str, Converter]],
+    memory: HeaderMemory,
+) -> tuple[Elements, int]:
+    """The header by cutting it into elements, and where its pixels begin."""
+    explicit = syntax != _IMPLICIT
+    if syntax == _BIG_ENDIAN:
+        raise _Odd
+    if not explicit and prefix.data[start + 4 : start + 6] in _LONG_VR | _SHORT_VR:
+        raise _Odd  # its bytes say otherwise
+    complete = False
+    while True:
+        try:
+            cut, end = _cut(prefix.data, start, explicit=explicit, complete=complete)
+            pixels = _pixel_element(prefix.data, end, explicit, complete)
+            break
+        except _Short:
+            if complete:
+                raise _Odd from None
+            complete = not prefix.more()
+    values: dict[str, Any] = {}
+    identifiers: list[Identifiers] = list(_preamble(prefix.data[:128], memory))
+    _interpret(prefix.data, meta, True, wanted, memory, values, identifiers)
+    _interpret(prefix.data, cut, explicit, wanted, memory, values, identifiers)
+    return Elements(values, tuple(identifiers), pixels), end
+
+
+def _cut(
+    data: bytes,
+    at: int,
+    *,
+    explicit: bool,
+    last_group: int = 0xFFFF,
+    nested: bool = False,
+    complete: bool = False,
+) -> tuple[_Cut, int]:
+    """Elements from `at` to the pixels (nested: to the item's end), and where that is.
+
+    Raises:
+        _Odd: If tags do not rise, or a value representation is unknown.
+        _Short: If the data end before the pixels, unless they are complete and end between
+            two elements.
+    """
+    found: _Cut = []
+    size, last = len(data), -1
+    while True:
+        if at + 8 > size:
+            if complete and at == size:
+                return found, at
+            raise _Short
+        if explicit:
+            group, element, vr, length = _explicit(data, at)
+        else:
+            group, element, length = _implicit(data, at)
+        tag = group << 16 | element
+        if group > last_group or (tag == _ITEM_END if nested else tag >= _PIXELS):
+            return found, at
+        if tag <= last or group == 0xFFFE:
+            raise _Odd
+        value = at + 8
+        if explicit and vr in _LONG_VR:
+            if value + 4 > size:
+                raise _Short
+            length = _length(data, value)[0]
+            value += 4
+            if length == _UNDEFINED and vr != b"SQ":
+                raise _Odd
+        elif explicit and vr not in _SHORT_VR:
+            raise _Odd
+        end = _sequence_end(data, value, explicit) if length == _UNDEFINED else value + length
+        if end > size:
+            raise _Short
+        found.append((tag, at, end))
+        last, at = tag, end
+
+
+def _sequence_end(data: bytes, at: int, explicit: bool) -> int:
+    """Where a sequence ends that does not tell its length."""
+    while True:
+        if at + 8 > len(data):
+            raise _Short
+        group, element, length = _implicit(data, at)
+        tag, at = group << 16 | element, at + 8
+        if tag == _SEQUENCE_END:
+            return at
+        if tag != _ITEM:
+            raise _Odd
+        at = (
+            _cut(data, at, explicit=explicit, nested=True)[1] + 8
+            if length == _UNDEFINED
+            else (at + length)
+        )
+
+
+def _pixel_element(data: bytes, at: int, explicit: bool, complete: bool) -> PixelElement | None:
+    if at + 12 > len(data):
+        if complete and at == len(data):
+            return None
+        raise _Short
+    group, element, length = _implicit(data, at)
+    tag = group << 16 | element
+    if tag > PIXEL_DATA:
+        return None
+    if explicit:
+        length = _length(data, at + 8)[0]
+    return PixelElement(tag, at + (12 if explicit else 8), None if length == _UNDEFINED else length)
+
+
+def _interpret(
+    data: bytes,
+    cut: _Cut,
+    explicit: bool,
+    wanted: Mapping[int, tuple[str, Converter]],
+    memory: HeaderMemory,
+    values: dict[str, Any],
+    identifiers: list[Identifiers],
+) -> None:
+    """Add what the elements mean to values and identifiers."""
+    if len(memory) > _MEMORY:
+        memory.clear()
+    charset = next((data[a:b] for tag, a, b in cut if tag == _CHARACTER_SET), b"")
+    creators = {tag: data[a:b] for tag, a, b in cut if tag >> 16 & 1 and 0 < tag & 0xFFFF < 0x100}
+    for tag, start, end in cut:
+        raw = data[start:end]
+        creator = creators.get(tag & ~0xFFFF | tag >> 8 & 0xFF, b"") if tag >> 16 & 1 else b""
+        short = raw if len(raw) < _LONG_ELEMENT else hashlib.blake2b(raw, digest_size=24).digest()
+        key = (explicit, charset, creator, short)
+        meaning = memory.get(key)
+        if meaning is None:
+            converter = wanted[tag][1] if tag in wanted else None
+            meaning = memory[key] = _meaning(tag, raw, explicit, charset, creator, converter)
+        if meaning[0]:
+            identifiers.extend(meaning[0])
+        if meaning[1] is not None:
+            values[wanted[tag][0]] = meaning[1]
+
+
+def _meaning(
+    tag: int, raw: bytes, explicit: bool, charset: bytes, creator: bytes, converter: Any
+) -> _Meaning:
+    number = explicit and raw[4:6] in _NUMBERS
+    if number and converter is None:
+        return (), None
+    if number and raw[4:6] in (b"DS", b"IS") and converter is not text_of:
+        # Positions and instance numbers are new in every slice.
+        texts = raw[8:].decode("ascii").strip("\0 ").split("\\")
+        return (), converter(texts if len(texts) > 1 else texts[0])
+    encodings = convert_encodings(_first(charset, explicit, None).value if charset else None)
+    dataset = _dataset(creator + raw, explicit, encodings)
+    found = () if number else identifying_values(dataset)
+    return found, None if converter is None else converter(dataset[tag].value)
+
+
+def _first(raw: bytes, explicit: bool, encodings: Any) -> Any:
+    return next(iter(_dataset(raw, explicit, encodings)))
+
+
+def _dataset(raw: bytes, explicit: bool, encodings: Any) -> Dataset:
+    elements = data_element_generator(io.BytesIO(raw), not explicit, True, encoding=encodings)
+    dataset = Dataset({element.tag: element for element in elements})
+    dataset.set_original_encoding(not explicit, True, encodings)
+    return dataset
+
+
+def _preamble(preamble: bytes, memory: HeaderMemory) -> tuple[Identifiers, ...]:
+    if not preamble.strip(b"\0"):
+        return ()
+    if (preamble,) not in memory:
+        dataset = Dataset()
+        dataset.preamble = preamble
+        memory[(preamble,)] = identifying_values(dataset), None
+    found: tuple[Identifiers, ...] = memory[(preamble,)][0]
+    return found
+
+
+def _by_pydicom(
+    prefix: _Prefix, stream: IO[bytes], wanted: Mapping[int, tuple[str, Converter]]
+) -> Elements:
+    """The same by pydicom."""
+    if DEFLATED.encode() in prefix.data:
+        # pydicom would inflate all of it, however large it becomes.
+        raise ImageError("damaged DICOM header (deflated)")
+    stream.seek(0)
+    dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=False)
+    identifiers = identifying_values(dataset)
+    implicit, little = dataset.original_encoding
+    head = stream.read(12)
+    if not little:
+        head = _swapped(head)
+    pixels = None
+    if len(head) == 12 and _implicit(head)[0] == PIXEL_DATA >> 16:
+        pixels = _pixel_element(head, 0, not implicit, False)
+    if pixels:
+        pixels = replace(pixels, offset=pixels.offset + stream.tell() - 12)
+    values = {}
+    for tag, (keyword, converter) in wanted.items():
+        part = dataset.file_meta if tag >> 16 == 2 else dataset
+        if tag in part and (value := converter(part[tag].value)) is not None:
+            values[keyword] = value
+    return Elements(values, identifiers, pixels, not little, dataset)
+
+
+def _swapped(head: bytes) -> bytes:
+    """The head of a big-endian explicit element, as little-endian."""
+    group, element, vr, reserved, length = struct.unpack(">HH2sHL", head)
+    return struct.pack("<HH2sHL", group, element, vr, reserved, length)
