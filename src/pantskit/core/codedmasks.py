@@ -203,9 +203,7 @@ class CodedMasks:
         Yields:
             uint8 voxels of the slices along k, all of them one after the other.
         """
-        table = self.table(values)
-        for k in range(self.codes.shape[2]):
-            found = self._slice(k, table)
+        for found in self._slices(self.table(values)):
             yield Zeros(math.prod(self.shape[:2])) if found is None else found.data
 
     def exact(self, space: LabelSpace) -> list[str]:
@@ -252,25 +250,26 @@ class CodedMasks:
 
     def _painted(self, values: Mapping[str, int]) -> LabelArray:
         """(i, j, k) uint8 map of `values`; memory of empty slices is never touched."""
-        table = self.table(values)
         painted: LabelArray = np.zeros(self.codes.shape, np.uint8, order="F")
-        for k in range(self.codes.shape[2]):
-            found = self._slice(k, table)
+        for k, found in enumerate(self._slices(self.table(values))):
             if found is not None:
                 painted[:, :, k] = found.reshape(self.codes.shape[:2], order="F")
         return painted
 
-    def _slice(self, k: int, table: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-        """The table's value of each voxel of a slice, in file order; None where all are 0."""
-        here = np.flatnonzero(self._slice_counts()[k])
-        wanted = here[table[here] > 0].tolist()
-        if not wanted:
-            return None
+    def _slices(self, table: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8] | None]:
+        """The table's value of each voxel of each slice, in file order; None where all are 0."""
+        painted = np.flatnonzero(table)
+        here = self._slice_counts()[:, painted] > 0
+        for k, filled in enumerate(here):
+            yield self._slice(k, table, painted[filled].tolist()) if filled.any() else None
+
+    def _slice(self, k: int, table: NDArray[np.uint8], wanted: list[int]) -> NDArray[np.uint8]:
         codes = self.codes[:, :, k].ravel(order="F")
         if len(wanted) > _FEW:
             return table.take(codes, mode="clip")  # no code is beyond: spares the check
-        found: NDArray[np.uint8] = np.zeros(codes.size, np.uint8)
-        for code in wanted:
+        first, *others = wanted
+        found: NDArray[np.uint8] = np.multiply(codes == first, table[first])
+        for code in others:
             found |= np.multiply(codes == code, table[code])
         return found
 

@@ -10,14 +10,13 @@ import numpy as np
 
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.files import write_json
-from pantskit.core.labels import STRUCTURES
 from pantskit.core.labelsets import COMBINED
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
 from pantskit.core.volume import write_volume
 from pantskit.phantom.case import PhantomCase, make_case, metadata_row, truth_of
 from pantskit.phantom.delivery import deliver, delivered_paths, write_manifest
 from pantskit.phantom.scans import CohortPlan, plan_scan
-from pantskit.phantom.tissues import structure_mask
+from pantskit.phantom.tissues import coded_masks
 
 STAGE = "phantom"
 TRUTH = "truth.json"
@@ -116,6 +115,6 @@ def write_case(dataset: Dataset, case: PhantomCase) -> dict[str, Any]:
     clipped = ct.with_array(np.clip(ct.array, -1000, 1000))
     write_volume(dataset.image_path(scan.case_id, scan.split), clipped)
     tissues = case.ct.with_array(case.tissues).reoriented()
-    masks = {s: structure_mask(tissues.array, s) for s in STRUCTURES}
+    masks = coded_masks(tissues.array)
     data = write_case_labels(dataset, scan.case_id, scan.split, masks, ct.geometry)
     return {"labels": data, "metadata": metadata_row(case, ct.geometry)}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pantskit.core.codedmasks import CodedMasks
+from pantskit.core.labels import STRUCTURES
 from pantskit.phantom.fields import Float32
 
 PHASES = ("non_contrast", "arterial", "portal_venous", "delayed")
@@ -127,6 +129,16 @@ def structure_mask(tissue_map: NDArray[np.uint8], structure: str) -> NDArray[np.
     table = np.zeros(256, dtype=np.bool_)
     table[[n for n, tissue in enumerate(TISSUES) if structure in tissue.structures]] = True
     return np.asarray(table[tissue_map])
+
+
+def coded_masks(tissue_map: NDArray[np.uint8]) -> CodedMasks:
+    """The masks of all 28 structures, each annotated.
+
+    Args:
+        tissue_map: (i, j, k) tissue ids, which become the codes.
+    """
+    sets = [frozenset(tissue.structures) for tissue in TISSUES]
+    return CodedMasks(tissue_map, sets, set(STRUCTURES))
 
 
 def hu_table(phase: str) -> Float32:
