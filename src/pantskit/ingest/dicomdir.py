@@ -7,7 +7,7 @@ looks whole, so the two are compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -26,11 +26,13 @@ class Listed:
 
     Attributes:
         parts: folders and name, below the folder of the DICOMDIR.
+        sop_uid: of the object in it, or "".
         series_uid: of its series, or "".
         modality: of its series, or "".
     """
 
     parts: tuple[str, ...]
+    sop_uid: str
     series_uid: str
     modality: str
 
@@ -105,7 +107,8 @@ def _listed(dataset: pydicom.Dataset) -> Iterator[Listed]:
             uid, modality = (
                 str(series.get(k, "") or "") for k in ("SeriesInstanceUID", "Modality")
             )
-            yield Listed(parts, uid, modality)
+            sop_uid = str(record.get("ReferencedSOPInstanceUIDInFile", "") or "")
+            yield Listed(parts, sop_uid, uid, modality)
 
 
 def _in_series(dataset: pydicom.Dataset) -> list[tuple[pydicom.Dataset, pydicom.Dataset]]:
@@ -137,6 +140,36 @@ def _in_series(dataset: pydicom.Dataset) -> list[tuple[pydicom.Dataset, pydicom.
         own = record if kind == "SERIES" else none if kind in _ABOVE else own
         found.append((record, own))
     return found
+
+
+def missing_files(
+    listed: Sequence[Listed], folder: PurePosixPath, here: Set[tuple[str, ...]], uids: Set[str]
+) -> list[Listed]:
+    """What a DICOMDIR lists and what is nowhere.
+
+    A file is there if its object is among those read, whatever its name, or if a file lies
+    where it should. Of an index that was moved together with its files, leading folders may
+    be other ones; as many of them are left out as serves most files.
+
+    Args:
+        listed: from `read_directory`.
+        folder: where the DICOMDIR lies.
+        here: every file found, as `normal_place`.
+        uids: SOP instance UID of every object read.
+    """
+    base = normal_place(folder)
+    unread = [item for item in listed if not item.sop_uid or item.sop_uid not in uids]
+    depth = max((len(item.parts) for item in listed), default=1)
+    best = unread
+    for left_out in range(depth):
+        rest = [
+            item
+            for item in unread
+            if (*base, *map(normal_name, item.parts[left_out:])) not in here
+            or left_out >= len(item.parts)
+        ]
+        best = min(best, rest, key=len)
+    return best
 
 
 def _leads_out(part: str) -> bool:

@@ -1,22 +1,24 @@
-"""What the sources hold: DICOM series, NIfTI images, annotations, and files that are neither."""
+"""What the sources hold: DICOM series, volume files, annotations, and files that are neither."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from pantskit.core.errors import ImageError
-from pantskit.ingest.headers import DIRECTORY, ImageHeader, is_dicom, looks_damaged, read_header
-from pantskit.ingest.leaks import Memory
+from pantskit.core.crew import Crew
+from pantskit.core.nrrd import NRRD_SUFFIXES
+from pantskit.ingest.dicomdir import Listed, missing_files, normal_place
+from pantskit.ingest.headers import ImageHeader
 from pantskit.ingest.masks import LabelSource, find_label_sources
+from pantskit.ingest.reading import Progress, read_files
 from pantskit.ingest.series import Series, group_series
-from pantskit.ingest.sources import BadSource, Reader, SourceFile, find_files
+from pantskit.ingest.sources import BadSource, SourceFile, find_files
 from pantskit.ingest.strays import doubt_series
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-
-Progress = Callable[[int], None]
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES)
 
 
 @dataclass
@@ -25,82 +27,113 @@ class Found:
 
     Attributes:
         series: DICOM series, those to be skipped included.
-        nifti: NIfTI files.
+        volumes: NIfTI and NRRD files; those inside archives are read by `Reader.local`.
         bad: files that could not be listed or parsed.
-        others: number of files that are neither DICOM nor NIfTI.
+        others: number of files that are neither DICOM nor volumes.
     """
 
     series: list[Series] = field(default_factory=list)
-    nifti: list[SourceFile] = field(default_factory=list)
+    volumes: list[SourceFile] = field(default_factory=list)
     bad: list[BadSource] = field(default_factory=list)
     others: int = 0
 
     @property
+    def nifti(self) -> list[SourceFile]:
+        """The NIfTI files that lie on disk."""
+        return [f for f in self.volumes if not f.member and is_nifti(f)]
+
+    @property
     def empty(self) -> bool:
         """Whether there is nothing that could become a case or a record."""
-        return not (self.series or self.nifti or self.bad)
+        return not (self.series or self.volumes or self.bad)
+
+
+def is_nifti(file: SourceFile) -> bool:
+    """Whether a volume file is NIfTI by its name, and not NRRD."""
+    return file.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def discover(
-    sources: Iterable[Path], *, leave: Path | None = None, progress: Progress | None = None
+    sources: Iterable[Path],
+    *,
+    leave: Path | None = None,
+    workers: Crew | None = None,
+    progress: Progress | None = None,
 ) -> Found:
     """Look through sources and read every DICOM header.
 
     Args:
-        sources: folders, files, zip archives.
-        leave: a file or folder of annotations: NIfTI files there are no images, but for those
+        sources: folders, files, archives, a DICOMDIR.
+        leave: a file or folder of annotations: volume files there are no images, but for those
             given as sources by name.
+        workers: processes to parse headers in, so that a hostile file costs itself only.
         progress: called with the number of files seen so far.
 
     Raises:
-        ConfigError: If a source does not exist.
+        ConfigError: If a source does not exist or may not be looked at.
     """
-    found = Found()
-    headers: list[ImageHeader] = []
-    known: Memory = {}
     sources = list(sources)
     named = {source for source in sources if source.is_file()}
-    with Reader() as reader:
-        for n, file in enumerate(find_files(sources)):
-            if progress and n % 100 == 0:
-                progress(n)
+    found = Found()
+    headers: list[ImageHeader] = []
+    digests: dict[SourceFile, str] = {}
+    indexes: list[tuple[SourceFile, tuple[Listed, ...]]] = []
+    places: list[PurePosixPath] = []
+
+    def unread() -> Iterator[SourceFile]:
+        for file in find_files(sources):
             if isinstance(file, BadSource):
                 found.bad.append(file)
-            elif not file.name.lower().endswith(NIFTI_SUFFIXES):
-                _add_dicom(found, headers, file, reader, known)
+                continue
+            places.append(file.place)
+            if not file.name.lower().endswith(VOLUME_SUFFIXES):
+                yield file
             elif leave is None or file.path in named or not file.path.is_relative_to(leave):
-                _add_nifti(found, file)
-    found.series = doubt_series(group_series(headers), found.bad)
+                found.volumes.append(file)
+
+    for contents in read_files(unread(), workers, progress):
+        headers += contents.headers
+        if contents.digest:
+            digests[contents.file] = contents.digest
+        if contents.listed is not None:
+            indexes.append((contents.file, contents.listed))
+        if contents.bad:
+            found.bad.append(contents.bad)
+        found.others += not (contents.headers or contents.bad)
+    found.bad.sort(key=lambda b: b.file)
+    found.series = doubt_series(group_series(headers, digests), found.bad)
+    if indexes:
+        here = {normal_place(place) for place in places}
+        uids = {header.sop_uid for header in headers}
+        for file, listed in indexes:
+            _compare(found, file, missing_files(listed, file.folder, here, uids))
     return found
 
 
-def _add_nifti(found: Found, file: SourceFile) -> None:
-    if file.member:
-        found.bad.append(BadSource(file, "NIfTI inside an archive is not read; unpack it first"))
-    else:
-        found.nifti.append(file)
+def _compare(found: Found, index: SourceFile, missing: Iterable[Listed]) -> None:
+    """Doubt the series of which a DICOMDIR lists files that are not there."""
+    lost = Counter(m.series_uid for m in missing if m.modality in ("CT", ""))
+    known = {s.first.series_uid for s in found.series}
+    found.series = [
+        replace(s, doubt=s.doubt or _missing(lost[s.first.series_uid]))
+        if lost[s.first.series_uid] and s.first.series_uid and not (s.skip or s.fault)
+        else s
+        for s in found.series
+    ]
+    elsewhere = [count for uid, count in lost.items() if not uid or uid not in known]
+    if elsewhere:
+        message = (
+            f"this DICOMDIR lists {sum(elsewhere)} files of {len(elsewhere)} series of which "
+            "nothing is here; copy them too, or take the DICOMDIR away"
+        )
+        found.bad.append(BadSource(index, message))
 
 
-def _add_dicom(
-    found: Found, headers: list[ImageHeader], file: SourceFile, reader: Reader, known: Memory
-) -> None:
-    try:
-        with reader.open(file) as stream:
-            if looks_damaged(stream):
-                raise ImageError("the file is empty, or its DICOM mark is damaged")
-            if not is_dicom(stream):
-                found.others += 1
-                return
-            slices = read_header(stream, file, known)
-        if slices[0].sop_class == DIRECTORY:
-            found.others += 1
-        else:
-            headers.extend(slices)
-    except ImageError as error:
-        found.bad.append(BadSource(file, str(error)))
-    # zlib, zipfile and the file system each have errors of their own for damaged input.
-    except Exception as error:
-        found.bad.append(BadSource(file, f"cannot be read ({type(error).__name__})"))
+def _missing(count: int) -> str:
+    return (
+        f"slices may be missing: the DICOMDIR lists {count} more files of this series that are "
+        "not here; copy them too"
+    )
 
 
 def discover_labels(

@@ -4,53 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-import pydicom
-
+from pantskit.core.errors import PantskitError
 from pantskit.ingest.dicom_geometry import DIRECTION_TOLERANCE
-from pantskit.ingest.headers import CT_IMAGE, ENHANCED_CT, ImageHeader
+from pantskit.ingest.dicom_pixels import series_stack
+from pantskit.ingest.headers import CT_IMAGE, ImageHeader
+from pantskit.ingest.kinds import reformat_reason, skip_reason, tracking_reason, tracking_words
+from pantskit.ingest.sources import SourceFile
 
 # A part of a mixed series smaller than this is a stray slice and not a stack of its own.
 _SMALLEST_PART = 3
-
-_NOT_ANATOMY = {
-    "LOCALIZER": "localizer",
-    "SCOUT": "localizer",
-    "TOPOGRAM": "localizer",
-    "SURVIEW": "localizer",
-    "REF_SURVIEW": "localizer",
-    "SCREEN SAVE": "screen capture",
-    "DOSE": "dose report",
-    "DOSE_INFO": "dose report",
-    "MIP": "maximum intensity projection",
-    "MAX_IP": "maximum intensity projection",
-    "MIN_IP": "minimum intensity projection",
-    "MINIP": "minimum intensity projection",
-    "VRT": "volume rendering",
-    "VOLUME_RENDER": "volume rendering",
-    "SSD": "surface rendering",
-    "RCBF": "perfusion map",
-    "RCBV": "perfusion map",
-    "MTT": "perfusion map",
-    "TTP": "perfusion map",
-    "PERFUSION": "perfusion map",
-    "IODINE": "material map",
-    "VNC": "virtual non-contrast image",
-    "Z_EFF": "material map",
-    "ELECTRON_DENSITY": "material map",
-}
-
-UNKNOWN = "of unknown kind"
-
-# Codes that messages may repeat: modalities, rescale types, photometric interpretations.
-_CODE_WORDS = (
-    "CR DX MG MR NM OT PT PX RF RG SC US XA XC OD MGML ED EDW HU_MOD PCT Z_EFF MONOCHROME1 RGB "
-    "YBR_FULL YBR_FULL_422 YBR_RCT YBR_ICT"
-)
-_CODES = frozenset(_CODE_WORDS.split()) | {"PALETTE COLOR"}
+# More stacks than this under one series UID are no scan.
+_MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
@@ -59,10 +28,14 @@ class Series:
 
     Attributes:
         slices: headers, in order of their files.
-        skip: why it is no CT volume of anatomy; "" for one that is.
+        skip: why it is not taken: no CT volume of anatomy, or not the one to take of its
+            study; "" for one that is.
         fault: why a CT series cannot become a volume, known before any pixel; "" if none is.
         doubt: why its slices may not be all; "" if nothing says so.
         part: number among the stacks that one series was split into, from 0.
+        kind: `skip` as its slices alone say it.
+        reformat: why it is a view of another series; "" for a reconstruction of its own.
+        content: hash of its files, where no UID tells it from others.
     """
 
     slices: tuple[ImageHeader, ...]
@@ -70,6 +43,9 @@ class Series:
     fault: str = ""
     doubt: str = ""
     part: int = 0
+    kind: str = ""
+    reformat: str = ""
+    content: str = ""
 
     @property
     def first(self) -> ImageHeader:
@@ -80,18 +56,15 @@ class Series:
     def identity(self) -> str:
         """What is the same in every run for this series and no other; secret until keyed.
 
-        The series UID; where it is empty, the objects' UIDs; where those are empty or repeated
-        too, `""`: then only the files' content tells series apart.
+        The series UID with patient and study; where it is empty, the hash of the files.
         """
         # What is skipped may share its series UID with the scan, as localizers do.
-        kind = (self.first.sop_class, self.skip, str(self.part))
+        kind = (self.first.sop_class, self.kind, str(self.part))
         if self.first.series_uid:
             patient = self.first.description.get("PatientID", "")
-            return "/".join((patient, self.first.study_uid, self.first.series_uid, *kind))
-        uids = sorted({s.sop_uid for s in self.slices})
-        if "" in uids or len(uids) < len(self.slices):
-            return ""
-        return "/".join((hashlib.sha256("\n".join(uids).encode()).hexdigest(), *kind))
+            stack = (self.first.stack,) if self.first.stack else ()
+            return "/".join((patient, self.first.study_uid, self.first.series_uid, *stack, *kind))
+        return "/".join((self.content, *kind))
 
     @property
     def identifiers(self) -> dict[str, str]:
@@ -107,17 +80,25 @@ class Series:
         return self.first.sop_class == CT_IMAGE and self.first.bits_allocated == 8
 
 
-def group_series(headers: Iterable[ImageHeader]) -> list[Series]:
-    """Series of the headers, each with its reason to be skipped or refused, in file order."""
+def group_series(
+    headers: Iterable[ImageHeader], digests: Mapping[SourceFile, str] | None = None
+) -> list[Series]:
+    """Series of the headers, each with its reason to be skipped or refused, in file order.
+
+    Args:
+        headers: all slices.
+        digests: hashes of the files that name no series.
+    """
     groups: dict[Any, list[ImageHeader]] = defaultdict(list)
     for header in headers:
         groups[_group_key(header)].append(header)
-    return [series for group in groups.values() for series in _split(group)]
+    return [s for group in groups.values() for s in _split(tuple(group), digests or {})]
 
 
 def _group_key(header: ImageHeader) -> tuple[Any, ...]:
     # Localizers often share the series UID of the scan they plan; they are set apart here.
-    kind = (header.sop_class, header.modality, skip_reason(header))
+    reasons = (skip_reason(header), reformat_reason(header))
+    kind = (header.sop_class, header.modality, *reasons, header.stack)
     if header.series_uid:
         return (header.description.get("PatientID"), header.study_uid, header.series_uid, *kind)
     person = (header.description.get("PatientID", ""), header.description.get("PatientName", ""))
@@ -125,26 +106,40 @@ def _group_key(header: ImageHeader) -> tuple[Any, ...]:
     return (*person, header.study_uid, number, header.file.folder, *kind)
 
 
-def _split(group: Sequence[ImageHeader]) -> list[Series]:
-    """One series, or one for each size, spacing and orientation that it mixes."""
-    slices = tuple(group)
+def _split(slices: tuple[ImageHeader, ...], digests: Mapping[SourceFile, str]) -> list[Series]:
+    """One series, or one for each stack that it mixes."""
     skip = skip_reason(slices[0])
-    if skip or slices[0].sop_class in ENHANCED_CT:
-        return [Series(slices, skip, "" if skip else _fault(slices))]
-    fault = _fault(slices)
-    if fault:
-        return [Series(slices, fault=fault)]
-    parts: list[list[ImageHeader]] = []
+    content = _content(slices, digests)
+    common: dict[str, Any] = {"reformat": reformat_reason(slices[0]), "content": content}
+    if skip:
+        return [Series(slices, skip, kind=skip, **common)]
+    if fault := _fault(slices):
+        return [Series(slices, fault=fault, **common)]
+    if tracking := _tracking(slices):
+        return [Series(slices, tracking, kind=tracking, **common)]
+    planes = _planes(slices)
+    sizes = sorted(map(len, planes))
+    if (len(planes) > 1 and sizes[0] < _SMALLEST_PART) or len(planes) > _MOST_PARTS:
+        mixed = f"{len(planes)} orientations, sizes or pixel spacings are mixed in one series"
+        few = f" ({', '.join(map(str, sizes[:8]))}{' ...' if len(sizes) > 8 else ''} slices)"
+        return [Series(slices, fault=f"{mixed}{few}; separate them", **common)]
+    parts = [phase for plane in planes for phase in split_phases(plane)]
+    # Numbered by what they are and not by their files, which may be renamed.
+    parts.sort(key=_content_order)
+    return [Series(part, part=n, **common) for n, part in enumerate(parts)]
+
+
+def _planes(slices: Sequence[ImageHeader]) -> list[list[ImageHeader]]:
+    """The slices by size, pixel spacing and direction; more than enough groups end it early."""
+    planes: list[list[ImageHeader]] = []
     for header in slices:
-        part = next((p for p in parts if _same_plane_grid(p[0], header)), None)
-        if part is None:
-            parts.append(part := [])
-        part.append(header)
-    sizes = sorted(map(len, parts))
-    if len(parts) > 1 and sizes[0] < _SMALLEST_PART:
-        mixed = f"{len(parts)} orientations, sizes or pixel spacings are mixed in one series"
-        return [Series(slices, fault=f"{mixed} ({sizes} slices); separate them")]
-    return [Series(tuple(part), part=n) for n, part in enumerate(parts)]
+        plane = next((p for p in planes if _same_plane_grid(p[0], header)), None)
+        if plane is None:
+            planes.append(plane := [])
+            if len(planes) > _MOST_PARTS:
+                break
+        plane.append(header)
+    return planes
 
 
 def _same_plane_grid(a: ImageHeader, b: ImageHeader) -> bool:
@@ -156,41 +151,93 @@ def _same_plane_grid(a: ImageHeader, b: ImageHeader) -> bool:
     return same_size and turned <= DIRECTION_TOLERANCE and scaled <= DIRECTION_TOLERANCE
 
 
-def skip_reason(header: ImageHeader) -> str:
-    """Why an object is no slice of a CT of anatomy in Hounsfield units; "" if it is one."""
-    if header.sop_class not in (CT_IMAGE, *ENHANCED_CT):
-        return f"{_class_name(header)}: not a CT image"
-    if header.modality != "CT":
-        return f"modality {_word(header.modality)}: not CT"
-    for value in header.image_type:
-        if value in _NOT_ANATOMY:
-            return f"{_NOT_ANATOMY[value]} by its ImageType"
-    if header.bits_allocated == 8:
-        return "8-bit pixels: a mask or a picture, not Hounsfield units; give masks with --labels"
-    if header.rescale_type not in ("", "HU"):
-        return f"RescaleType {_word(header.rescale_type)}: not Hounsfield units"
-    if header.photometric not in ("", "MONOCHROME2"):
-        return f"{_word(header.photometric)} picture: not Hounsfield units"
-    return ""
+def _content_order(slices: Sequence[ImageHeader]) -> tuple[Any, ...]:
+    first = min(slices, key=lambda s: (s.acquired, s.instance or 0, s.sop_uid))
+    number = int(first.acquisition) if first.acquisition.isdecimal() else 0
+    grid = (first.orientation, first.pixel_spacing, first.rows, first.columns)
+    return (first.acquired, number, grid, first.sop_uid)
 
 
-def _class_name(header: ImageHeader) -> str:
-    name = pydicom.uid.UID(header.sop_class).name if header.sop_class else ""
-    known = name and name != header.sop_class
-    return str(name) if known else f"object {UNKNOWN}"
+def split_phases(slices: Sequence[ImageHeader]) -> list[tuple[ImageHeader, ...]]:
+    """The acquisitions that one series holds, where its headers prove them.
+
+    Slices of several phases lie at the same positions. They are told apart by AcquisitionNumber,
+    or by the order in time at each position when no phase begins before the one before it
+    has ended. Each must form a whole stack; else all stay together, to be refused for slices at
+    one position that differ.
+
+    Args:
+        slices: complete headers on one plane grid.
+    """
+    together = [tuple(slices)]
+    at: dict[tuple[float, ...], list[ImageHeader]] = defaultdict(list)
+    for header in slices:
+        assert header.position is not None
+        at[tuple(round(v, 2) for v in header.position)].append(header)
+    if all(_one_image(here) for here in at.values()):
+        return together
+    for phases in (_by_acquisition(slices), _by_time(list(at.values()))):
+        if len(phases) > 1 and all(map(_is_stack, phases)):
+            return [tuple(phase) for phase in phases]
+    return together
 
 
-def _word(value: str) -> str:
-    """A coded value for a message; what is no known code is not repeated."""
-    return value if value in _CODES else UNKNOWN
+def _one_image(here: Sequence[ImageHeader]) -> bool:
+    """Whether slices at one position are one image, and copies of it."""
+    return len(here) == 1 or (len({s.sop_uid for s in here}) == 1 and here[0].sop_uid != "")
+
+
+def _by_acquisition(slices: Sequence[ImageHeader]) -> list[list[ImageHeader]]:
+    groups: dict[str, list[ImageHeader]] = defaultdict(list)
+    for header in slices:
+        groups[header.acquisition].append(header)
+    return list(groups.values())
+
+
+def _by_time(positions: Sequence[list[ImageHeader]]) -> list[list[ImageHeader]]:
+    """The first slice of each position, the second, and so on; none where times do not tell."""
+    counts = {len(here) for here in positions}
+    if len(counts) > 1:
+        return []
+    phases: list[list[ImageHeader]] = [[] for _ in range(counts.pop())]
+    for here in positions:
+        for phase, header in zip(phases, sorted(here, key=lambda s: s.acquired), strict=True):
+            phase.append(header)
+    ends = [(min(s.acquired for s in p), max(s.acquired for s in p)) for p in phases]
+    apart = all(a[1] < b[0] for a, b in pairwise(ends))
+    return phases if apart and ends[0][0] else []
+
+
+def _is_stack(slices: Sequence[ImageHeader]) -> bool:
+    """Whether slices form one whole stack: every position once, none missing."""
+    try:
+        stack = series_stack(slices)
+    except PantskitError:
+        return False
+    return all(_one_image((slices[a], slices[b])) for a, b in stack.duplicates)
+
+
+def _tracking(slices: Sequence[ImageHeader]) -> str:
+    """Why slices that lie in one place are no volume; "" if they may be one that lost slices."""
+    places = {tuple(round(v, 2) for v in s.position or ()) for s in slices}
+    if len(places) > 1:
+        return ""
+    times = {s.acquired for s in slices} - {""}
+    again = len(slices) > 1 and len(times) == len(slices)
+    return tracking_words() if again else tracking_reason(slices[0])
+
+
+def _content(slices: Sequence[ImageHeader], digests: Mapping[SourceFile, str]) -> str:
+    found = sorted({digests[s.file] for s in slices if s.file in digests})
+    return hashlib.sha256("".join(found).encode()).hexdigest() if found else ""
 
 
 def _fault(slices: Sequence[ImageHeader]) -> str:
     """What is wrong with the headers of a CT series, in words; "" if nothing is."""
-    if slices[0].sop_class in ENHANCED_CT or max(s.frames for s in slices) > 1:
+    if max(s.frames for s in slices) > 1:
         return (
-            "enhanced (multi-frame) CT is not read; convert it to single-frame CT images "
-            "(dcm4che's emf2sf does) and ingest those"
+            "multi-frame CT that does not tell where each frame lies; convert it to single-frame "
+            "CT images (dcm4che's emf2sf does) and ingest those"
         )
     missing: Counter[str] = Counter()
     for header in slices:

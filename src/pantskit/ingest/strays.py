@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from pantskit.ingest.series import UNKNOWN, Series
+from pantskit.ingest.kinds import UNKNOWN
+from pantskit.ingest.series import Series
 from pantskit.ingest.sources import BadSource
 
 Folders = Counter[PurePosixPath]
