@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import openpyxl
 import pytest
 from numpy.typing import NDArray
 
+from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.dataset import (
     METADATA_COLUMNS,
     Dataset,
@@ -236,6 +238,37 @@ def test_labels_are_written_as_masks_a_declared_map_and_a_record(tmp_path: Path)
     assert record.data["exact_in_combined"] == ["aorta", "spleen"]
     assert record.data["hashes"][COMBINED] == content_hash(folder / COMBINED)
     assert record.data["hashes"]["liver"] == content_hash(mask_path(folder, "liver"))
+
+
+def test_masks_and_their_codes_give_the_same_files(tmp_path: Path) -> None:
+    masks = {"liver": box(slice(0, 3)), "aorta": box(2), "spleen": box()}
+    given = {"masks": masks, "codes": CodedMasks.from_masks(masks)}
+    found = {}
+    for name, labels in given.items():
+        dataset = Dataset.create(tmp_path / name)
+        data = write_case_labels(dataset, "c1", "train", labels, GRID)
+        folder = dataset.labels_path("c1", "train")
+        files = {p.name: p.read_bytes() for p in folder.rglob("*.nii.gz")}
+        found[name] = data, files
+    assert found["masks"] == found["codes"]
+    assert len(found["masks"][1]) == 4
+
+
+def test_no_mask_is_in_memory_whole_while_labels_are_written(tmp_path: Path) -> None:
+    shape = (256, 256, 160)  # 10 MB a mask
+    coded = CodedMasks.empty(shape)
+    mask = np.zeros(shape, np.bool_, order="F")
+    for n, structure in enumerate(STRUCTURES):
+        mask[:] = False
+        mask[20:200, 20:200, 5 * n : 5 * n + 20] = True
+        coded.add(structure, mask)
+    grid = Geometry.from_spacing(shape, (1, 1, 1))
+    tracemalloc.start()
+    try:
+        write_case_labels(Dataset.create(tmp_path), "c1", "train", coded, grid)
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_rewritten_labels_keep_no_mask_of_before(tmp_path: Path) -> None:

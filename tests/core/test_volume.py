@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import mmap
 import os
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from pantskit.core import files
 from pantskit.core.errors import GeometryError, ImageError, LabelError
 from pantskit.core.geometry import Geometry
+from pantskit.core.gzipped import Zeros
 from pantskit.core.volume import (
     Volume,
     read_header,
@@ -26,6 +29,7 @@ from pantskit.core.volume import (
     read_volume,
     resample_nearest,
     write_volume,
+    write_voxels,
 )
 
 OBLIQUE = np.array(
@@ -663,6 +667,71 @@ def test_a_failed_write_leaves_what_was_there(
 def test_an_array_that_does_not_fit_its_grid_is_no_volume() -> None:
     with pytest.raises(GeometryError, match=r"\(2, 2, 2\) does not fit its grid \(5, 6, 7\)"):
         Volume(np.zeros((2, 2, 2)), GRID)
+
+
+def big_labels(shape: tuple[int, int, int] = (160, 160, 120)) -> NDArray[np.uint8]:
+    """Blobs with long empty stretches before, between and after them; over 1 MB of slices."""
+    array = np.zeros(shape, np.uint8, order="F")
+    array[20:70, 30:80, 40:60] = np.random.default_rng(0).integers(0, 29, (50, 50, 20))
+    array[100:, 100:, 90:92] = 7
+    return array
+
+
+@pytest.mark.parametrize("flip", [(), (0,), (1, 2)])
+def test_volumes_of_many_slabs_are_one_member_that_every_reader_takes(
+    flip: tuple[int, ...], tmp_path: Path
+) -> None:
+    labels_, path = np.flip(big_labels(), flip), tmp_path / "a.nii.gz"
+    for array in (labels_, labels_.astype(np.int16) * 100 - 1000, labels_ > 3):
+        write_volume(path, Volume(array, Geometry(array.shape, OBLIQUE)))
+        first = zlib.decompressobj(31)
+        raw = first.decompress(path.read_bytes())
+        assert first.eof
+        assert first.unused_data == b""
+        assert raw[352:] == array.tobytes(order="F")
+        assert gzip.decompress(path.read_bytes()) == raw
+        np.testing.assert_array_equal(np.asanyarray(nib.load(path).dataobj), array)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(path)).T, array)
+
+
+def test_writing_returns_the_hash_of_the_file(tmp_path: Path) -> None:
+    for name in ("a.nii", "a.nii.gz"):
+        written = write_volume(tmp_path / name, Volume(ramp(), GRID))
+        assert written == files.content_hash(tmp_path / name)
+
+
+def test_pieces_in_file_order_make_the_volume_they_are(tmp_path: Path) -> None:
+    array = big_labels()
+    grid = Geometry(array.shape, OBLIQUE)
+    pieces = [array[:, :, k].tobytes(order="F") for k in range(40, 92)]
+    zeros = [Zeros(160 * 160 * 40)], [Zeros(160 * 160 * 28)]
+    for name in ("a.nii", "a.nii.gz"):
+        whole = [*zeros[0], *pieces, *zeros[1]]
+        write_voxels(tmp_path / name, grid, np.dtype(np.uint8), whole)
+        np.testing.assert_array_equal(read_volume(tmp_path / name).array, array)
+
+
+@pytest.mark.parametrize("flip", [(), (1,)])
+def test_the_writer_does_not_copy_the_volume(flip: tuple[int, ...], tmp_path: Path) -> None:
+    array = np.flip(np.full((256, 256, 200), -1000, np.int16, order="F"), flip)  # 26 MB
+    volume = Volume(array, Geometry(array.shape, OBLIQUE))
+    tracemalloc.start()
+    try:
+        write_volume(tmp_path / "a.nii.gz", volume)
+        assert tracemalloc.get_traced_memory()[1] < 6e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_files_are_hardly_larger_than_gzip_makes_them(shared_data: Path, tmp_path: Path) -> None:
+    ct = read_volume(shared_data / "totalsegmentator" / "example_ct.nii.gz")
+    hu = ct.with_array(np.clip(ct.array, -1000, 1000).astype(np.int16))
+    body = read_label_map(next((shared_data / "totalsegmentator").glob("*fast_force_split*")))
+    liver = body.with_array(body.array == 5)
+    for volume in (hu, body, liver):
+        write_volume(tmp_path / "a.nii.gz", volume)
+        raw = gzip.decompress((tmp_path / "a.nii.gz").read_bytes())
+        assert (tmp_path / "a.nii.gz").stat().st_size < 1.06 * len(gzip.compress(raw, 6))
 
 
 # Labels on another grid
