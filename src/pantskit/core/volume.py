@@ -171,21 +171,37 @@ def read_label_map(path: Path) -> Volume:
     Raises:
         LabelError: If a value is negative, not finite, or no integer.
     """
-    volume = read_volume(path)
+    path = Path(path)
+    return as_label_map(read_volume(path), str(path), lambda: _stored_as(path))
+
+
+def as_label_map(
+    volume: Volume, name: str, stored_as: Callable[[], str] = lambda: "numbers with a fraction"
+) -> Volume:
+    """An image read as a map of integer labels, as `read_label_map` does.
+
+    Args:
+        volume: the image.
+        name: of the file, for messages.
+        stored_as: says how it is stored, for `faults`; called where that is odd.
+
+    Raises:
+        LabelError: If a value is negative, not finite, or no integer.
+    """
     array, faults = volume.array, list(volume.faults)
     if array.dtype.kind == "f":
-        array, worst = _rounded(array, Path(path))
+        array, worst = _rounded(array, name)
         faults.append(
-            f"label map stored as {_stored_as(Path(path))}; its values are up to {worst:.2g} "
+            f"label map stored as {stored_as()}; its values are up to {worst:.2g} "
             "away from integers and were rounded"
             if worst
-            else f"label map stored as {_stored_as(Path(path))}"
+            else f"label map stored as {stored_as()}"
         )
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
     if low < 0:
-        raise LabelError(f"{path}: label {low} is negative; labels are 0 (background) and up")
+        raise LabelError(f"{name}: label {low} is negative; labels are 0 (background) and up")
     if high > np.iinfo(np.uint16).max:
-        raise LabelError(f"{path}: label {high} is no structure's; is this an image?")
+        raise LabelError(f"{name}: label {high} is no structure's; is this an image?")
     array = array.astype(np.uint8 if high < 256 else np.uint16, copy=False)
     return replace(volume, array=array, faults=tuple(faults))
 
@@ -198,10 +214,22 @@ def read_mask(path: Path) -> Volume:
     Raises:
         LabelError: If a value is not finite.
     """
-    volume = read_volume(path)
+    return as_mask(read_volume(path), str(path))
+
+
+def as_mask(volume: Volume, name: str) -> Volume:
+    """An image read as the mask of one structure, as `read_mask` does.
+
+    Args:
+        volume: the image.
+        name: of the file, for messages.
+
+    Raises:
+        LabelError: If a value is not finite.
+    """
     array, faults = volume.array, list(volume.faults)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise LabelError(f"{path}: mask holds values that are not finite")
+        raise LabelError(f"{name}: mask holds values that are not finite")
     if array.dtype == np.uint8 and array.max() <= 1:
         return replace(volume, array=array.view(np.bool_))
     mask = np.greater(array, 0.5)
@@ -484,7 +512,7 @@ def _read_into(file: io.BufferedIOBase, view: memoryview) -> int:
     return done
 
 
-def _rounded(array: Array, path: Path) -> tuple[Array, float]:
+def _rounded(array: Array, name: str) -> tuple[Array, float]:
     """Nearest integers of a float array, and the largest distance to them."""
     flat = array.ravel(order="K")
     rounded = np.empty(array.shape, np.int32, order="F")
@@ -492,13 +520,13 @@ def _rounded(array: Array, path: Path) -> tuple[Array, float]:
     for start in range(0, flat.size, 1 << 16):  # stays in the cache
         part = flat[start : start + (1 << 16)]
         if not np.isfinite(part).all():
-            raise LabelError(f"{path}: label map holds values that are not finite")
+            raise LabelError(f"{name}: label map holds values that are not finite")
         nearest = np.rint(part)
         distance = np.abs(part - nearest)
         worst = max(worst, float(distance.max()))
         if worst > LABEL_ROUNDING:
             raise LabelError(
-                f"{path}: label map holds {part[distance.argmax()]:g}, no integer; it was "
+                f"{name}: label map holds {part[distance.argmax()]:g}, no integer; it was "
                 "interpolated: resample labels with nearest neighbour"
             )
         result[start : start + part.size] = nearest
