@@ -13,8 +13,8 @@ from typing import IO
 from pantskit.core.crew import Crew
 from pantskit.core.errors import ImageError, WorkerLost
 from pantskit.ingest.dicomdir import Listed, is_directory_name, read_directory
+from pantskit.ingest.elements import HeaderMemory
 from pantskit.ingest.headers import DIRECTORY, ImageHeader, read_header
-from pantskit.ingest.leaks import Memory
 from pantskit.ingest.recognise import kind_of
 from pantskit.ingest.sources import BadSource, Reader, SourceFile
 
@@ -67,7 +67,7 @@ def read_files(
     """
     if workers is None or workers.count == 0:
         with Reader() as reader:
-            known: Memory = {}
+            known: HeaderMemory = {}
             for n, file in enumerate(files, 1):
                 yield read_file(file, reader, known)
                 if progress and n % _BATCH == 0:
@@ -121,12 +121,12 @@ def _read_batch(item: tuple[int, tuple[SourceFile, ...]]) -> list[Contents]:
 
 
 @cache
-def _at_hand() -> tuple[Reader, Memory]:
+def _at_hand() -> tuple[Reader, HeaderMemory]:
     """What a worker process keeps from batch to batch: open archives, values seen."""
     return Reader(), {}
 
 
-def read_file(file: SourceFile, reader: Reader, known: Memory) -> Contents:
+def read_file(file: SourceFile, reader: Reader, known: HeaderMemory) -> Contents:
     """What one file holds; whatever is wrong with it becomes its `bad`.
 
     Args:
@@ -146,7 +146,7 @@ def read_file(file: SourceFile, reader: Reader, known: Memory) -> Contents:
     return Contents(file, bad=BadSource(file, message, _readable_uids(file, reader)))
 
 
-def _contents(file: SourceFile, reader: Reader, known: Memory) -> Contents:
+def _contents(file: SourceFile, reader: Reader, known: HeaderMemory) -> Contents:
     with reader.open(file) as stream:
         kind = kind_of(stream)
         if kind == "damaged":

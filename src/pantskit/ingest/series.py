@@ -253,4 +253,4 @@ def _fault(slices: Sequence[ImageHeader]) -> str:
         return "pixel spacing is not above 0"
     if any(s.slope == 0 for s in slices):
         return "rescale slope is 0"
-    return ""
+    return next((s.fault for s in slices if s.fault), "")
