@@ -11,7 +11,13 @@ import numpy as np
 import pydicom
 
 from pantskit.core.dataset import Dataset, write_case_labels
-from pantskit.core.errors import ImageError, PantskitError, Quarantined, Skipped
+from pantskit.core.errors import (
+    GeometryError,
+    ImageError,
+    PantskitError,
+    Quarantined,
+    Skipped,
+)
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES, LabelMap
 from pantskit.core.run import Job
@@ -22,6 +28,7 @@ from pantskit.ingest.hounsfield import Clipped, to_hu
 from pantskit.ingest.leaks import LeakScan
 from pantskit.ingest.masks import onto_grid, read_masks
 from pantskit.ingest.plan import CasePlan
+from pantskit.ingest.planes import Scan
 from pantskit.ingest.sources import Reader
 from pantskit.measure.components import components
 
@@ -65,10 +72,10 @@ def leak_scan(plan: CasePlan) -> LeakScan:
 
 
 def _make(plan: CasePlan, reader: Reader) -> dict[str, Any]:
-    volume, clipped, source = _read_nifti(plan) if plan.nifti else _read_dicom(plan, reader)
+    volume, clipped, source, scan = _read_nifti(plan) if plan.nifti else _read_dicom(plan, reader)
     standard = volume.reoriented()
     write_volume(plan.folders[0] / "ct.nii.gz", standard)
-    labels = _labels(plan, standard.geometry, reader)
+    labels = _labels(plan, scan, standard.geometry, reader)
     geometry = standard.geometry
     metadata = {
         "case_id": plan.case_id,
@@ -96,7 +103,10 @@ def _make(plan: CasePlan, reader: Reader) -> dict[str, Any]:
     }
 
 
-def _read_dicom(plan: CasePlan, reader: Reader) -> tuple[Volume, Clipped, dict[str, Any]]:
+_Image = tuple[Volume, Clipped, dict[str, Any], Scan]
+
+
+def _read_dicom(plan: CasePlan, reader: Reader) -> _Image:
     volume, clipped, stack = read_series(plan.slices, reader)
     if plan.doubt:
         raise Quarantined(plan.doubt)
@@ -114,6 +124,7 @@ def _read_dicom(plan: CasePlan, reader: Reader) -> tuple[Volume, Clipped, dict[s
             "slice_deviation_mm": round(stack.deviation_mm, 6),
             "faults": _header_faults(plan.slices),
         },
+        Scan.of_series(plan.slices, stack.order, stack.geometry),
     )
 
 
@@ -128,35 +139,39 @@ def _header_faults(slices: tuple[ImageHeader, ...]) -> list[str]:
     return faults
 
 
-def _read_nifti(plan: CasePlan) -> tuple[Volume, Clipped, dict[str, Any]]:
+def _read_nifti(plan: CasePlan) -> _Image:
     assert plan.nifti is not None
-    source = read_volume(plan.nifti.path)
+    try:
+        source = read_volume(plan.nifti.path)
+    except GeometryError as error:  # readable, but its place is in doubt
+        raise Quarantined(str(error)) from None
     out = np.empty(source.geometry.shape, np.int16, order="F")
     clipped = Clipped()
     for k in range(out.shape[2]):  # a slice at a time: the wide type stays small
         to_hu(source.array[:, :, k], 1.0, 0.0, out[:, :, k], clipped)
     clipped.require_hounsfield()
     facts = {"format": "nifti", "type": str(source.array.dtype), "faults": list(source.faults)}
-    return source.with_array(out), clipped, facts
+    return source.with_array(out), clipped, facts, Scan.of_volume(source.geometry)
 
 
-def _labels(plan: CasePlan, ct: Geometry, reader: Reader) -> dict[str, Any]:
+def _labels(plan: CasePlan, scan: Scan, ct: Geometry, reader: Reader) -> dict[str, Any]:
     """Write the case's masks; what the record says of them, `{}` without annotations."""
     if plan.labels is None:
         return {}
     label_map = LabelMap.parse(plan.label_map) if plan.label_map else None
-    found = read_masks(plan.labels, label_map, reader, case_id=plan.case_id)
-    resampled = onto_grid(found, ct, case_id=plan.case_id, resample=plan.resample_labels)
+    found = read_masks(plan.labels, label_map, reader, case_id=plan.case_id, scan=scan)
+    resampling = onto_grid(found, ct, case_id=plan.case_id, resample=plan.resample_labels)
     dataset = Dataset(plan.root, {})
-    written = write_case_labels(dataset, plan.case_id, plan.split, found.masks, ct)
-    lesion = found.masks.get(LESION)
+    written = write_case_labels(dataset, plan.case_id, plan.split, found.coded, ct)
+    lesion = found.coded.mask(LESION)
     return {
         **written,
         "united": {s: names for s, names in found.sources.items() if len(names) > 1},
         "sources": found.sources,
         "unmapped": found.unmapped,
-        "empty": [s for s, mask in found.masks.items() if not mask.any()],
-        "resampled": resampled,
+        "empty": found.empty,
+        "resampled": bool(resampling),
+        "resampling": resampling,
         "faults": found.faults,
         "lesions": None if lesion is None else len(components(lesion, ct.affine)[1]),
     }
@@ -209,8 +224,5 @@ def _named_files(plan: CasePlan) -> list[tuple[Path, str]]:
     """Source files with the words that stand for them in messages; longest names first."""
     files = [(plan.nifti.path, "the CT")] if plan.nifti else []
     files += [(header.file.path, "a DICOM file") for header in plan.slices]
-    if plan.labels:
-        files += [(path, f"mask {name}") for name, path in plan.labels.masks]
-        files += [(plan.labels.map_path, "the label map")] if plan.labels.map_path else []
     files.append((plan.root, "the dataset"))
     return sorted(set(files), key=lambda item: -len(str(item[0])))
