@@ -11,8 +11,9 @@ from pantskit.core.crew import Crew
 from pantskit.core.nrrd import NRRD_SUFFIXES
 from pantskit.ingest.dicomdir import Listed, missing_files, normal_place
 from pantskit.ingest.headers import ImageHeader
-from pantskit.ingest.masks import LabelSource, find_label_sources
+from pantskit.ingest.label_sources import LabelSource, find_label_sources
 from pantskit.ingest.reading import Progress, read_files
+from pantskit.ingest.references import is_label_object
 from pantskit.ingest.series import Series, group_series
 from pantskit.ingest.sources import BadSource, SourceFile, find_files
 from pantskit.ingest.strays import doubt_series
@@ -139,7 +140,7 @@ def _missing(count: int) -> str:
 def discover_labels(
     path: Path, images: Iterable[Path], known: Found | None = None
 ) -> list[LabelSource]:
-    """Annotations under `--labels`: NIfTI masks and label maps, DICOM mask series.
+    """Annotations under `--labels`: volume files, DICOM mask series, segmentations, RTSTRUCT.
 
     Args:
         path: the file or folder.
@@ -152,9 +153,10 @@ def discover_labels(
     """
     found = known or discover([path])
     masks = [s.slices for s in found.series if s.is_mask or _in_mask_folder(s)]
+    objects = [h for s in found.series for h in s.slices if is_label_object(h.sop_class)]
     taken = {image.resolve() for image in images}
-    nifti = [f for f in found.nifti if f.path.resolve() not in taken]
-    return find_label_sources(path, nifti, masks)
+    volumes = [f for f in found.volumes if f.member or f.path.resolve() not in taken]
+    return find_label_sources(path, volumes, masks, objects)
 
 
 def _in_mask_folder(series: Series) -> bool:

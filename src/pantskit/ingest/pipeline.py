@@ -14,7 +14,7 @@ from pantskit.core.records import CaseRecord
 from pantskit.core.run import Job, RunSummary, run_cases
 from pantskit.ingest.case import ingest_case, leak_scan, remove_outputs
 from pantskit.ingest.discover import Found, discover, discover_labels
-from pantskit.ingest.masks import LabelSource
+from pantskit.ingest.label_sources import LabelSource
 from pantskit.ingest.plan import (
     Planned,
     open_pseudonyms,
@@ -124,7 +124,7 @@ def look(sources: Sequence[Path], settings: IngestSettings) -> Found:
 
 def _without_annotations(series: list[Series], labels: Sequence[LabelSource]) -> list[Series]:
     """The series without those that `--labels` takes as masks."""
-    taken = {h.file for source in labels for _, slices in source.series for h in slices}
+    taken = {header.file for source in labels for header in source.headers}
     return [s for s in series if s.first.file not in taken]
 
 

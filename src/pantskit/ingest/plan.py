@@ -17,8 +17,14 @@ from pantskit.ingest.deidentify import Pseudonyms, patient_secret, read_key
 from pantskit.ingest.describe import describe_header
 from pantskit.ingest.discover import Found
 from pantskit.ingest.headers import ImageHeader
+from pantskit.ingest.label_sources import (
+    LabelSource,
+    LabelTarget,
+    match_labels,
+    unused_labels,
+    volume_stem,
+)
 from pantskit.ingest.leaks import Identifiers
-from pantskit.ingest.masks import LabelSource, match_labels, nifti_stem
 from pantskit.ingest.series import Series
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.sources import Reader, SourceFile
@@ -140,7 +146,7 @@ def with_labels(
         ConfigError: If annotations fit no case, or several fit one.
     """
     wanting = {
-        case_id: (item.label_keys, item.folder)
+        case_id: LabelTarget.of(item.label_keys, item.folder, item.plan.slices)
         for case_id, item in planned.items()
         if not (item.plan.skip or item.plan.fault)
     }
@@ -155,8 +161,7 @@ def with_labels(
             plan=replace(item.plan, labels=source),
             inputs=tuple(dict.fromkeys((*item.inputs, *source.paths))),
         )
-    unused = [s.keys[0] for s in labels if s not in matched.values()]
-    return planned, tuple(sorted(unused))
+    return planned, unused_labels(matched, labels)
 
 
 def require_whole_patients(dataset: Dataset, planned: dict[str, Planned], split: str) -> None:
@@ -250,7 +255,7 @@ def _content(series: Series) -> str:
 
 def _plan_nifti(file: SourceFile, common: _Common) -> Planned:
     identity = f"nifti:{content_hash(file.path)}"
-    stem = nifti_stem(file.path)
+    stem = volume_stem(file.name)
     plan = common.plan(
         identity,
         identity,
