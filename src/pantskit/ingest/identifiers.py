@@ -62,6 +62,7 @@ _WIDE_RUN = re.compile(rb"(?:[\x20-\x7e]\0){4,}")
 _MEMORY = 200_000  # elements remembered: a few dozen megabytes
 
 _EXTENSION = re.compile(r"(?:\.(?:dcm|dicom|ima|img|nii|nrrd|nhdr|gz|zip))+$", re.IGNORECASE)
+_UMLAUT = re.compile("([aou])e")
 _CAMEL = re.compile(r"(?<=[a-zß-ÿ])(?=[A-ZÀ-Þ])")
 
 
@@ -294,7 +295,10 @@ def _of_word(word: str, keyword: str, shortest: int) -> Found:
     if not word.isascii() and has_own_words(word):
         return {f"script:{word}": keyword} if len(word) > 1 else {}
     if word.isalpha():
-        return {word: keyword} if len(word) >= shortest and not _says_nothing(word) else {}
+        if len(word) < shortest or _says_nothing(word):
+            return {}
+        # Of names, Mueller is looked for as Muller too, which is Müller without its accent.
+        return {word: keyword} | ({_UMLAUT.sub(r"\1", word): keyword} if shortest < SHORTEST else {})
     found = {word: keyword} if len(word) >= SHORTEST else {}
     for part in parts_of(word):
         if part.isdigit():

@@ -1,160 +1,49 @@
 """The leak scan: does anything that was written hold a value that identifies somebody?
 
-Outputs are made from an allow-list (describe.py), so nothing should be found. The scan is
-the second lock: it knows every identifying value of the headers read and looks for each in
-every byte written, decompressed, and in every file name, table cell and record.
+Outputs are made from an allow-list (describe.py, dicom_export.py), so nothing should be found.
+The scan is the second lock: it knows every identifying value of what was read (identifiers.py)
+and looks for each, in whatever form, in every byte written, decompressed (leak_files.py), and
+in every file name, table cell and record.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from isal import igzip
-from numpy.typing import NDArray
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
-
-# Value representations that hold free text, names, dates or identifiers. Coded strings (CS)
-# and numbers are terms of the standard.
-_IDENTIFYING_VR = {"AE", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UR", "UT"}
-
-# Terms of the standard, and what the allow-list lets out.
-_HARMLESS = {
-    "ConvolutionKernel",
-    "FilterType",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "RescaleType",
-    "SoftwareVersions",
-    "SpecificCharacterSet",
-    "WindowCenterWidthExplanation",
-    "CodeMeaning",
-    "CodeValue",
-    "CodingSchemeDesignator",
-    "CodingSchemeVersion",
-    "PositionReferenceIndicator",
-    "ImplementationVersionName",
-}
-# A NIfTI header with room for its extensions; texts of other files are read whole anyway.
-_HEADER_BYTES = 352
-_STANDARD_UIDS = "1.2.840.10008."
-
-# Shorter values appear everywhere by chance; a name part of three letters is still a name.
-_SHORTEST = 4
-_SHORTEST_NAME = 3
-
-# Words that stand where a name should be, and words of our own records.
-_COMMON_WORDS = (
-    "anonymous anonymized anonymised anon unknown none null patient phantom test case head body "
-    "plain default series image axial abdomen pelvis thorax portal venous arterial delayed "
-    "contrast train site other true false done male female"
+from pantskit.ingest.identifiers import FILE_NAME, FOLDER_NAME, SHORTEST
+from pantskit.ingest.identifiers import Found as Found
+from pantskit.ingest.identifiers import Identifiers as Identifiers
+from pantskit.ingest.identifiers import Memory as Memory
+from pantskit.ingest.identifiers import identifying_values as identifying_values
+from pantskit.ingest.leak_files import Piece, pieces_of
+from pantskit.ingest.own_words import own_words
+from pantskit.ingest.written_forms import (
+    Date,
+    dates_in,
+    numbers_in,
+    parts_of,
+    plain,
+    times_in,
+    uids_in,
+    words_of,
 )
-_PLACEHOLDERS = frozenset(_COMMON_WORDS.split())
 
-_WORD = re.compile(r"[^\W_]+")
-_EDGES = re.compile(r"^[\W_]+|[\W_]+$")
-
-_MEMORY = 200_000  # elements remembered: a few dozen megabytes
-
-Found = dict[str, str]  # value, lower case, to the attribute that held it
-Identifiers = Mapping[str, str]
-Memory = dict[tuple[BaseTag, str | None, bytes], Found]
-
-
-def identifying_values(dataset: Dataset, known: Memory | None = None) -> tuple[Found, ...]:
-    """Every value of a header, nested ones included, that must not come out again.
-
-    Args:
-        dataset: a parsed header; elements that need no conversion stay as they are.
-        known: what elements held before: slices of a series differ in few of them.
-
-    Returns:
-        For each element that identifies, its values (lower case; dates in every usual form;
-        names whole and in parts) to its keyword, or `"private"`.
-    """
-    known = {} if known is None else known
-    meta = getattr(dataset, "file_meta", None) or Dataset()
-    parts = [(part, tag) for part in (meta, dataset) for tag in _tags(part)]
-    found = [_of_element(part, tag, known) for part, tag in parts]
-    preamble = (getattr(dataset, "preamble", None) or b"").strip(b"\0 ")
-    if len(preamble) >= _SHORTEST and preamble.isascii():
-        found.append({_EDGES.sub("", preamble.decode("ascii").lower()): "preamble"})
-    return tuple(values for values in found if values)
-
-
-def _tags(dataset: Dataset) -> list[BaseTag]:
-    return list(dataset.keys())  # iterating over the dataset itself converts every element
-
-
-def _of_element(dataset: Dataset, tag: BaseTag, known: Memory) -> Found:
-    raw: Any = dataset.get_item(tag)
-    if not isinstance(raw, RawDataElement) or not isinstance(raw.value, bytes):
-        return _values(dataset[tag])
-    key = (tag, raw.VR, raw.value)
-    if key not in known:
-        if len(known) > _MEMORY:
-            known.clear()
-        known[key] = _values(dataset[tag])
-    return known[key]
-
-
-def _values(element: DataElement) -> Found:
-    if isinstance(element.value, Sequence):
-        nested = (identifying_values(item) for item in element.value)
-        return {value: k for item in nested for part in item for value, k in part.items()}
-    keyword = element.keyword or "private"
-    if element.VR not in _IDENTIFYING_VR or keyword in _HARMLESS:
-        return {}
-    shortest = _SHORTEST_NAME if element.VR == "PN" else _SHORTEST
-    forms = (form for text in _texts(element) for form in _forms(text, element.VR))
-    values = (_EDGES.sub("", form) for form in forms)
-    return {value: keyword for value in values if len(value) >= shortest}
-
-
-def _texts(element: DataElement) -> Iterator[str]:
-    value = element.value
-    for part in value if isinstance(value, (list, tuple)) or element.VM > 1 else (value,):
-        if isinstance(part, bytes):
-            text = part.rstrip(b"\0 ").decode("latin-1")
-            if text.isprintable():
-                yield text
-        elif part is not None:
-            yield str(part).strip().strip("\0")
-
-
-def _forms(text: str, vr: str) -> Iterator[str]:
-    if vr == "UI" and text.startswith(_STANDARD_UIDS):
-        return
-    lowered = " ".join(text.lower().split())
-    if vr in ("DA", "DT"):
-        yield from _date_forms(lowered)
-        return
-    if vr == "PN":
-        parts = re.split(r"[\^=,\s]+", lowered)
-        yield from (p for p in parts if not p.isdigit() and p not in _PLACEHOLDERS)
-    if lowered not in _PLACEHOLDERS:
-        yield lowered
-
-
-def _date_forms(text: str) -> Iterator[str]:
-    match = re.match(r"(\d{4})[-.]?(\d\d)[-.]?(\d\d)", text)
-    if match:
-        year, month, day = match.groups()
-        for mark in ("-", "/", "."):
-            yield mark.join((year, month, day))
-            yield mark.join((day, month, year))
-            yield mark.join((month, day, year))
-        yield year + month + day
-        yield day + month + year
+# A number shorter than this counts only beside a word, in a longer text only from this on.
+_LONG_NUMBER = 6
+# Numbers of our own (voxels, bytes) are compared from this length on.
+_LONGEST_COUNT = 7
+_MEMORY = 100_000  # texts remembered as clean
+# Values of single slices: a run's tables are looked through without them.
+_OF_SLICES = {
+    "SOPInstanceUID", "MediaStorageSOPInstanceUID", "ReferencedSOPInstanceUID", "ContentTime",
+    "AcquisitionTime", "AcquisitionDateTime", "InstanceCreationTime", FILE_NAME,
+}  # fmt: skip
+# Attributes about the scan, whose words may come out as facts.
+_DESCRIBING = ("Description", "ProtocolName", "Manufacturer", "ManufacturerModelName")
+_DESCRIBING += ("ConvolutionKernel", "BodyPartExamined", "ContrastBolusAgent", "private")
 
 
 @dataclass(frozen=True)
@@ -162,7 +51,8 @@ class Leak:
     """An identifying value in an output; the value itself is never repeated.
 
     Attributes:
-        attribute: keyword of the header attribute that the value came from.
+        attribute: keyword of the header attribute that the value came from, `"private"`,
+            `"file name"`, `"folder name"` or `"clinical table"`.
         place: which output holds it.
     """
 
@@ -170,99 +60,241 @@ class Leak:
     place: str
 
 
+@dataclass
+class Looked:
+    """How much a scan has looked through.
+
+    Attributes:
+        files: opened.
+        bytes_read: decompressed, of these files.
+        texts: pieces of text in files, tables, records and names.
+    """
+
+    files: int = 0
+    bytes_read: int = 0
+    texts: int = 0
+
+
+@dataclass
+class _Needles:
+    """What is looked for, by kind; each to the attribute it came from."""
+
+    words: dict[str, list[tuple[tuple[str, ...], str]]] = field(default_factory=dict)
+    numbers: dict[str, str] = field(default_factory=dict)
+    dates: dict[Date, str] = field(default_factory=dict)
+    times: dict[str, str] = field(default_factory=dict)
+    uids: dict[str, str] = field(default_factory=dict)
+    scripts: dict[str, str] = field(default_factory=dict)
+
+    def add(self, value: str, attribute: str) -> None:
+        kind, colon, rest = value.partition(":")
+        if colon and kind == "number":
+            self.numbers[rest] = attribute
+        elif colon and kind == "date":
+            year, month, day = map(int, rest.split("-"))
+            self.dates[year, month, day] = attribute
+            self.dates.setdefault((year, month, 0), attribute)
+        elif colon and kind == "time":
+            self.times[rest] = attribute
+            self.times.setdefault(rest[:4], attribute)
+        elif colon and kind == "uid":
+            self.uids[rest] = attribute
+        elif colon and kind == "script":
+            self.scripts[rest] = attribute
+        elif words := tuple(words_of(plain(value))):
+            self.words.setdefault(words[0], []).append((words, attribute))
+
+    @property
+    def count(self) -> int:
+        kinds = (self.numbers, self.times, self.uids, self.scripts)
+        words = sum(map(len, self.words.values()))
+        return words + sum(map(len, kinds)) + sum(day > 0 for _, _, day in self.dates)
+
+
 class LeakScan:
     """Looks for a set of identifying values in outputs."""
 
     def __init__(
-        self, identifiers: Identifiers, *, own_words: Iterable[str] = (), facts: Iterable[str] = ()
+        self,
+        identifiers: Identifiers,
+        *,
+        own_words: Iterable[str] = (),
+        facts: Iterable[str] = (),
+        label_names: Iterable[str] = (),
     ) -> None:
         """Prepare to look for the values.
 
         Args:
-            identifiers: from `identifying_values`.
-            own_words: texts that are ours; an identifier equal to one, or to a word of one,
-                cannot be told from it.
+            identifiers: from `read_identifiers`, `path_identifiers`, `text_identifiers`.
+            own_words: texts that are ours or were given to be written (site, dataset name); an
+                identifier made of their words cannot be told from them.
             facts: allowed facts; descriptions and private attributes may repeat one, as they
                 do the scanner's model, but a fact that holds a name or number is a leak.
+            label_names: names of masks as they are recorded; of file and folder names alone,
+                what is made of their words is not looked for.
         """
-        ours, repeated = _with_words(own_words), _with_words(facts)
-        self._identifiers = {
-            value: attribute
-            for value, attribute in identifiers.items()
-            if value not in ours and not (value in repeated and _describes(attribute))
-        }
-        self._lengths = sorted({len(_WORD.findall(v)) for v in self._identifiers})
+        self._needles = _Needles()
+        self.looked = Looked()
+        self._clean: set[str] = set()
+        ours, repeated, labels = map(_words_of_all, (own_words, facts, label_names))
+        for value, attribute in identifiers.items():
+            words = value.partition(":")[2] or value if ":" in value else value
+            made_of = set(words_of(plain(words))) | {words}
+            if made_of <= ours or words in ours:
+                continue
+            if attribute.endswith(_DESCRIBING) and (made_of <= repeated or words in repeated):
+                continue
+            if attribute in (FILE_NAME, FOLDER_NAME) and (made_of <= labels or words in labels):
+                continue
+            self._needles.add(value, attribute)
+        self._years = tuple({date[0] for date in self._needles.dates})
 
-    def text(self, text: str, place: str) -> list[Leak]:
-        """Leaks in one text; a value counts only where no letter or digit touches it."""
-        lowered = " ".join(text.lower().split())
-        spans = [match.span() for match in _WORD.finditer(lowered)]
-        found: set[str] = set()
-        for n in self._lengths:
-            pieces = {
-                lowered[start:stop]
-                for (start, _), (_, stop) in zip(spans, spans[n - 1 :], strict=False)
-            }
-            found |= pieces & self._identifiers.keys()
-        return [Leak(self._identifiers[v], place) for v in sorted(found)]
+    def add(self, identifiers: Identifiers) -> None:
+        """Look for more from now on."""
+        for value, attribute in identifiers.items():
+            self._needles.add(value, attribute)
+        self._years = tuple({date[0] for date in self._needles.dates})
+        self._clean.clear()
+
+    @property
+    def needles(self) -> int:
+        """How many values are looked for."""
+        return self._needles.count
+
+    def text(self, text: str, place: str, *, shortest: int = 0) -> list[Leak]:
+        """Leaks in one text; a value counts only where no letter or digit touches it.
+
+        Args:
+            text: of any length.
+            place: what a leak is reported with; never holds an identifier itself.
+            shortest: values shorter than this are not looked for (in bytes that are no text).
+        """
+        self.looked.texts += 1
+        if text in self._clean:
+            return []
+        lowered = plain(text)
+        found = {**self._in_words(lowered, shortest), **self._in_numbers(lowered)}
+        if not lowered.isascii():
+            found |= {s: a for s, a in self._needles.scripts.items() if s in lowered}
+        if not found and len(text) < 200 and len(self._clean) < _MEMORY:
+            self._clean.add(text)
+        return [Leak(attribute, place) for attribute in sorted(set(found.values()))]
+
+    def _in_words(self, lowered: str, shortest: int) -> dict[str, str]:
+        words = words_of(lowered)
+        found: dict[str, str] = {}
+        known = self._needles.words
+        for n, word in enumerate(words):
+            for phrase, attribute in known.get(word, ()):
+                if phrase == tuple(words[n : n + len(phrase)]):
+                    found[" ".join(phrase)] = attribute
+            if not (word.isalpha() or word.isdigit()) and word not in own_words():
+                for part in parts_of(word):
+                    if len(part) >= SHORTEST:
+                        found |= {p[0]: a for p, a in known.get(part, ()) if len(p) == 1}
+        return {v: a for v, a in found.items() if len(v) >= shortest} if shortest else found
+
+    def _in_numbers(self, lowered: str) -> dict[str, str]:
+        """Numbers, dates, times and UIDs in a plain text."""
+        needles = self._needles
+        found: dict[str, str] = {}
+        if not any(c.isdigit() for c in lowered):
+            return found
+        for number, joined in numbers_in(lowered):
+            if number in needles.numbers and (joined or len(number) >= _LONG_NUMBER):
+                found[number] = needles.numbers[number]
+        for date in dates_in(lowered, two_digit_years=self._years) if needles.dates else ():
+            if date in needles.dates:
+                found[str(date)] = needles.dates[date]
+        for time in times_in(lowered) if needles.times else ():
+            if time in needles.times:
+                found[time] = needles.times[time]
+        for uid in uids_in(lowered) if needles.uids else ():
+            parts = uid.split(".")
+            for n in range(3, len(parts) + 1):
+                if (start := ".".join(parts[:n])) in needles.uids:
+                    found[start] = needles.uids[start]
+        return found
+
+    def number(self, value: float | str, place: str) -> list[Leak]:
+        """Leaks in a number: our own are measurements and counts, so only long ones count."""
+        digits = str(value).removesuffix(".0").lstrip("+-0")
+        if not digits.isdigit() or len(digits) < _LONGEST_COUNT:
+            return []
+        return self.text(digits, place)
 
     def value(self, value: Any, place: str) -> list[Leak]:
-        """Leaks in every text of nested lists and dicts; numbers are our own measurements."""
+        """Leaks in every text and number of nested lists and dicts, keys included."""
         if isinstance(value, str):
             return self.text(value, place)
+        if isinstance(value, bool) or value is None:
+            return []
+        if isinstance(value, (int, float)):
+            return self.number(value, place)
         if isinstance(value, Mapping):
             value = (*value.keys(), *value.values())
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple, set, frozenset)):
             return [leak for item in value for leak in self.value(item, place)]
-        return []
+        return self.text(str(value), place)
+
+    def name(self, path: Path | str) -> list[Leak]:
+        """Leaks in a file's or folder's name, and those of the folders it is given with."""
+        return self.text(str(path), FILE_NAME)
 
     def file(self, path: Path) -> list[Leak]:
-        """Leaks in a file's decompressed bytes; a gzip header must hold no name either."""
-        place = path.name
-        if path.suffix == ".json":
-            return self.value(json.loads(path.read_bytes()), place)
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            if raw[3] & 0b11100:
-                return [Leak("gzip header", place)]
-            raw = igzip.decompress(raw)
-        texts = chain(printable_texts(raw[:_HEADER_BYTES], wide=True), printable_texts(raw))
-        return [leak for text in texts for leak in self.text(text, place)]
+        """Leaks in a file's decompressed content, whatever its format, and in its name.
+
+        Raises:
+            OSError: If it cannot be read.
+            ImageError: If it is damaged.
+        """
+        leaks = self.name(path.name)
+        place = f"{path.suffix or 'a'} file" if leaks else path.name
+        self.looked.files += 1
+        for piece in pieces_of(path, self._literal_needles()):
+            self.looked.bytes_read += piece.size
+            leaks += self._piece(piece, place)
+        return list(dict.fromkeys(leaks))
+
+    def folder(self, folder: Path) -> list[Leak]:
+        """Leaks in every file below a folder, and in the names of files and folders."""
+        leaks: list[Leak] = []
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+            leaks += self.name(path.relative_to(folder.parent).as_posix())
+            leaks += self.file(path) if path.is_file() else []
+        return list(dict.fromkeys(leaks))
+
+    def _piece(self, piece: Piece, place: str) -> list[Leak]:
+        if piece.fault:
+            return [Leak(piece.fault, place)]
+        if piece.is_number:
+            return self.number(piece.text, place)
+        return self.text(piece.text, place, shortest=piece.shortest) if piece.text else []
+
+    def _literal_needles(self) -> tuple[str, ...]:
+        """Values long enough to be told from voxels that happen to look like letters."""
+        needles = self._needles
+        words = [w for w, phrases in needles.words.items() if any(len(p) == 1 for p, _ in phrases)]
+        dates = [f"{y:04d}{m:02d}{d:02d}" for y, m, d in needles.dates if d]
+        return (*words, *needles.numbers, *needles.uids, *dates)
 
 
-def _with_words(texts: Iterable[str]) -> set[str]:
-    lowered = {text.lower() for text in texts}
-    return lowered | {word for text in lowered for word in _WORD.findall(text)}
+def explain(leaks: Iterable[Leak]) -> str:
+    """What a message says of leaks: attributes and places, never a value."""
+    found = sorted({f"{leak.attribute} in {leak.place}" for leak in leaks})
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return f"the leak scan found identifying values ({'; '.join(found[:5])}{more})"
 
 
-def _describes(attribute: str) -> bool:
-    """Whether an attribute is about the scan and not about a person or place."""
-    return attribute == "private" or attribute.endswith(("Description", "ProtocolName"))
+def identifiers_of_run(cases: Iterable[Identifiers]) -> Found:
+    """What to look for in the tables of a whole run: values of all cases, but for single slices'.
 
-
-def printable_texts(raw: bytes, *, wide: bool = False) -> Iterator[str]:
-    """Runs of three or more printable bytes, as UTF-8 or else Latin-1 text.
-
-    Voxels of a clipped CT never look like text (their high byte is 0 to 3 or 252 to 255), nor
-    do masks.
-
-    Args:
-        raw: the bytes.
-        wide: look for 16-bit text too: every other byte.
+    The tables are made from rows that were scanned for the values of their own slices.
     """
-    for half in (raw, raw[::2], raw[1::2]) if wide else (raw,):
-        data: NDArray[np.uint8] = np.frombuffer(half, np.uint8)
-        printable = (data >= 0x20) & (data != 0x7F) & (data < 0xF8)
-        run = printable[:-2] & printable[1:-1] & printable[2:]
-        for start, stop in _runs(run):
-            piece = half[start : stop + 2]
-            try:
-                yield piece.decode("utf-8")
-            except UnicodeDecodeError:
-                yield piece.decode("latin-1")
+    return {v: a for found in cases for v, a in found.items() if a not in _OF_SLICES}
 
 
-def _runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    padded = np.concatenate(([False], flags, [False]))
-    edges = np.flatnonzero(padded[1:] != padded[:-1])
-    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+def _words_of_all(texts: Iterable[str]) -> set[str]:
+    """The texts, plain, and their words."""
+    lowered = {plain(text) for text in texts}
+    return lowered | {word for text in lowered for word in words_of(text)}

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from pydicom.uid import UID_dictionary
 
 # Packages whose words can reach a record, a table or a message of ingest.
-_PACKAGES = ("pantskit.core", "pantskit.ingest", "pantskit.measure")
+_PACKAGES = ("core", "ingest", "measure")
 _SUFFIXES = (".py", ".toml")
 
 _NOT_CODE = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"""|#[^\n]*')
@@ -38,7 +39,7 @@ def own_words() -> frozenset[str]:
     """
     found: set[str] = set()
     for package in _PACKAGES:
-        for name, text in _texts(resources.files(package)):
+        for name, text in _texts(resources.files("pantskit") / package):
             code = name.endswith(".py")
             words = _WORD.findall((_NOT_CODE.sub("", text) if code else text).lower())
             found |= {w for w in words if not (code and w.isdigit())}
@@ -46,7 +47,7 @@ def own_words() -> frozenset[str]:
     return frozenset(found | {w for w in names if not w.isdigit()} | PLACEHOLDERS)
 
 
-def _texts(folder: resources.abc.Traversable) -> list[tuple[str, str]]:
+def _texts(folder: Traversable) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for entry in folder.iterdir():
         if entry.is_dir():
