@@ -91,7 +91,9 @@ def test_every_package_that_the_source_imports_is_declared(project: dict[str, ob
     extras = project["optional-dependencies"]
     assert isinstance(extras, dict)
     assert isinstance(project["dependencies"], list)
-    declared = {normalized(r) for r in [*project["dependencies"], *extras["train"]]}
+    declared = {
+        normalized(r) for r in [*project["dependencies"], *extras["train"], *extras["cluster"]]
+    }
     installed = packages_distributions()
     for path in (CHECKOUT / "src").rglob("*.py"):
         for module in imported_modules(path) - sys.stdlib_module_names - {"pantskit"}:
