@@ -24,7 +24,13 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import data_element_generator, read_dataset
 
 from pantskit.core.errors import ImageError
-from pantskit.ingest.leaks import Found, Identifiers, identifying_values
+from pantskit.ingest.identifiers import (
+    Census,
+    Found,
+    Identifiers,
+    identifying_values,
+    read_identifiers,
+)
 from pantskit.ingest.values import text_of
 
 # Values outside the standard's rules are read as they are: what matters is judged later, and
@@ -81,6 +87,7 @@ class Elements:
     Attributes:
         values: keyword to converted value, of the elements asked for that are present.
         identifiers: identifying values to the attribute they came from, for the leak scan.
+        census: how many elements there are, for the audit.
         pixels: where the pixels are, or None.
         big_endian: whether numbers of two bytes and more begin with the high byte.
         dataset: the header as pydicom has it, where that was needed or asked for.
@@ -88,6 +95,7 @@ class Elements:
 
     values: Mapping[str, Any]
     identifiers: tuple[Identifiers, ...]
+    census: Census
     pixels: PixelElement | None
     big_endian: bool = False
     dataset: Dataset | None = None
@@ -222,7 +230,9 @@ def _plain(
     identifiers: list[Identifiers] = list(_preamble(prefix.data[:128], memory))
     _interpret(prefix.data, meta, True, wanted, memory, values, identifiers)
     _interpret(prefix.data, cut, explicit, wanted, memory, values, identifiers)
-    return Elements(values, tuple(identifiers), pixels), end
+    private = sum(tag >> 16 & 1 for tag, _, _ in cut)
+    census = Census(len(meta) + len(cut), private, len(identifiers))
+    return Elements(values, tuple(identifiers), census, pixels), end
 
 
 def _cut(
@@ -339,6 +349,8 @@ def _meaning(
     tag: int, raw: bytes, explicit: bool, charset: bytes, creator: bytes, converter: Any
 ) -> _Meaning:
     number = explicit and raw[4:6] in _NUMBERS
+    # A whole number of six digits and more may be somebody's.
+    number = number and not (raw[4:6] == b"IS" and len(raw) >= 14)
     if number and converter is None:
         return (), None
     if number and raw[4:6] in (b"DS", b"IS") and converter is not text_of:
@@ -382,7 +394,7 @@ def _by_pydicom(
         raise ImageError("damaged DICOM header (deflated)")
     stream.seek(0)
     dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=False)
-    identifiers = identifying_values(dataset)
+    identifiers, census = read_identifiers(dataset)
     implicit, little = dataset.original_encoding
     head = stream.read(12)
     if not little:
@@ -397,7 +409,7 @@ def _by_pydicom(
         part = dataset.file_meta if tag >> 16 == 2 else dataset
         if tag in part and (value := converter(part[tag].value)) is not None:
             values[keyword] = value
-    return Elements(values, identifiers, pixels, not little, dataset)
+    return Elements(values, identifiers, census, pixels, not little, dataset)
 
 
 def _swapped(head: bytes) -> bytes:

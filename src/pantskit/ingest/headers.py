@@ -13,7 +13,7 @@ from pydicom.tag import Tag
 from pantskit.core.errors import ImageError
 from pantskit.ingest.elements import PIXEL_DATA, Converter, Elements, HeaderMemory, read_elements
 from pantskit.ingest.enhanced import frame_attributes
-from pantskit.ingest.leaks import Identifiers
+from pantskit.ingest.identifiers import Census, Identifiers
 from pantskit.ingest.sources import SourceFile
 from pantskit.ingest.values import (
     integer_of,
@@ -127,6 +127,7 @@ class ImageHeader:
         pixels: where they are and what their bits mean; None where the object has none.
         description: attributes of DESCRIPTIVE that are present, as text.
         identifiers: identifying values to the attribute they came from, for the leak scan.
+        census: how many elements the object has, for the audit.
     """
 
     file: SourceFile
@@ -161,6 +162,7 @@ class ImageHeader:
     tilt: float | None = None
     fault: str = ""
     pixels: PixelFormat | None = None
+    census: Census = Census()
 
     @property
     def stem(self) -> str:
@@ -262,6 +264,7 @@ def _image_header(elements: Elements, file: SourceFile) -> ImageHeader:
         tilt=values.get("GantryDetectorTilt"),
         fault=_fault(elements),
         pixels=_pixel_format(elements),
+        census=elements.census,
     )
 
 

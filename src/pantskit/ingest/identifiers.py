@@ -55,6 +55,8 @@ _TEXTS = {"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
 _ONE_VALUE = {"LT", "ST", "UR", "UT"}  # a backslash is text in them
 _NUMBERS = {"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "DS"}
 _BYTES = {"OB", "OB or OW", "OW", "UN", "OD", "OF", "OL", "OV"}
+_DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x5C, 0x5E, 0x3D}  # end a code extension (PS3.5 6.1.2.5.3)
+_ONE_BYTE = {"iso8859", "latin_1", "iso8859_2", "iso8859_15"}
 _LOOKED_AT = 1 << 18  # bytes of a binary element in which text is looked for
 _RUN = re.compile(rb"(?:[\x1b\x20-\x7e\x80-\xf7]){4,}")
 _WIDE_RUN = re.compile(rb"(?:[\x20-\x7e]\0){4,}")
@@ -193,9 +195,7 @@ def _of_converted(dataset: Dataset, tag: BaseTag, known: Memory) -> Found:
 
 
 def _encodings(dataset: Dataset) -> tuple[str, ...]:
-    encodings = getattr(dataset, "_character_set", None) or getattr(
-        dataset, "parent_encoding", "iso8859"
-    )
+    encodings = dataset.original_character_set or dataset._character_set
     return (encodings,) if isinstance(encodings, str) else tuple(encodings)
 
 
@@ -240,18 +240,19 @@ def _decoded(raw: bytes, encodings: tuple[str, ...]) -> Iterator[str]:
     if not encodings:
         yield raw.decode("ascii")
         return
-    readings = []
-    for read in (
-        lambda: decode_bytes(raw, list(encodings), {0x09, 0x0A, 0x0C, 0x0D, 0x5C, 0x5E, 0x3D}),
-        lambda: raw.decode("utf-8"),
-        lambda: raw.decode("latin-1"),
-    ):
-        try:
-            readings.append(read())
-        # A codec that is unknown or does not fit: the other readings remain.
-        except (UnicodeDecodeError, LookupError, ValueError, AttributeError):
-            continue
-    yield from dict.fromkeys(readings)
+    try:
+        text = decode_bytes(raw, list(encodings), _DELIMITERS)
+    # A character set that Python does not have.
+    except (LookupError, ValueError):
+        text = "\ufffd"
+    if "\ufffd" not in text:
+        yield text
+    if "\ufffd" in text or set(encodings) <= _ONE_BYTE:
+        utf8 = raw.decode("utf-8", "replace")
+        # Declared as Latin-1 or nothing, and really UTF-8: seen in exports of many archives.
+        yield from () if "\ufffd" in utf8 else (utf8,)
+    if "\ufffd" in text:
+        yield raw.decode("latin-1")
 
 
 def _of_bytes(raw: bytes, keyword: str) -> Found:
