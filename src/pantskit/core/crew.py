@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -117,6 +117,10 @@ class Backlog:
         """Take back items that did not get their turn."""
         self._again.extend(entries)
 
+    def again_one(self, entry: Entry) -> None:
+        """Take back an item that was lost."""
+        self._again.append(entry)
+
     def again_alone(self, entry: Entry) -> None:
         """Take back an item that is to run when nothing else does."""
         self._alone.append(entry)
@@ -135,16 +139,20 @@ class Worker(ABC):
     def collect(self) -> list[bytes] | Lost:
         """The result of `run_batch` once it has ended."""
 
-    @abstractmethod
-    def abandon(self) -> None:
-        """Stop what runs; the result is of no interest any more."""
-
 
 class Crew(ABC):
-    """Workers that do the items of one `map` after another."""
+    """Workers that do the items of one `map` after another.
+
+    Attributes:
+        count: workers there are.
+        largest_batch: items that travel together at most.
+        retries_alone: workers share their memory, so that what was killed is tried again
+            when nothing else runs.
+    """
 
     count: int
     largest_batch = _BATCH_MOST
+    retries_alone = True
     _began = False
 
     @abstractmethod
@@ -158,6 +166,10 @@ class Crew(ABC):
     @abstractmethod
     def finished(self, timeout_s: float) -> list[Worker]:
         """Workers whose batch has ended, in whatever way; waits for the first of them."""
+
+    @abstractmethod
+    def abandon(self, busy: Collection[Worker]) -> None:
+        """Stop what these workers do; nobody waits for it any more."""
 
     def map(
         self,
@@ -179,9 +191,9 @@ class Crew(ABC):
             timeout_s: an item that takes longer is stopped and lost.
             memory_mb: estimates an item's memory in MB. The sum of what runs stays within the
                 budget; one that is larger than the budget runs when nothing else does.
-            retries: how often an item is tried again, alone, whose worker was killed from
-                outside or was the largest when memory ran short. An exception, a crash, an
-                exit and a timeout are the item's own and are not tried again.
+            retries: how often an item is tried again whose worker was killed from outside or
+                was the largest when memory ran short; on one machine, alone. An exception, a
+                crash, an exit and a timeout are the item's own and are not tried again.
         """
         backlog, pace = Backlog(items, memory_mb), _Pace(self.largest_batch)
         try:
@@ -208,9 +220,9 @@ class Crew(ABC):
                     for entry, outcome in zip(batch, outcomes, strict=False):
                         yield entry.item, outcome
         finally:
+            self.abandon(busy)
             for worker in busy:
                 worker.batch = ()
-                worker.abandon()
 
     def _hand_out(
         self,
@@ -250,7 +262,7 @@ class Crew(ABC):
         if lost.fault == "unstarted":
             entry.unstarted += 1
             if entry.unstarted < _STARTS:
-                backlog.again([entry])
+                backlog.again_one(entry)
                 return
             if not self._began:
                 raise ConfigError(
@@ -261,7 +273,7 @@ class Crew(ABC):
         entry.lost += 1
         guilty = lost.fault == "memory" and (entry.alone or self.count == 1)
         if lost.fault in ("outside", "memory") and entry.lost <= retries and not guilty:
-            backlog.again_alone(entry)
+            (backlog.again_alone if self.retries_alone else backlog.again_one)(entry)
             return
         yield entry.item, Outcome(error=WorkerLost(lost.why))
 

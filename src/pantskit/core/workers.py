@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -131,6 +131,12 @@ class Workers(Crew):
         if not ended:
             ended += [p for p in self._processes if p.batch and p.hopeless()]
         return [p for p in dict.fromkeys(ended) if p.batch]
+
+    def abandon(self, busy: Collection[Worker]) -> None:
+        """End these processes; others take their places when they are needed."""
+        for process in self._processes:
+            if process in busy:
+                process.abandon()
 
 
 class _Process(Worker):
