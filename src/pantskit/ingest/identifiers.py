@@ -15,8 +15,8 @@ from pathlib import PurePath
 from typing import Any
 
 from pydicom.charset import decode_bytes
-from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
@@ -299,7 +299,8 @@ def _of_word(word: str, keyword: str, shortest: int) -> Found:
         if len(word) < shortest or _says_nothing(word):
             return {}
         # Of names, Mueller is looked for as Muller too, which is Müller without its accent.
-        return {word: keyword} | ({_UMLAUT.sub(r"\1", word): keyword} if shortest < SHORTEST else {})
+        other = _UMLAUT.sub(r"\1", word) if shortest < SHORTEST else word
+        return {word: keyword, other: keyword}
     found = {word: keyword} if len(word) >= SHORTEST else {}
     for part in parts_of(word):
         if part.isdigit():
@@ -355,7 +356,7 @@ def _of_date(text: str, keyword: str) -> Found:
     """A DA or DT value, or a range of them: its dates, and the times beside them."""
     found: Found = {}
     for match in re.finditer(r"(\d{4})[.-]?(\d\d)[.-]?(\d\d)(\d{4,6})?", text):
-        found |= _date(*(int(part) for part in match.groups()[:3]), keyword=keyword)
+        found |= _date(int(match[1]), int(match[2]), int(match[3]), keyword)
         if match[4]:
             found |= _time(match[4], keyword)
     return found or _of_text(text, keyword)

@@ -42,8 +42,10 @@ _OF_SLICES = {
     "AcquisitionTime", "AcquisitionDateTime", "InstanceCreationTime", FILE_NAME,
 }  # fmt: skip
 # Attributes about the scan, whose words may come out as facts.
-_DESCRIBING = ("Description", "ProtocolName", "Manufacturer", "ManufacturerModelName")
-_DESCRIBING += ("ConvolutionKernel", "BodyPartExamined", "ContrastBolusAgent", "private")
+_DESCRIBING = (
+    "Description", "ProtocolName", "Manufacturer", "ManufacturerModelName", "ConvolutionKernel",
+    "BodyPartExamined", "ContrastBolusAgent", "private",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

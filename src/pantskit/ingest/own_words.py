@@ -22,13 +22,12 @@ _NOT_CODE = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"""|#[^\n]*')
 _WORD = re.compile(r"[a-z0-9]+")
 
 # Words that stand where a name should be.
-PLACEHOLDERS = frozenset(
-    (
-        "anonymous anonymized anonymised anon anonym unknown none null patient phantom test case "
-        "name nobody default subject volunteer demo sample doe prof med dipl ing mrs the and von "
-        "van der den del della dos das bin ibn"
-    ).split()
+_PLACEHOLDERS = (
+    "anonymous anonymized anonymised anon anonym unknown none null patient phantom test case name "
+    "nobody default subject volunteer demo sample doe prof med dipl ing mrs the and von van der "
+    "den del della dos das bin ibn"
 )
+PLACEHOLDERS = frozenset(_PLACEHOLDERS.split())
 
 
 @cache
