@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -46,20 +46,22 @@ def command(
         pantskit ingest case17.zip --labels case17.zip --out DATASET
         pantskit ingest ct.nii.gz --labels seg.nii.gz --label-map totalsegmentator --out DATASET
     """
-    import json
-
     from pantskit.cli.progress import case_progress
     from pantskit.core.errors import ConfigError
     from pantskit.ingest import IngestSettings, ingest, report
 
     settings = IngestSettings(
-        labels, label_map, resample_labels, split, site, name, key, workers=workers
+        labels=labels,
+        label_map=label_map,
+        resample_labels=resample_labels,
+        split=split,
+        site=site,
+        name=name,
+        key=key,
+        workers=workers,
     )
     if list_only:
-        rows = report.listing(sources, settings)
-        for line in [json.dumps(rows, indent=2)] if as_json else map(report.listing_line, rows):
-            typer.echo(line)
-        return
+        _list(report.listing(sources, settings), as_json=as_json)
     if out is None:
         raise ConfigError("give the dataset's folder with --out, or --list to only look")
     with case_progress("ingest", quiet=as_json) as progress:
@@ -68,4 +70,23 @@ def command(
         typer.echo(report.summary_json(summary, out))
     else:
         typer.echo("\n".join(report.summary_lines(summary, out)))
-    raise typer.Exit(summary.run.exit_status)
+    raise typer.Exit(report.exit_status(summary))
+
+
+def _list(rows: list[dict[str, Any]], *, as_json: bool) -> NoReturn:
+    import json
+    import sys
+
+    from pantskit.ingest import listing
+
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        if sys.stdout.isatty():
+            from rich.console import Console
+
+            Console().print(listing.listing_table(rows))
+        else:
+            typer.echo("\n".join(listing.listing_lines(rows)))
+        typer.echo(listing.listing_end(rows))
+    raise typer.Exit(1 if listing.takes_nothing(rows) else 0)

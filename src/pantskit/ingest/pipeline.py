@@ -13,8 +13,6 @@ from pantskit.core.labels import STRUCTURES, LabelMap
 from pantskit.core.records import CaseRecord
 from pantskit.core.run import Job, RunSummary, run_cases
 from pantskit.ingest.case import ingest_case, leak_scan, remove_outputs
-from pantskit.ingest.discover import Found, discover, discover_labels
-from pantskit.ingest.label_sources import LabelSource
 from pantskit.ingest.plan import (
     Planned,
     open_pseudonyms,
@@ -22,8 +20,8 @@ from pantskit.ingest.plan import (
     require_whole_patients,
     with_labels,
 )
-from pantskit.ingest.series import Series
 from pantskit.ingest.settings import IngestSettings
+from pantskit.ingest.survey import survey
 
 STAGE = "ingest"
 
@@ -73,15 +71,7 @@ def ingest(
         raise ConfigError(f"split {settings.split!r} is unknown; it is {' or '.join(SPLITS)}")
     if settings.label_map:
         LabelMap.parse(settings.label_map)
-    found = look(sources, settings)
-    labels: list[LabelSource] = []
-    if settings.labels:
-        # An archive that holds scans and masks is looked through once.
-        archive = (
-            found if list(sources) == [settings.labels] and settings.labels.is_file() else None
-        )
-        labels = discover_labels(settings.labels, [f.path for f in found.nifti], archive)
-        found.series = _without_annotations(found.series, labels)
+    found, labels = survey(sources, settings)
     existed = out.exists()
     dataset = Dataset.create(out, name=settings.name, annotated=())
     try:
@@ -107,25 +97,6 @@ def ingest(
     write_tables(dataset)
     summary = _fail_leaks(dataset, summary, planned)
     return IngestSummary(summary, planned, found.others, unused, copies)
-
-
-def look(sources: Sequence[Path], settings: IngestSettings) -> Found:
-    """What the sources hold; the folder of annotations is left out.
-
-    Raises:
-        ConfigError: If a source is missing, or nothing in them is DICOM or NIfTI.
-    """
-    found = discover(sources, leave=settings.labels)
-    if found.empty:
-        names = ", ".join(str(s) for s in sources)
-        raise ConfigError(f"{names}: no DICOM and no NIfTI among its {found.others} files")
-    return found
-
-
-def _without_annotations(series: list[Series], labels: Sequence[LabelSource]) -> list[Series]:
-    """The series without those that `--labels` takes as masks."""
-    taken = {header.file for source in labels for header in source.headers}
-    return [s for s in series if s.first.file not in taken]
 
 
 def _job(item: Planned, dataset: Dataset) -> Job:

@@ -8,14 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pantskit.core.errors import PantskitError
 from pantskit.core.records import CaseRecord
-from pantskit.core.volume import read_header
-from pantskit.ingest.describe import describe_header
-from pantskit.ingest.dicom_pixels import series_stack
-from pantskit.ingest.pipeline import IngestSummary, look
-from pantskit.ingest.series import Series
+from pantskit.ingest.listing import listing_rows
+from pantskit.ingest.pipeline import IngestSummary
 from pantskit.ingest.settings import IngestSettings
+from pantskit.ingest.survey import survey
 
 
 def summary_lines(summary: IngestSummary, out: Path) -> list[str]:
@@ -29,7 +26,19 @@ def summary_lines(summary: IngestSummary, out: Path) -> list[str]:
         lines.append(f"{summary.others} files are neither DICOM nor NIfTI and were left")
     if summary.unused_labels:
         lines.append(f"labels without a CT: {', '.join(summary.unused_labels)}")
+    if nothing_taken(summary):
+        lines.append("there was no CT to take: the reason of each source stands above")
     return [*lines, f"{out}: {summary.run.describe()}"]
+
+
+def nothing_taken(summary: IngestSummary) -> bool:
+    """Whether none of the sources became a case, now or before."""
+    return not any(record.status == "done" for record in summary.run.records)
+
+
+def exit_status(summary: IngestSummary) -> int:
+    """0 when cases were made and nothing failed; 1 else, also where there was no CT to take."""
+    return 1 if nothing_taken(summary) else summary.run.exit_status
 
 
 def summary_json(summary: IngestSummary, out: Path) -> str:
@@ -84,37 +93,9 @@ def _short(names: Sequence[str]) -> str:
 
 
 def listing(sources: Sequence[Path], settings: IngestSettings) -> list[dict[str, Any]]:
-    """What the sources hold: geometry and phase guess, or why a series would not be taken."""
-    found = look(sources, settings)
-    rows = [_series_row(series) for series in found.series]
-    rows += [_nifti_row(f.path) for f in found.nifti]
-    rows += [{"source": str(b.file), "kind": "fails", "note": b.message} for b in found.bad]
-    return rows
+    """What the sources hold, and what would become of it; see `listing_rows`.
 
-
-def listing_line(row: dict[str, Any]) -> str:
-    """One row of a listing, for people."""
-    return f"{row['kind']:<8} {row['source']}  {row['note']}"
-
-
-def _nifti_row(path: Path) -> dict[str, Any]:
-    try:
-        header = read_header(path)
-        note = f"{header.geometry.describe()}, {header.dtype}"
-    except PantskitError as error:
-        return {"source": str(path), "kind": "fails", "note": str(error).removeprefix(f"{path}: ")}
-    return {"source": str(path), "kind": "NIfTI", "note": note}
-
-
-def _series_row(series: Series) -> dict[str, Any]:
-    place = f"{series.first.file.folder} ({len(series.slices)} files)"
-    reason = series.skip or series.fault or series.doubt
-    if reason:
-        return {"source": place, "kind": "skipped" if series.skip else "fails", "note": reason}
-    try:
-        geometry = series_stack(series.slices).geometry
-    except PantskitError as error:
-        return {"source": place, "kind": "fails", "note": str(error)}
-    phase = describe_header(series.first.description)["phase"]
-    note = f"{geometry.describe()}, phase {phase or 'not clear'}"
-    return {"source": place, "kind": "CT", "note": note, "phase": phase}
+    Raises:
+        ConfigError, LabelError: As `ingest`.
+    """
+    return listing_rows(*survey(sources, settings))

@@ -1,0 +1,59 @@
+"""The sources of a run, looked through: what is there, which of it to take, which annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pantskit.core.crew import Crew
+from pantskit.core.errors import ConfigError
+from pantskit.ingest.choice import choose
+from pantskit.ingest.discover import Found, discover, discover_labels
+from pantskit.ingest.label_sources import LabelSource
+from pantskit.ingest.reading import Progress
+from pantskit.ingest.settings import IngestSettings
+
+
+def survey(
+    sources: Sequence[Path],
+    settings: IngestSettings,
+    *,
+    workers: Crew | None = None,
+    progress: Progress | None = None,
+) -> tuple[Found, list[LabelSource]]:
+    """Look through the sources of a run.
+
+    Args:
+        sources: folders, files, archives, a DICOMDIR.
+        settings: `labels`, `series` and `prefer` count.
+        workers: processes to parse headers in; None parses them here.
+        progress: called with the number of files seen so far.
+
+    Returns:
+        What the sources hold, without annotations and with the series that are not to be taken
+        skipped; and the annotations.
+
+    Raises:
+        ConfigError: If a source is missing, nothing in them is an image, or the choice of series
+            is unknown.
+        LabelError: If `labels` holds nothing that could be an annotation.
+    """
+    found = discover(sources, leave=settings.labels, workers=workers, progress=progress)
+    if found.empty:
+        names = ", ".join(str(s) for s in sources)
+        raise ConfigError(
+            f"{names}: no DICOM, NIfTI or NRRD among its {found.others} files"
+            if found.others
+            else f"{names}: there are no files"
+        )
+    labels: list[LabelSource] = []
+    if settings.labels:
+        # An archive that holds scans and masks is looked through once.
+        same = list(sources) == [settings.labels] and settings.labels.is_file()
+        images = [file.path for file in found.volumes if not file.member]
+        labels = discover_labels(settings.labels, images, found if same else None)
+        taken = {header.file for source in labels for header in source.headers}
+        found.series = [s for s in found.series if s.first.file not in taken]
+    # After that: a mask must not take the place of a scan.
+    found.series = choose(found.series, settings.series, settings.prefer)
+    return found, labels
