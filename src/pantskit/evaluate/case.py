@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pantskit.core.errors import DatasetError, LabelError
 from pantskit.core.geometry import Geometry, require_same_grid
 from pantskit.core.labelsets import CaseLabels
 from pantskit.core.run import Job
-from pantskit.evaluate.lesions import lesion_rows
+from pantskit.core.volume import read_volume
+from pantskit.evaluate.lesions import score_lesions
 from pantskit.evaluate.scores import MISSING_PREDICTION, score_structures, worst_rows
 from pantskit.evaluate.segmentation import Segmentation
 from pantskit.evaluate.settings import EvaluateConfig
@@ -26,6 +30,7 @@ class Pair:
         reference: its labels.
         prediction: labels predicted for it; None when there are none.
         facts: prediction.json beside them, which may be missing.
+        probability: map of the tumour's probability beside them, which may be missing.
         where: the folder of predictions, for messages.
         config: settings.
     """
@@ -33,6 +38,7 @@ class Pair:
     reference: CaseLabels
     prediction: CaseLabels | None
     facts: Path
+    probability: Path
     where: Path
     config: EvaluateConfig
 
@@ -43,6 +49,7 @@ def score_case(
     config: EvaluateConfig,
     *,
     facts: dict[str, Any] | None = None,
+    probability: Path | None = None,
 ) -> dict[str, Any]:
     """Score one prediction against its reference.
 
@@ -51,10 +58,11 @@ def score_case(
         prediction: labels predicted.
         config: structures, tolerances, definition.
         facts: what the model says of the case: `tumor_probability`, `tumor_volume_mm3`.
+        probability: map of the tumour's probability on the prediction's grid; None without.
 
     Returns:
-        `scores`: rows of the score table; `lesions`: rows of lesions.csv; `case`: for the
-        case's row.
+        `scores`: rows of the score table; `lesions` and `candidates`: rows of the tables of
+        these names; `case`: for the case's row.
 
     Raises:
         GeometryError: If the grids differ and `config.resample` is off.
@@ -64,14 +72,18 @@ def score_case(
     other = _other_grid(reference, prediction, resample=config.resample)
     truth = _truth(reference)
     found = Segmentation(prediction, onto=geometry if other else None)
-    lesions, case = lesion_rows(truth, found, geometry)
-    told = facts or {}
+    chances = None if other or probability is None else _read_probability(probability, geometry)
+    result = score_lesions(truth, found, geometry, config, probability=chances)
+    told, case = facts or {}, result.case
     case["tumor_probability"] = told.get("tumor_probability")
+    if chances is not None and case["tumor_probability"] is None:
+        case["tumor_probability"] = float(chances.max(initial=0.0))
     if case["tumor_volume_mm3_prediction"] is None:
         case["tumor_volume_mm3_prediction"] = told.get("tumor_volume_mm3")
     return {
         "scores": list(score_structures(truth, found, geometry, config)),
-        "lesions": lesions,
+        "lesions": result.lesions,
+        "candidates": result.candidates,
         "case": {
             **case,
             "resampled": other,
@@ -94,7 +106,10 @@ def score_pair(job: Job) -> dict[str, Any]:
             "Predict the case, or leave it out with --cases"
         )
     facts = read_facts(pair.facts, job.case_id)
-    return score_case(pair.reference, pair.prediction, pair.config, facts=facts)
+    probability = pair.probability if pair.probability.is_file() else None
+    return score_case(
+        pair.reference, pair.prediction, pair.config, facts=facts, probability=probability
+    )
 
 
 def worst_case(pair: Pair, status: str) -> dict[str, Any]:
@@ -109,10 +124,15 @@ def worst_case(pair: Pair, status: str) -> dict[str, Any]:
     """
     truth = Segmentation(pair.reference)
     geometry = pair.reference.geometry
-    lesions, case = lesion_rows(truth, None, geometry)
+    result = score_lesions(truth, None, geometry, pair.config)
     wanted = [s for s in pair.config.wanted if s in truth.structures]
     scores = [row for s in wanted for row in worst_rows(truth, s, status, geometry, pair.config)]
-    return {"scores": scores, "lesions": lesions, "case": case}
+    return {
+        "scores": scores,
+        "lesions": result.lesions,
+        "candidates": result.candidates,
+        "case": result.case,
+    }
 
 
 def status_of(pair: Pair) -> str:
@@ -148,6 +168,21 @@ def read_facts(path: Path, case_id: str) -> dict[str, float]:
             )
         facts[name] = float(value)
     return facts
+
+
+def _read_probability(path: Path, geometry: Geometry) -> NDArray[np.float32]:
+    """(i, j, k) float32 tumour probabilities in [0, 1] on the reference's grid.
+
+    Raises:
+        LabelError, GeometryError: If they are no probabilities, or lie on another grid.
+    """
+    volume = read_volume(path)
+    name = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
+    require_same_grid(volume.geometry, geometry, what=f"{name} and the reference")
+    chances = volume.array.astype(np.float32, copy=False)
+    if chances.size and not (chances.min() >= 0 and chances.max() <= 1):  # NaN fails both
+        raise LabelError(f"{name}: holds values outside 0 to 1, or NaN; no probabilities")
+    return chances
 
 
 def _truth(reference: CaseLabels) -> Segmentation:

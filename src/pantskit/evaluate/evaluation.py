@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,19 +9,21 @@ from typing import Any
 
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import DatasetError, PantskitError
-from pantskit.core.files import write_json, write_text
-from pantskit.core.labels import LabelMap
+from pantskit.core.files import write_json
+from pantskit.core.labels import LESION, LabelMap
 from pantskit.core.labelsets import open_label_source, places_of_dataset_json
 from pantskit.core.records import CaseRecord, RecordStore, versions, write_table
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
 from pantskit.core.selection import require_cases
 from pantskit.evaluate.case import Pair, score_pair, status_of, worst_case
-from pantskit.evaluate.detection import choose_score, rank_cases, summarize_detection
-from pantskit.evaluate.lesions import LESION_COLUMNS
+from pantskit.evaluate.curve_tables import write_curves
+from pantskit.evaluate.detection import summarize_detection
+from pantskit.evaluate.lesion_detection import summarize_lesions
+from pantskit.evaluate.lesions import CANDIDATE_COLUMNS, LESION_COLUMNS
 from pantskit.evaluate.scores import SCORE_COLUMNS
 from pantskit.evaluate.settings import NSD_WORDS, EvaluateConfig
+from pantskit.evaluate.strata import summarize_strata
 from pantskit.evaluate.summary import drop_unknown_structures, summarize_structures
-from pantskit.measure.statistics import Roc
 
 STAGE = "evaluate"
 
@@ -34,6 +34,7 @@ CASE_COLUMNS = (
     "status",
     "message",
     "reference_tumor",
+    "case_score",
     "tumor_probability",
     "tumor_volume_mm3_reference",
     "tumor_volume_mm3_prediction",
@@ -42,12 +43,14 @@ CASE_COLUMNS = (
     "lesions_reference",
     "lesions_prediction",
     "false_positive_lesions",
+    "largest_lesion_mm",
+    "location",
     "resampled",
     "faults",
     "seconds",
 )
 # Columns of a reference dataset's metadata that later comparisons are made by.
-STRATA = ("site", "phase", "sex", "age_years", "manufacturer")
+STRATA = ("site", "phase", "sex", "age_years", "manufacturer", "diagnosis")
 
 Row = dict[str, Any]
 
@@ -86,9 +89,10 @@ def evaluate(
         predictions: any form that `open_label_source` reads; prediction.json beside a case's
             labels may give its tumour probability.
         reference: likewise; a dataset gives patients and sites too.
-        out: folder for scores, cases and lesions (.parquet and .csv), summary.json, roc.csv.
+        out: folder for scores, cases, lesions and candidates (.parquet and .csv), summary.json
+            and the curves (.csv).
         config: settings.
-        figures: write roc.png too.
+        figures: draw them too.
         workers: processes; 0 runs in this one.
         progress: called after each case.
 
@@ -110,6 +114,7 @@ def evaluate(
                 *pair.reference.paths,
                 *(pair.prediction.paths if pair.prediction else ()),
                 pair.facts,
+                pair.probability,
                 *common,
             ),
         )
@@ -128,27 +133,35 @@ def evaluate(
     metadata = _metadata(Path(reference))
     scores = [row for result in results.values() for row in result["scores"]]
     scores = drop_unknown_structures(scores, config)
-    lesions = [row for result in results.values() for row in result["lesions"]]
+    lesions, candidates = (
+        [row for result in results.values() for row in result[name]]
+        for name in ("lesions", "candidates")
+    )
     cases = [
-        _case_row(record, pairs[record.case_id], results[record.case_id]["case"], metadata)
+        _case_row(record, pairs[record.case_id], results[record.case_id]["case"], metadata, config)
         for record in run.records
     ]
-    known = [c for c in cases if c["reference_tumor"] is not None]
-    score, note = choose_score(c for c in known if c["status"] == "scored")
-    rank_cases(cases, score, config)
-    detection, roc = summarize_detection(cases, lesions, note, score, config)
+    detection = summarize_detection(cases, config)
+    of_lesions, froc = summarize_lesions(cases, lesions, candidates, detection.auroc, config)
+    strata = summarize_strata(cases, lesions, detection.score, detection.point)
     summary = {
         "versions": versions(),
-        "settings": asdict(config) | {"nsd_is": NSD_WORDS[config.definition]},
+        "settings": asdict(config)
+        | {"nsd_is": NSD_WORDS[config.definition], "hit_rule_is": config.hit_rule_is},
         "cases": _count_cases(cases, extra),
         "structures": summarize_structures(scores, config),
-        "detection": detection,
+        "detection": detection.summary | of_lesions | {"strata": strata},
     }
     write_table(out / "scores", scores, columns=SCORE_COLUMNS)
     write_table(out / "cases", cases, columns=CASE_COLUMNS)
     write_table(out / "lesions", lesions, columns=LESION_COLUMNS)
-    _write_roc(out, roc, detection, figures=figures)
+    write_table(out / "candidates", candidates, columns=CANDIDATE_COLUMNS)
+    write_curves(out, detection.curves, froc)
     write_json(out / "summary.json", summary)
+    if figures:
+        from pantskit.evaluate.figures import draw_all
+
+        draw_all(out, summary, detection.curves, froc, scores, lesions)
     return Evaluation(summary, run)
 
 
@@ -175,6 +188,7 @@ def _pair_up(
             reference=truths[case_id],
             prediction=found.get(case_id),
             facts=predictions / case_id / "prediction.json",
+            probability=predictions / case_id / "probabilities" / f"{LESION}.nii.gz",
             where=predictions,
             config=config,
         )
@@ -203,7 +217,7 @@ def _result(record: CaseRecord, pair: Pair) -> Mapping[str, Any]:
     try:
         return worst_case(pair, status_of(pair))
     except (PantskitError, OSError):
-        return {"scores": [], "lesions": [], "case": {}}
+        return {"scores": [], "lesions": [], "candidates": [], "case": {}}
 
 
 def _metadata(reference: Path) -> dict[str, Row]:
@@ -215,7 +229,11 @@ def _metadata(reference: Path) -> dict[str, Row]:
 
 
 def _case_row(
-    record: CaseRecord, pair: Pair, facts: Mapping[str, Any], metadata: Mapping[str, Row]
+    record: CaseRecord,
+    pair: Pair,
+    facts: Mapping[str, Any],
+    metadata: Mapping[str, Row],
+    config: EvaluateConfig,
 ) -> Row:
     known = metadata.get(record.case_id, {})
     volume = facts.get("tumor_volume_mm3_reference")
@@ -228,6 +246,7 @@ def _case_row(
         "patient_id": str(known.get("patient_id") or record.case_id),
         "status": "scored" if record.status == "done" else status_of(pair),
         "message": record.message,
+        "case_score": (config.case_scores or {}).get(record.case_id),
         "reference_tumor": None if volume is None else volume > 0,
         "faults": "; ".join(facts.get("faults", ())),
         "seconds": record.seconds,
@@ -245,27 +264,3 @@ def _count_cases(cases: Sequence[Row], extra: Sequence[str]) -> dict[str, Any]:
         "resampled": [c["case_id"] for c in cases if c["resampled"]],
         "extra_predictions": list(extra),
     }
-
-
-def _write_roc(out: Path, roc: Roc | None, detection: Row, *, figures: bool) -> None:
-    """roc.csv and roc.png; those of an earlier run go where there is no curve now."""
-    picture, table = out / "roc.png", out / "roc.csv"
-    for path in (picture, table):
-        path.unlink(missing_ok=True)
-    if roc is None:
-        return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("threshold", "sensitivity", "specificity", "false_positive_rate"))
-    for threshold, hits, alarms in zip(
-        roc.thresholds.tolist(),
-        roc.sensitivity.tolist(),
-        roc.false_positive_rate.tolist(),
-        strict=True,
-    ):
-        writer.writerow((threshold, hits, 1 - alarms, alarms))
-    write_text(table, text.getvalue())
-    if figures:
-        from pantskit.evaluate.figures import draw_roc
-
-        draw_roc(roc, detection, picture)

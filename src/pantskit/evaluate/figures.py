@@ -2,70 +2,241 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pantskit.core.files import atomic_path
-from pantskit.measure.statistics import Roc
+from pantskit.core.labels import STRUCTURES
+from pantskit.evaluate.detection import Curves
+from pantskit.evaluate.scores import WORST
+from pantskit.evaluate.strata import SIZES, size_group
+from pantskit.measure.curves import Froc
 
 INK, ACCENT, QUIET = "#1b2a3a", "#b5443c", "#9aa5b1"
+_GRID = "#e6e9ed"
+
+Row = Mapping[str, Any]
 
 
-def draw_roc(roc: Roc, detection: dict[str, Any], path: Path) -> None:
-    """Draw the ROC with its AUC, interval and operating point, as PNG.
+def draw_all(
+    out: Path,
+    summary: Mapping[str, Any],
+    curves: Curves | None,
+    froc: Froc | None,
+    scores: Sequence[Row],
+    lesions: Sequence[Row],
+) -> None:
+    """Draw every figure that there are numbers for, beside the tables.
 
     Args:
-        roc: the curve.
-        detection: the summary's part on detection.
-        path: file to write.
+        out: folder of the scores.
+        summary: content of summary.json.
+        curves: of the main score; None without cases of both kinds.
+        froc: None without lesions or candidates.
+        scores: rows of the score table.
+        lesions: rows of lesions.csv.
     """
+    detection = summary["detection"]
+    if curves is not None:
+        draw_roc(curves, detection, out / "roc.png")
+        draw_precision_recall(curves, detection, out / "precision_recall.png")
+    if froc is not None:
+        draw_froc(froc, detection, out / "froc.png")
+    draw_structures(scores, out / "structures.png")
+    draw_sizes(lesions, detection, out / "lesions_by_size.png")
+
+
+def draw_roc(curves: Curves, detection: Mapping[str, Any], path: Path) -> None:
+    """Draw the ROC with its AUC, intervals and operating points, as PNG."""
+    with _figure(path, "1 - specificity", "Sensitivity") as axes:
+        axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (4, 4)))
+        auc = detection["auc"]
+        axes.plot(
+            curves.roc.false_positive_rate,
+            curves.roc.sensitivity,
+            color=INK,
+            linewidth=2,
+            label=f"AUC {auc['value']:.3f} (95 % {auc['low']:.3f} to {auc['high']:.3f})",
+            clip_on=False,
+        )
+        for point in detection["operating_points"][:1]:
+            hits, kept = point["sensitivity_patient"], point["specificity"]
+            label = f"{point['point']}:\nsensitivity {hits['value']:.2f}, "
+            label += f"specificity {kept['value']:.2f}"
+            alarms = {"value": 1 - kept["value"], "low": 1 - kept["high"], "high": 1 - kept["low"]}
+            _mark(axes, alarms, hits, label)
+        _title(axes, _of_cases(detection))
+        axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none", fontsize=9)
+
+
+def draw_precision_recall(curves: Curves, detection: Mapping[str, Any], path: Path) -> None:
+    """Draw precision against recall, with the operating point and the share of tumour cases."""
+    with _figure(path, "Recall (sensitivity)", "Precision") as axes:
+        share = detection["tumor_cases"] / detection["cases"]
+        axes.axhline(share, color=QUIET, linewidth=1, linestyle=(0, (4, 4)))
+        curve = curves.precision_recall
+        axes.step(
+            np.concatenate([[0.0], curve.recall]),
+            np.concatenate([curve.precision[:1], curve.precision]),
+            where="pre",
+            color=INK,
+            linewidth=2,
+            label=f"average precision {curve.average_precision:.3f}",
+            clip_on=False,
+        )
+        for point in detection["operating_points"][:1]:
+            if point["precision"]["of"]:
+                label = f"{point['point']}:\nprecision {point['precision']['value']:.2f}"
+                _mark(axes, point["sensitivity_patient"], point["precision"], label)
+        _title(axes, f"{_of_cases(detection)}\ndashed: precision of calling every case positive")
+        axes.legend(loc="lower left", frameon=True, framealpha=0.9, edgecolor="none", fontsize=9)
+
+
+def draw_froc(froc: Froc, detection: Mapping[str, Any], path: Path) -> None:
+    """Draw lesions found against false positives per scan."""
+    most = max(1.0, float(froc.false_positives[-1]))
+    with _figure(path, "False positives per scan", "Share of tumours found", most) as axes:
+        axes.step(
+            froc.false_positives,
+            froc.sensitivity,
+            where="post",
+            color=INK,
+            linewidth=2,
+            clip_on=False,
+        )
+        told = detection["froc"]
+        found, _, ranked = told["rule"].partition(";")
+        _title(
+            axes,
+            f"{told['lesions']} tumours in {told['scans']} scans; found:\n{found};{ranked}",
+        )
+
+
+def draw_structures(scores: Sequence[Row], path: Path) -> None:
+    """Draw the distribution of DSC of each structure: a dot a case, the box its quartiles."""
+    first = min((row["tolerance_mm"] for row in scores), default=None)
+    rows = [r for r in scores if r["tolerance_mm"] == first and r["dsc"] is not None]
+    names = [s for s in STRUCTURES if any(r["structure"] == s for r in rows)]
+    if not names:
+        path.unlink(missing_ok=True)
+        return
+    figure = Figure(figsize=(7.2, 1.3 + 0.3 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    rng = np.random.default_rng(0)  # spreads dots that would hide one another
+    for place, name in enumerate(reversed(names)):
+        own = [r for r in rows if r["structure"] == name]
+        values = np.array([r["dsc"] for r in own])
+        worst = np.array([r["status"] in WORST for r in own])
+        height = place + rng.uniform(-0.22, 0.22, values.size)
+        axes.scatter(values[~worst], height[~worst], s=7, color=INK, alpha=0.45, linewidths=0)
+        axes.scatter(values[worst], height[worst], s=12, color=ACCENT, marker="x", linewidths=1)
+        axes.boxplot(
+            values,
+            positions=[place],
+            orientation="horizontal",
+            widths=0.6,
+            showfliers=False,
+            manage_ticks=False,
+            medianprops={"color": ACCENT, "linewidth": 2},
+            boxprops={"color": QUIET},
+            whiskerprops={"color": QUIET},
+            capprops={"color": QUIET},
+        )
+    counts = {n: sum(r["structure"] == n for r in rows) for n in names}
+    axes.set_yticks(
+        range(len(names)),
+        [f"{STRUCTURES[n].title}  (n = {counts[n]})" for n in reversed(names)],
+        fontsize=8,
+    )
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(names) - 0.3), xlabel="DSC")
+    _title(axes, "DSC of each case; crosses: no usable prediction, counted as 0")
+    _finish(figure, axes, path)
+
+
+def draw_sizes(lesions: Sequence[Row], detection: Mapping[str, Any], path: Path) -> None:
+    """Draw the best DSC of each tumour against its size, and the share found by size group."""
+    if not lesions:
+        path.unlink(missing_ok=True)
+        return
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = np.array([r["longest_axis_mm"] for r in lesions])
+    dsc = np.array([r["best_dsc"] for r in lesions])
+    hit = np.array([bool(r["hit"]) for r in lesions])
+    axes.scatter(sizes[hit], dsc[hit], s=22, color=INK, alpha=0.7, linewidths=0, label="found")
+    axes.scatter(sizes[~hit], dsc[~hit], s=26, color=ACCENT, marker="x", label="missed")
+    for _, limit in SIZES[:-1]:
+        axes.axvline(limit, color=QUIET, linewidth=1, linestyle=(0, (4, 4)))
+    most = max(45.0, float(sizes.max()) * 1.05)
+    edges = [0.0, *(limit for _, limit in SIZES[:-1]), most]
+    for (name, _), left, right in zip(SIZES, edges, edges[1:], strict=False):
+        group = np.array([size_group(size) == name for size in sizes])
+        text = f"{name}\n{int(hit[group].sum())} of {int(group.sum())}"
+        axes.text((left + right) / 2, 1.02, text, ha="center", va="bottom", fontsize=8)
+    axes.set(xlim=(0, most), ylim=(-0.03, 1.0), xlabel="Greatest dimension of the tumour (mm)")
+    axes.set_ylabel("DSC with the best candidate")
+    rule = detection["sensitivity_tumor"]["rule"]
+    axes.set_title(f"found: {rule}", fontsize=9, loc="left", color=INK, pad=34)
+    axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none", fontsize=9)
+    _finish(figure, axes, path)
+
+
+@contextmanager
+def _figure(path: Path, x: str, y: str, right: float = 1.0) -> Iterator[Axes]:
+    """A square figure of two shares; written when the block ends."""
     figure = Figure(figsize=(5.2, 5.4), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (4, 4)))
-    auc = detection["auc"]
-    axes.plot(
-        roc.false_positive_rate,
-        roc.sensitivity,
-        color=INK,
-        linewidth=2,
-        label=f"AUC {auc['value']:.3f} (95 % {auc['low']:.3f} to {auc['high']:.3f})",
-        clip_on=False,
+    yield axes
+    axes.set(xlim=(0, right), ylim=(0, 1), xlabel=x, ylabel=y)
+    axes.set_box_aspect(1)
+    _finish(figure, axes, path)
+
+
+def _finish(figure: Figure, axes: Axes, path: Path) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    with atomic_path(path) as part:
+        figure.savefig(part, dpi=150)
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=9, loc="left", color=INK)
+
+
+def _of_cases(detection: Mapping[str, Any]) -> str:
+    return (
+        f"Tumour detection: {detection['tumor_cases']} cases with, "
+        f"{detection['normal_cases']} without tumour,\n"
+        f"ranked by {detection['score_is'].partition(';')[0]}"
     )
-    hits, kept = detection["sensitivity_patient"], detection["specificity"]
+
+
+def _mark(axes: Axes, x: Mapping[str, float], y: Mapping[str, float], label: str) -> None:
+    """A point with the intervals of both its shares."""
     axes.errorbar(
-        1 - kept["value"],
-        hits["value"],
-        xerr=[[kept["high"] - kept["value"]], [kept["value"] - kept["low"]]],
-        yerr=[[hits["value"] - hits["low"]], [hits["high"] - hits["value"]]],
+        x["value"],
+        y["value"],
+        xerr=_arms(x),
+        yerr=_arms(y),
         color=ACCENT,
         marker="o",
         markersize=7,
         linewidth=1,
         capsize=3,
-        label=f"{detection['operating_point']}:\nsensitivity {hits['value']:.2f}, "
-        f"specificity {kept['value']:.2f}",
+        label=label,
         clip_on=False,
         zorder=3,
     )
-    axes.set(
-        xlim=(0, 1),
-        ylim=(0, 1),
-        aspect="equal",
-        xlabel="1 - specificity",
-        ylabel="Sensitivity",
-    )
-    axes.set_title(
-        f"Tumour detection: {detection['tumor_cases']} cases with, "
-        f"{detection['normal_cases']} without tumour,\n"
-        f"ranked by {detection['score_is'].partition(';')[0]}",
-        fontsize=9,
-        loc="left",
-        color=INK,
-    )
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e6e9ed", linewidth=0.8)
-    axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none", fontsize=9)
-    with atomic_path(path) as part:
-        figure.savefig(part, dpi=150)
+
+
+def _arms(share: Mapping[str, float]) -> list[list[float]]:
+    """Lengths of the error bar's two arms; rounding must not make one negative."""
+    value = share["value"]
+    return [[max(0.0, value - share["low"])], [max(0.0, share["high"] - value)]]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pantskit.core.errors import ConfigError
 from pantskit.core.labels import STRUCTURES, require_structure
 from pantskit.core.labelsets import SPLIT_FOLDERS
+from pantskit.measure.matching import DEFAULT_MINIMUM, RULES, Rule
 from pantskit.measure.surface import DEFINITIONS, Definition
 
 # What each definition says, for the outputs; docs/metrics.md has the whole text.
@@ -17,6 +19,15 @@ NSD_WORDS = {
     "counted": "boundary voxels, each counting one, distance < tolerance "
     "(PanTS paper, appendix B.4.2)",
     "counted-le": "boundary voxels, each counting one, distance <= tolerance (MONAI's default)",
+}
+
+# What each matching rule says, likewise.
+RULE_WORDS: dict[Rule, str] = {
+    "touch": "a predicted tumour voxel lies in the lesion",
+    "iou": "IoU of lesion and candidate of at least {minimum:g}, one candidate a lesion",
+    "dice": "DSC of lesion and candidate of at least {minimum:g}, one candidate a lesion",
+    "overlap": "a candidate holds at least {minimum:.0%} of the lesion, one candidate a lesion",
+    "centre": "the centre of a candidate lies in the lesion, one candidate a lesion",
 }
 
 
@@ -33,8 +44,14 @@ class EvaluateConfig:
         split: `"train"` or `"test"` of a reference dataset; both when None.
         cases: case IDs to score; None: all of the reference.
         resample: bring predictions on other grids onto the reference's, to the nearest voxel.
+        hit_rule: when a lesion counts as found; see `measure.matching`.
+        hit_minimum: least overlap for that; None: the rule's own.
         tumor_mm3: a case is called positive when more predicted tumour than this is found,
             0: any voxel. The operating point of sensitivity and specificity.
+        probability: a case is called positive by its tumour probability from here on.
+        case_scores: case_id to a score of the user's own, higher = more suspicious.
+        case_score: a case is called positive by that score from here on; None: no such point.
+        prevalence: shares of people with a tumour, for which predictive values are given.
         bootstrap_samples: for the interval of the AUC.
         seed: of the bootstrap.
     """
@@ -47,7 +64,13 @@ class EvaluateConfig:
     split: str | None = None
     cases: tuple[str, ...] | None = None
     resample: bool = False
+    hit_rule: Rule = "touch"
+    hit_minimum: float | None = None
     tumor_mm3: float = 0.0
+    probability: float = 0.5
+    case_scores: Mapping[str, float] | None = None
+    case_score: float | None = None
+    prevalence: tuple[float, ...] = ()
     bootstrap_samples: int = 2000
     seed: int = 0
 
@@ -58,6 +81,13 @@ class EvaluateConfig:
             raise ConfigError(
                 f"NSD definition {self.definition!r} is unknown; it is one of "
                 f"{', '.join(DEFINITIONS)}"
+            )
+        if self.hit_rule not in RULES:
+            raise ConfigError(f"rule {self.hit_rule!r} is unknown; it is one of {', '.join(RULES)}")
+        if not all(0 <= p <= 1 for p in (self.least_overlap, self.probability, *self.prevalence)):
+            raise ConfigError(
+                "least overlap, probability and prevalence are from 0 to 1, found "
+                f"{self.least_overlap:g}, {self.probability:g}, {list(self.prevalence)}"
             )
         if not self.tumor_mm3 >= 0:
             raise ConfigError(f"tumour volume must be 0 mm3 or more, found {self.tumor_mm3}")
@@ -75,7 +105,18 @@ class EvaluateConfig:
         return tuple(STRUCTURES) if self.structures is None else self.structures
 
     @property
+    def least_overlap(self) -> float:
+        """Overlap from which on a lesion counts as found."""
+        return DEFAULT_MINIMUM[self.hit_rule] if self.hit_minimum is None else self.hit_minimum
+
+    @property
+    def hit_rule_is(self) -> str:
+        """The matching rule in words."""
+        return RULE_WORDS[self.hit_rule].format(minimum=self.least_overlap)
+
+    @property
     def of_a_case(self) -> dict[str, Any]:
         """The settings that a case's own scores depend on."""
-        over_all = ("split", "cases", "tumor_mm3", "bootstrap_samples", "seed")
+        over_all = {"split", "cases", "tumor_mm3", "probability", "case_scores", "case_score"}
+        over_all |= {"prevalence", "bootstrap_samples", "seed"}
         return {k: v for k, v in asdict(self).items() if k not in over_all}
