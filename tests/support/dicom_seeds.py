@@ -247,7 +247,7 @@ def _as_own(images: list[FileDataset]) -> Callable[[str], Seed]:
     def made(uid: str) -> Seed:
         seed = []
         for image, series in zip(images, numbers, strict=True):
-            image.SeriesInstanceUID = f"{uid}.{series + 1}"
+            image.StudyInstanceUID, image.SeriesInstanceUID = f"{uid}.0", f"{uid}.{series + 1}"
             seed.append(_bytes(image))
         return seed
 

@@ -50,6 +50,8 @@ def slices_of(files: Iterable[Path | BinaryIO]) -> list[Slice]:
     found: list[Slice] = []
     for file in files:
         image = pydicom.dcmread(file)
+        # Without it pydicom decodes nothing; how a value is shown does not matter here.
+        image.setdefault("PhotometricInterpretation", "MONOCHROME2")
         frames = int(image.get("NumberOfFrames") or 1)
         pixels = image.pixel_array.reshape(frames, int(image.Rows), int(image.Columns))
         found += [_slice(image, pixels[index], index) for index in range(frames)]
