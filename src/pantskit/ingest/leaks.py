@@ -158,6 +158,12 @@ class LeakScan:
         self._years = tuple({date[0] for date in self._needles.dates})
         self._clean.clear()
 
+    def allow_dates(self, dates: Iterable[str]) -> None:
+        """Stop looking for dates (`20140902`) that are ours: a moved one may fall on a true one."""
+        for date in dates:
+            self._needles.dates.pop((int(date[:4]), int(date[4:6]), int(date[6:8])), None)
+            self._needles.dates.pop((int(date[:4]), int(date[4:6]), 0), None)
+
     @property
     def needles(self) -> int:
         """How many values are looked for."""

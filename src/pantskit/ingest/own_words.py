@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary
 
 # Packages whose words can reach a record, a table or a message of ingest.
 _PACKAGES = ("core", "ingest", "measure")

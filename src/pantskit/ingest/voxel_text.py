@@ -68,7 +68,7 @@ def _candidates(values: Any, wanted: Any) -> Any:
         # Of signed values with a bit outside 0 to 127, one by one: most of an image is air.
         if (a | b | c | d) & ~0x7F:
             continue
-        code = 0
+        code = np.int64(0)
         for m in range(4):
             value = np.int64(values[n + m])
             code = code << 7 | (value + 32 * (0x41 <= value <= 0x5A))
