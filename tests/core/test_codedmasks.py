@@ -188,3 +188,17 @@ def test_a_bounding_box_touches_the_mask_on_every_side() -> None:
     assert bounding_box(mask) == (slice(1, 3), slice(2, 4), slice(5, 6))
     assert bounding_box(box()) is None
     assert bounding_box(box(slice(None))) == (slice(0, 5), slice(0, 4), slice(0, 6))
+
+
+@pytest.mark.parametrize("flip", [(0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2), (2, 1, 0)])
+def test_the_order_in_memory_does_not_matter(
+    flip: tuple[int, ...], axes: tuple[int, int, int]
+) -> None:
+    mask = np.flip(box(slice(1, 3), slice(2, 4), 5).transpose(axes), flip)
+    found = bounding_box(mask)
+    assert found is not None
+    assert mask[found].all()
+    assert mask[found].sum() == mask.sum()
+    coded = CodedMasks.from_masks({"liver": mask})
+    np.testing.assert_array_equal(coded.mask("liver"), mask)

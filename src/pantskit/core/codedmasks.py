@@ -88,7 +88,7 @@ class CodedMasks:
             LabelError: If a label is unknown to the map.
         """
         coded = cls(array)
-        present = np.flatnonzero(coded._slice_counts().any(axis=0)).tolist()
+        present = coded.occurring
         label_map.require_known(present, name=name)
         found = {v: frozenset(label_map.ids.get(v, ())) if v else _BACKGROUND for v in present}
         coded.sets = [found.get(v, _BACKGROUND) for v in range(max([0, *present]) + 1)]
@@ -111,6 +111,11 @@ class CodedMasks:
         """Voxels of each annotated structure, 0 for empty ones, in the order of the 28."""
         sizes = self._slice_counts().sum(axis=0)
         return {s: int(sizes[self._codes_of(s)].sum()) for s in self.structures}
+
+    @property
+    def occurring(self) -> list[int]:
+        """Codes that some voxel holds: the labels of a label map, 0 included."""
+        return [int(code) for code in np.flatnonzero(self._slice_counts().any(axis=0))]
 
     def add(self, structure: str, mask: Mask) -> None:
         """Unite a mask into a structure, which is annotated from then on even if empty.
@@ -209,14 +214,13 @@ class CodedMasks:
     def exact(self, space: LabelSpace) -> list[str]:
         """Structures whose mask the combined map gives back voxel for voxel."""
         painted = self.table(ids_of(space))
-        occurring = np.flatnonzero(self._slice_counts().any(axis=0)).tolist()
         return [
             s
             for s in self.structures
             if s in space.names
             and all(
                 (int(painted[c]) in space.evaluation_ids(s)) == (s in self.sets[c])
-                for c in occurring
+                for c in self.occurring
             )
         ]
 
@@ -305,13 +309,20 @@ def ids_of(space: LabelSpace) -> dict[str, int]:
 
 def bounding_box(mask: Mask) -> tuple[slice, slice, slice] | None:
     """The smallest box of slices that holds a mask; None where it is empty."""
-    box: list[slice] = []
-    part = mask
-    for axis in (2, 1, 0):  # along k first: in Fortran order only filled slices are read again
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero(part.any(axis=others))
+    # Flipped and permuted axes are undone: runs of memory are passed over many times faster.
+    flips = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in mask.strides)
+    order = np.argsort(np.abs(mask.strides), kind="stable").tolist()
+    part = mask[flips].transpose(order)
+    ends: list[tuple[int, int]] = []
+    for axis in (2, 1, 0):  # the slowest first: only what is filled is read again
+        filled = np.flatnonzero(part.any(axis=tuple(a for a in range(3) if a != axis)))
         if not filled.size:
             return None
-        box.insert(0, slice(int(filled[0]), int(filled[-1]) + 1))
-        part = mask[(slice(None),) * (3 - len(box)) + tuple(box)]
+        ends.insert(0, (int(filled[0]), int(filled[-1]) + 1))
+        part = part[(slice(None),) * axis + (slice(*ends[0]),)]
+    box = [slice(0)] * 3
+    for axis, (start, stop) in zip(order, ends, strict=True):
+        length = mask.shape[axis]
+        mirrored = mask.strides[axis] < 0
+        box[axis] = slice(length - stop, length - start) if mirrored else slice(start, stop)
     return box[0], box[1], box[2]

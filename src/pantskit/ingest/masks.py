@@ -117,8 +117,7 @@ def _from_map(path: Path, label_map: LabelMap | None, case_id: str) -> CaseMasks
     coded = CodedMasks.from_label_map(volume.array, used, name=f"{case_id}: the label map")
     found = CaseMasks(coded, volume.geometry, faults=list(volume.faults))
     found.sources = {s: [str(i) for i in used.ids_of(s)] for s in coded.structures}
-    values = np.flatnonzero(np.bincount(volume.array.ravel(order="K"))).tolist()
-    unmapped = [v for v in values if v and v not in used.ids]
+    unmapped = [v for v in coded.occurring if v and v not in used.ids]
     found.unmapped = [used.unmapped.get(v, f"label {v}") for v in unmapped]
     return found
 
