@@ -105,6 +105,9 @@ def _parsed(dataset: Dataset) -> Segmentation:
         if described.number in segments:
             raise LabelError(f"segment {described.number} is described twice")
         segments[described.number] = described
+    if kind == "LABELMAP":
+        for background in (0, dataset.get("PixelPaddingValue")):
+            segments.pop(background, None)
     frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     shared = (list(dataset.get("SharedFunctionalGroupsSequence") or []) or [Dataset()])[0]
     if len(frames) != int(dataset.get("NumberOfFrames") or 1) or not frames:

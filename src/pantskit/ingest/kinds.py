@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pydicom
 
 from pantskit.ingest.headers import CT_IMAGE, ENHANCED_CT, ImageHeader
+from pantskit.ingest.references import is_label_object
 from pantskit.ingest.vocabulary import plain_words, words_pattern
 
 UNKNOWN = "of unknown kind"
@@ -62,6 +63,8 @@ def skip_reason(header: ImageHeader) -> str:
     RescaleType may be left out where it is HU (PS3.3 C.8.2.1). "US" is unspecified there: its
     values may be anything, so such images are refused.
     """
+    if is_label_object(header.sop_class):
+        return f"{_class_name(header.sop_class)}: annotations; give them with --labels"
     if header.sop_class not in (CT_IMAGE, *ENHANCED_CT):
         return f"{_class_name(header.sop_class)}: not a CT image"
     if header.modality != "CT":
