@@ -35,8 +35,9 @@ def listing_rows(found: Found, labels: Sequence[LabelSource] = ()) -> list[dict[
 
     Returns:
         Rows that JSON can hold. `kind` is CT, NIfTI or NRRD for what would become a case, or
-        skipped, quarantined, fails or labels; `note` says why or how; numbers are null where
-        they are not known. `patient` and `study` count within the listing.
+        skipped, quarantined, fails or labels; `reason` says why, or what is odd; `note` is that
+        or the geometry in words. Numbers are null where they are not known. `patient` and
+        `study` count within the listing.
     """
     studies: dict[tuple[str, ...], int] = {}
     patients: dict[str, int] = {}
@@ -44,7 +45,7 @@ def listing_rows(found: Found, labels: Sequence[LabelSource] = ()) -> list[dict[
     with Reader() as reader:
         rows += [_volume_row(file, reader) for file in found.volumes]
     rows += [_row(str(b.file), "fails", b.message) for b in found.bad]
-    return rows + [_row(str(s.place), "labels", _label_note(s)) for s in labels]
+    return rows + [_row(str(s.place), "labels", _contents(s)) for s in labels]
 
 
 def takes_nothing(rows: Iterable[dict[str, Any]]) -> bool:
@@ -69,8 +70,8 @@ def listing_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = [_aligned(_COLUMNS, widths)] if rows else []
     for row, line in zip(rows, cells, strict=True):
         lines.append(_aligned(line, widths))
-        if row["note"]:
-            lines.append(f"{'':<{widths[0]}}  {row['note']}")
+        if row["reason"]:
+            lines.append(f"{'':<{widths[0]}}  {row['reason']}")
     return lines
 
 
@@ -86,8 +87,8 @@ def listing_table(rows: Sequence[dict[str, Any]]) -> Table:
     colours = {"skipped": "dim", "quarantined": "yellow", "fails": "red", "labels": "cyan"}
     for row in rows:
         *cells, source = map(Text, _cells(row))
-        if row["note"]:
-            source.append(f"\n{row['note']}", style="italic")
+        if row["reason"]:
+            source.append(f"\n{row['reason']}", style="italic")
         table.add_row(*cells, source, style=colours.get(row["kind"], ""))
     return table
 
@@ -99,11 +100,9 @@ def _series_row(
     patient = first.description.get("PatientID", "")
     number = studies.setdefault((patient, first.study_uid), len(studies) + 1)
     phase = phase_of(first.description)
-    note = expected.reason
-    if expected.status == "taken" and expected.geometry:
-        words = [expected.geometry.describe(), f"phase {phase or 'not clear'}"]
-        note = ", ".join([*words, note] if note else words)
-    row = _row(_place(series), _KINDS[expected.status], note, expected.geometry)
+    row = _row(_place(series), _KINDS[expected.status], expected.reason, expected.geometry)
+    if expected.status == "taken":
+        row["note"] += f", phase {phase or 'not clear'}"
     return row | {
         "format": "DICOM",
         "patient": patients.setdefault(patient, len(patients) + 1),
@@ -136,8 +135,9 @@ def _volume_row(file: SourceFile, reader: Reader) -> dict[str, Any]:
         return _row(str(file), "fails", str(error)) | {"format": name}
     except Exception as error:  # zipfile and tarfile have errors of their own
         return _row(str(file), "fails", f"cannot be read ({type(error).__name__})")
-    row = _row(str(file), name, f"{geometry.describe()}, {dtype}", geometry)
-    return row | {"format": name, "slices": geometry.shape[2]}
+    row = _row(str(file), name, "", geometry)
+    note = f"{geometry.describe()}, {dtype}"
+    return row | {"format": name, "note": note, "slices": geometry.shape[2]}
 
 
 def _volume_header(file: SourceFile, path: Any) -> tuple[Geometry, str]:
@@ -148,18 +148,20 @@ def _volume_header(file: SourceFile, path: Any) -> tuple[Geometry, str]:
     return nrrd.geometry, str(nrrd.dtype)
 
 
-def _label_note(source: LabelSource) -> str:
+def _contents(source: LabelSource) -> str:
     files, objects = len(source.volumes), len(source.series) + len(source.objects)
     parts = [f"{files} volume files"] if files else []
     parts += [f"{objects} DICOM series or objects"] if objects else []
     return f"annotations: {', '.join(parts)}"
 
 
-def _row(source: str, kind: str, note: str, geometry: Geometry | None = None) -> dict[str, Any]:
+def _row(source: str, kind: str, reason: str, geometry: Geometry | None = None) -> dict[str, Any]:
+    described = [geometry.describe()] if geometry and kind == "CT" else []
     return {
         "source": source,
         "kind": kind,
-        "note": note,
+        "reason": reason,
+        "note": ", ".join([*described, *([reason] if reason else [])]),
         "format": None,
         "patient": None,
         "study": None,

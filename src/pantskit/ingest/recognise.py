@@ -123,6 +123,8 @@ def _meta(syntax: str) -> bytes:
 class _Prefixed(io.RawIOBase):
     """A stream with bytes before it."""
 
+    name = ""  # pydicom asks buffered streams for it
+
     def __init__(self, prefix: bytes, stream: IO[bytes]) -> None:
         super().__init__()
         self._prefix, self._stream, self._at = prefix, stream, 0
