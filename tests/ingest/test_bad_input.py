@@ -440,6 +440,25 @@ def test_row_13_value_that_claims_to_go_on_after_the_pixels_costs_nothing(bench,
     assert case.status == "failed" or difference(report.ct(case), truth) == ""
 
 
+@pytest.mark.parametrize("which", [0, 2, 4])
+def test_row_13_noise_in_the_place_of_a_slice_doubts_its_series(bench, series, which):
+    # Without the last slice the others are a regular stack, but a shorter one.
+    bench.write(series())
+    path = sorted(bench.bad.iterdir())[which]
+    path.write_bytes(np.random.default_rng(which).bytes(path.stat().st_size))
+    bench.refused("quarantined")
+
+
+def test_row_13_other_files_beside_the_slices_are_left(bench, series):
+    bench.write(series())
+    truth = slices_of(bench.bad.iterdir())
+    for name in ("README", "viewer.exe", "notes.txt", "LICENSE-2"):
+        (bench.bad / name).write_bytes(np.random.default_rng(1).bytes(500))
+    report = bench.run()
+    (case,) = report.of("/bad")
+    assert difference(report.ct(case), truth) == ""
+
+
 def test_row_13_archive_that_unpacks_without_end_is_not_read(bench):
     path = bench.bad / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

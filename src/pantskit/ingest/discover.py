@@ -80,6 +80,7 @@ def discover(
     digests: dict[SourceFile, str] = {}
     indexes: list[tuple[SourceFile, tuple[Listed, ...]]] = []
     places: list[PurePosixPath] = []
+    others: list[SourceFile] = []
 
     def unread() -> Iterator[SourceFile]:
         for file in find_files(sources):
@@ -100,9 +101,11 @@ def discover(
             indexes.append((contents.file, contents.listed))
         if contents.bad:
             found.bad.append(contents.bad)
-        found.others += not (contents.headers or contents.bad)
+        if not (contents.headers or contents.bad):
+            others.append(contents.file)
+    found.others = len(others)
     found.bad.sort(key=lambda b: b.file)
-    found.series = doubt_series(group_series(headers, digests), found.bad)
+    found.series = doubt_series(group_series(headers, digests), found.bad, others)
     if indexes:
         here = {normal_place(place) for place in places}
         uids = {header.sop_uid for header in headers}

@@ -2,11 +2,13 @@
 
 A slice lost from the end of a stack leaves a regular, shorter stack. When a file in the same
 folder cannot be read, or calls itself something else than its neighbours, that file may be the
-slice, so the series that it may be of are in doubt.
+slice, so the series that it may be of are in doubt. A file that is no DICOM at all is another
+matter (a text, a viewer's program), but not where it is named as the slices are: it was one.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,16 +17,19 @@ from pathlib import PurePosixPath
 
 from pantskit.ingest.kinds import UNKNOWN
 from pantskit.ingest.series import Series
-from pantskit.ingest.sources import BadSource, natural_order
+from pantskit.ingest.sources import BadSource, SourceFile, natural_order
 
 # What a stray may be: its folder and name, and the series UIDs still readable in it.
 _Stray = tuple[PurePosixPath, str, frozenset[str]]
+_NUMBER = re.compile(r"\d+")
 _Name = tuple[str | None, str | None]
 # Of a folder, the files of volumes in the order of their names, each with its series' number.
 _Names = dict[PurePosixPath, list[tuple[tuple[tuple[bool, int, str], ...], int]]]
 
 
-def doubt_series(series: Sequence[Series], bad: Sequence[BadSource]) -> list[Series]:
+def doubt_series(
+    series: Sequence[Series], bad: Sequence[BadSource], others: Sequence[SourceFile] = ()
+) -> list[Series]:
     """The series, each with its doubt.
 
     A damaged file is taken to be of the series whose UID is still readable in it. Where none
@@ -34,6 +39,7 @@ def doubt_series(series: Sequence[Series], bad: Sequence[BadSource]) -> list[Ser
     Args:
         series: all series found.
         bad: files that could not be read.
+        others: files that are neither DICOM nor volumes.
     """
     volumes = {n: s for n, s in enumerate(series) if _is_volume(s)}
     strays: list[_Stray] = [(b.file.folder, b.file.name, b.series_uids) for b in bad]
@@ -47,8 +53,31 @@ def doubt_series(series: Sequence[Series], bad: Sequence[BadSource]) -> list[Ser
         file = single.first.file
         if _is_stray(single, beside=(file.folder, _name(single)) in named):
             strays.append((file.folder, file.name, frozenset()))
+    strays += _named_as_slices(others, volumes, in_folder)
     counts = _counts(strays, series, volumes, in_folder)
     return [_doubted(s, counts[n]) if counts[n] else s for n, s in enumerate(series)]
+
+
+def _named_as_slices(
+    others: Sequence[SourceFile],
+    volumes: Mapping[int, Series],
+    in_folder: Mapping[PurePosixPath, list[int]],
+) -> list[_Stray]:
+    """Those of the files whose names differ from a slice's of their folder in numbers only."""
+    patterns: dict[PurePosixPath, set[str]] = {}
+    found: list[_Stray] = []
+    for file in others:
+        folder = file.folder
+        if folder not in patterns:
+            slices = (h.file for n in in_folder.get(folder, ()) for h in volumes[n].slices)
+            patterns[folder] = {_pattern(f.name) for f in slices if f.folder == folder}
+        if _pattern(file.name) in patterns[folder]:
+            found.append((folder, file.name, frozenset()))
+    return found
+
+
+def _pattern(name: str) -> str:
+    return _NUMBER.sub("0", name)
 
 
 def _counts(
