@@ -242,15 +242,30 @@ def test_maps_that_declare_nothing_need_the_option(
         run(flat, reference, label_map="nosuchmap")
 
 
-def test_a_case_that_is_there_twice_is_refused(
+def test_a_case_that_is_there_twice_fails_alone(
     cohort: Any, reference: Path, tmp_path: Path
 ) -> None:
     flat = flat_maps(tmp_path / "flat", cohort)
     write_volume(
         flat / "a_1.nii", Volume(PANTS.combine(cohort.body()), cohort.geometry), label_space="pants"
     )
-    with pytest.raises(DatasetError, match="a_1 is there twice"):
-        run(flat, reference)
+    result, out = run(flat, reference)
+    cases = result.summary["cases"]
+    assert (cases["scored"], cases["failed"], result.exit_status) == (3, ["a_1"], 1)
+    assert "a_1 is there twice" in cases["messages"]["a_1"]
+    rows = read_table(out / "scores.parquet")
+    assert {r["dsc"] for r in rows if r["case_id"] == "a_1"} == {0.0}
+
+
+def test_a_reference_that_is_there_twice_scores_nobody(cohort: Any, tmp_path: Path) -> None:
+    flat = flat_maps(tmp_path / "flat", cohort)
+    twice = flat_maps(tmp_path / "twice", cohort)
+    write_volume(
+        twice / "a_1.nii", Volume(PANTS.combine(cohort.body()), cohort.geometry), label_space="pants"
+    )
+    result, out = run(flat, twice)
+    assert result.summary["cases"]["failed"] == ["a_1"]
+    assert {r["case_id"] for r in read_table(out / "scores.parquet")} == {"a_2", "b_1", "c_1"}
 
 
 def test_a_damaged_prediction_fails_its_case_and_no_other(perfect: Path, reference: Path) -> None:
@@ -361,7 +376,7 @@ def test_an_extra_prediction_is_named(
     predict("z_9", cohort.body())
     result, out = run(perfect, reference)
     assert result.summary["cases"]["extra_predictions"] == ["z_9"]
-    assert result.exit_status == 0
+    assert result.exit_status == 1
     assert "z_9" not in {r["case_id"] for r in read_table(out / "cases.parquet")}
 
 
@@ -370,8 +385,19 @@ def test_only_listed_cases_are_scored(perfect: Path, reference: Path) -> None:
     assert result.summary["cases"]["reference"] == 2
     assert result.summary["cases"]["extra_predictions"] == []
     assert {r["case_id"] for r in read_table(out / "scores.parquet")} == {"a_1", "c_1"}
-    with pytest.raises(DatasetError, match="nobody"):
-        run(perfect, reference, cases=("a_1", "nobody"))
+
+
+def test_a_list_of_cases_that_disagrees_is_named(perfect: Path, reference: Path) -> None:
+    result, _ = run(perfect, reference, cases=("a_1", "nobody", "a_1"))
+    cases = result.summary["cases"]
+    assert (cases["unknown_cases"], cases["repeated_cases"]) == (["nobody"], ["a_1"])
+    assert (cases["reference"], cases["scored"]) == (1, 1)
+    assert result.exit_status == 1
+
+
+def test_a_split_is_not_asked_of_a_folder_that_has_none(perfect: Path) -> None:
+    with pytest.raises(ConfigError, match="has no splits"):
+        run(perfect, perfect, split="test")
 
 
 def test_folders_that_share_no_case_are_refused(

@@ -273,7 +273,11 @@ class CaseLabels:
 
 
 def open_label_source(
-    path: Path, *, label_map: LabelMap | None = None, split: str | None = None
+    path: Path,
+    *,
+    label_map: LabelMap | None = None,
+    split: str | None = None,
+    twice: dict[str, str] | None = None,
 ) -> dict[str, CaseLabels]:
     """Find the labels of all cases under a path.
 
@@ -283,12 +287,15 @@ def open_label_source(
             `<case_id>.nii.gz` label maps; the folder of one case; or one label map.
         label_map: what the ids of label maps mean, in place of what files and folders declare.
         split: `"train"` or `"test"` of a dataset; both when None.
+        twice: receives cases that are there twice, with what to say of them; such a case is
+            then listed with the labels that come first.
 
     Returns:
         case_id to its labels, sorted by case_id.
 
     Raises:
-        DatasetError: If there is no such path, no label in it, or one case twice.
+        DatasetError: If there is no such path, no label in it, or one case twice and `twice` is
+            not given.
     """
     path = Path(path)
     if not path.exists():
@@ -296,11 +303,15 @@ def open_label_source(
     found: dict[str, CaseLabels] = {}
     for labels in _find_cases(path, label_map, split):
         if labels.case_id in found:
-            raise DatasetError(
-                f"{path}: case {labels.case_id} is there twice: {found[labels.case_id].paths[0]} "
-                f"and {labels.paths[0]}; remove one"
+            first = found[labels.case_id].paths[0]
+            message = (
+                f"{path}: case {labels.case_id} is there twice: {first} and {labels.paths[0]}; "
+                "remove one"
             )
-        found[labels.case_id] = labels
+            if twice is None:
+                raise DatasetError(message)
+            twice[labels.case_id] = message
+        found.setdefault(labels.case_id, labels)
     if not found:
         where = f" in its {split} split" if split else ""
         raise DatasetError(

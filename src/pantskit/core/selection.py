@@ -8,10 +8,14 @@ from pathlib import Path
 from pantskit.core.errors import ConfigError, DatasetError
 
 
-def read_case_list(path: Path) -> tuple[str, ...]:
+def read_case_list(path: Path, *, repeats: bool = False) -> tuple[str, ...]:
     """Case IDs from a text file, one a line; empty lines and lines after # are left out.
 
     Of a line with commas the first field counts, and a heading `case_id` is left out.
+
+    Args:
+        path: the file.
+        repeats: give a case that is named twice as often, for the caller to judge.
 
     Raises:
         ConfigError: If the file cannot be read, names no case, or one twice.
@@ -23,7 +27,7 @@ def read_case_list(path: Path) -> tuple[str, ...]:
     fields = (line.partition("#")[0].partition(",")[0].strip() for line in lines)
     cases = [name for name in fields if name and name != "case_id"]
     twice = sorted({name for name in cases if cases.count(name) > 1})
-    if twice:
+    if twice and not repeats:
         raise ConfigError(f"{path}: names {', '.join(twice[:5])} twice")
     if not cases:
         raise ConfigError(f"{path}: names no case; expected one case ID a line")

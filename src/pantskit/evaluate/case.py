@@ -33,6 +33,7 @@ class Pair:
         probability: map of the tumour's probability beside them, which may be missing.
         where: the folder of predictions, for messages.
         config: settings.
+        reference_fault, prediction_fault: why one of them cannot be used, known beforehand.
     """
 
     reference: CaseLabels
@@ -41,6 +42,8 @@ class Pair:
     probability: Path
     where: Path
     config: EvaluateConfig
+    reference_fault: str = ""
+    prediction_fault: str = ""
 
 
 def score_case(
@@ -100,6 +103,8 @@ def score_pair(job: Job) -> dict[str, Any]:
             it should be.
     """
     pair: Pair = job.payload
+    if pair.reference_fault or pair.prediction_fault:
+        raise DatasetError(pair.reference_fault or pair.prediction_fault)
     if pair.prediction is None:
         raise DatasetError(
             f"{job.case_id}: no prediction in {pair.where}; it counts as the worst score. "
@@ -122,6 +127,8 @@ def worst_case(pair: Pair, status: str) -> dict[str, Any]:
     Raises:
         PantskitError: If its reference cannot be read either.
     """
+    if pair.reference_fault:
+        raise DatasetError(pair.reference_fault)
     truth = Segmentation(pair.reference)
     geometry = pair.reference.geometry
     result = score_lesions(truth, None, geometry, pair.config)

@@ -10,16 +10,16 @@ from typing import Any
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import DatasetError, PantskitError
 from pantskit.core.files import write_json
-from pantskit.core.labels import LESION, LabelMap
-from pantskit.core.labelsets import open_label_source, places_of_dataset_json
+from pantskit.core.labels import LabelMap
+from pantskit.core.labelsets import places_of_dataset_json
 from pantskit.core.records import CaseRecord, RecordStore, versions, write_table
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
-from pantskit.core.selection import require_cases
 from pantskit.evaluate.case import Pair, score_pair, status_of, worst_case
 from pantskit.evaluate.curve_tables import write_curves
 from pantskit.evaluate.detection import summarize_detection
 from pantskit.evaluate.lesion_detection import summarize_lesions
 from pantskit.evaluate.lesions import CANDIDATE_COLUMNS, LESION_COLUMNS
+from pantskit.evaluate.pairing import COMPLAINTS, pair_up
 from pantskit.evaluate.scores import SCORE_COLUMNS
 from pantskit.evaluate.settings import NSD_WORDS, EvaluateConfig
 from pantskit.evaluate.strata import summarize_strata
@@ -68,9 +68,14 @@ class Evaluation:
     run: RunSummary
 
     @property
+    def complaints(self) -> dict[str, list[str]]:
+        """What does not fit together beside the cases: names, by what is wrong with them."""
+        return {name: self.summary["cases"][name] for name in COMPLAINTS}
+
+    @property
     def exit_status(self) -> int:
-        """0 when every case was scored, else 1."""
-        return self.run.exit_status
+        """0 when every case was scored and nothing was left over on either side, else 1."""
+        return 1 if any(self.complaints.values()) else self.run.exit_status
 
 
 def evaluate(
@@ -97,10 +102,12 @@ def evaluate(
         progress: called after each case.
 
     Raises:
-        DatasetError: If a folder cannot be used, or `config.cases` names an unknown case.
+        DatasetError: If a folder cannot be used, or both share no case.
+        ConfigError: If a split is asked of a reference that has none.
     """
     config = config or EvaluateConfig()
-    pairs, extra = _pair_up(Path(predictions), Path(reference), config)
+    pairing = pair_up(Path(predictions), Path(reference), config)
+    pairs = pairing.pairs
     common = [
         place / "dataset.json"
         for folder in (Path(predictions), Path(reference))
@@ -148,7 +155,7 @@ def evaluate(
         "versions": versions(),
         "settings": asdict(config)
         | {"nsd_is": NSD_WORDS[config.definition], "hit_rule_is": config.hit_rule_is},
-        "cases": _count_cases(cases, extra),
+        "cases": _count_cases(cases) | pairing.complaints,
         "structures": summarize_structures(scores, config),
         "detection": detection.summary | of_lesions | {"strata": strata},
     }
@@ -163,42 +170,6 @@ def evaluate(
 
         draw_all(out, summary, detection.curves, froc, scores, lesions)
     return Evaluation(summary, run)
-
-
-def _pair_up(
-    predictions: Path, reference: Path, config: EvaluateConfig
-) -> tuple[dict[str, Pair], list[str]]:
-    """The cases to score, and predicted cases that no reference asks for."""
-    truths = open_label_source(
-        reference, label_map=_label_map(config.reference_label_map), split=config.split
-    )
-    found = open_label_source(
-        predictions, label_map=_label_map(config.label_map), split=config.split
-    )
-    if config.cases is not None:
-        require_cases(config.cases, truths, where=str(reference))
-    wanted = [c for c in truths if config.cases is None or c in config.cases]
-    if not any(c in found for c in wanted):
-        raise DatasetError(
-            f"{predictions}: has no prediction of any of the {len(wanted)} cases of {reference}; "
-            f"it has {', '.join(list(found)[:3])}, the reference {', '.join(wanted[:3])}"
-        )
-    pairs = {
-        case_id: Pair(
-            reference=truths[case_id],
-            prediction=found.get(case_id),
-            facts=predictions / case_id / "prediction.json",
-            probability=predictions / case_id / "probabilities" / f"{LESION}.nii.gz",
-            where=predictions,
-            config=config,
-        )
-        for case_id in wanted
-    }
-    return pairs, [c for c in found if c not in truths]
-
-
-def _label_map(text: str | None) -> LabelMap | None:
-    return None if text is None else LabelMap.parse(text)
 
 
 def _label_maps(config: EvaluateConfig) -> dict[str, Any]:
@@ -253,7 +224,7 @@ def _case_row(
     }
 
 
-def _count_cases(cases: Sequence[Row], extra: Sequence[str]) -> dict[str, Any]:
+def _count_cases(cases: Sequence[Row]) -> dict[str, Any]:
     not_scored = {c["case_id"]: c["message"] for c in cases if c["status"] != "scored"}
     return {
         "reference": len(cases),
@@ -262,5 +233,4 @@ def _count_cases(cases: Sequence[Row], extra: Sequence[str]) -> dict[str, Any]:
         "failed": [c["case_id"] for c in cases if c["status"] == "failed"],
         "messages": not_scored,
         "resampled": [c["case_id"] for c in cases if c["resampled"]],
-        "extra_predictions": list(extra),
     }
