@@ -24,7 +24,7 @@ from pantskit.core.run import Job
 from pantskit.core.volume import Volume, read_volume, write_volume
 from pantskit.ingest.dicom_pixels import LOSSY_SYNTAXES, read_series
 from pantskit.ingest.headers import ImageHeader
-from pantskit.ingest.hounsfield import Clipped, to_hu
+from pantskit.ingest.hounsfield import Clipped, volume_to_hu
 from pantskit.ingest.leaks import LeakScan
 from pantskit.ingest.masks import onto_grid, read_masks
 from pantskit.ingest.plan import CasePlan
@@ -95,7 +95,7 @@ def _make(plan: CasePlan, reader: Reader) -> dict[str, Any]:
             "spacing": geometry.spacing,
             "affine": geometry.affine,
             "orientation": geometry.orientation,
-            "source_orientation": volume.geometry.orientation,
+            "source_orientation": source.pop("orientation"),
         },
         "source": source,
         "hounsfield": clipped.as_record(),
@@ -116,6 +116,7 @@ def _read_dicom(plan: CasePlan, reader: Reader) -> _Image:
         clipped,
         {
             "format": "dicom",
+            "orientation": stack.orientation,
             "transfer_syntax": [pydicom.uid.UID(s).name for s in syntaxes],
             "lossy": any(s.lossy for s in plan.slices)
             or bool(LOSSY_SYNTAXES.intersection(syntaxes)),
@@ -145,13 +146,14 @@ def _read_nifti(plan: CasePlan) -> _Image:
         source = read_volume(plan.nifti.path)
     except GeometryError as error:  # readable, but its place is in doubt
         raise Quarantined(str(error)) from None
-    out = np.empty(source.geometry.shape, np.int16, order="F")
-    clipped = Clipped()
-    for k in range(out.shape[2]):  # a slice at a time: the wide type stays small
-        to_hu(source.array[:, :, k], 1.0, 0.0, out[:, :, k], clipped)
-    clipped.require_hounsfield()
-    facts = {"format": "nifti", "type": str(source.array.dtype), "faults": list(source.faults)}
-    return source.with_array(out), clipped, facts, Scan.of_volume(source.geometry)
+    volume, clipped = volume_to_hu(source)
+    facts = {
+        "format": "nifti",
+        "orientation": source.geometry.orientation,
+        "type": str(source.array.dtype),
+        "faults": list(source.faults),
+    }
+    return volume, clipped, facts, Scan.of_volume(source.geometry)
 
 
 def _labels(plan: CasePlan, scan: Scan, ct: Geometry, reader: Reader) -> dict[str, Any]:

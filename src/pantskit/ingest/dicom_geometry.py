@@ -18,6 +18,12 @@ POSITION_TOLERANCE_MM = 0.1
 # The same as a fraction of the slice spacing: the smaller of the two counts.
 POSITION_TOLERANCE_SPACING = 0.15
 
+# A step longer than this many regular ones may hide a missing slice.
+_GAP = 1.5
+
+# Scanners tilt by up to 30 degrees; more is no gantry tilt.
+MOST_TILT_DEGREES = 45.0
+
 # Direction cosines of two slices differ by no more than this; headers print 6 digits or so.
 DIRECTION_TOLERANCE = 1e-4
 
@@ -46,6 +52,82 @@ class Stack:
     geometry: Geometry
     deviation_mm: float
 
+    @property
+    def orientation(self) -> str:
+        """Where rows, columns and the normal point, as nibabel codes."""
+        return self.geometry.orientation
+
+
+@dataclass(frozen=True, eq=False)
+class IrregularStack:
+    """Parallel slices in order that make no regular grid: where each is, and why.
+
+    Attributes:
+        order, duplicates: as in `Stack`.
+        causes: of "missing", "spacing", "tilt", "shift"; the first two exclude each other, and
+            so do the last two. "tilt" is a sideways shift in proportion to the way along the
+            normal, "shift" any other.
+        row, column, normal: unit vectors, LPS.
+        origin: (3,) centre of the first slice's first pixel, LPS mm.
+        along: (n,) mm from the first slice along the normal; on the regular grid where the
+            steps make one.
+        shifts: (n, 2) mm sideways from the first slice, along a row and down a column.
+        step: mm, the smallest step that is regular.
+        rows, columns: pixels.
+        pixel_spacing: mm between rows, then between columns.
+        deviation_mm: largest distance that a slice was moved by to make its step regular.
+        messages: a sentence a cause, what was found and what to do.
+    """
+
+    order: tuple[int, ...]
+    duplicates: tuple[tuple[int, int], ...]
+    causes: tuple[str, ...]
+    row: Vectors
+    column: Vectors
+    normal: Vectors
+    origin: Vectors
+    along: Vectors
+    shifts: Vectors
+    step: float
+    rows: int
+    columns: int
+    pixel_spacing: tuple[float, float]
+    deviation_mm: float
+    messages: tuple[str, ...]
+
+    @property
+    def geometry(self) -> None:
+        """There is no regular grid."""
+        return
+
+    @property
+    def orientation(self) -> str:
+        """Where rows, columns and the normal point, as nibabel codes."""
+        affine = np.eye(4)
+        affine[:3, :3] = _LPS_TO_RAS @ np.stack([self.row, self.column, self.normal], axis=1)
+        return Geometry((1, 1, 1), affine).orientation
+
+    @property
+    def tilt_degrees(self) -> float:
+        """Angle between the scan axis and the normal of the slices, by the positions."""
+        return _tilt_degrees(self.along, self.shifts)
+
+    @property
+    def message(self) -> str:
+        """Why there is no regular grid, and what to do."""
+        return "; and ".join(self.messages)
+
+    def require(self, *allowed: str) -> None:
+        """Refuse the stack unless each of its causes is allowed.
+
+        Raises:
+            Quarantined: Naming the causes that are not.
+        """
+        pairs = zip(self.causes, self.messages, strict=True)
+        refused = [message for cause, message in pairs if cause not in allowed]
+        if refused:
+            raise Quarantined("; and ".join(refused))
+
 
 def stack_slices(
     positions: ArrayLike,
@@ -55,6 +137,27 @@ def stack_slices(
     rows: int,
     columns: int,
 ) -> Stack:
+    """`arrange_slices`, refusing what is irregular.
+
+    Raises:
+        GeometryError: One slice only, or directions that are no directions.
+        Quarantined: Missing slices, variable spacing, or a gantry tilt.
+    """
+    found = arrange_slices(positions, orientation, pixel_spacing, rows=rows, columns=columns)
+    if isinstance(found, IrregularStack):
+        raise Quarantined(found.message)
+    return found
+
+
+def arrange_slices(
+    positions: ArrayLike,
+    orientation: Sequence[float],
+    pixel_spacing: Sequence[float],
+    *,
+    rows: int,
+    columns: int,
+    instances: Sequence[int | None] = (),
+) -> Stack | IrregularStack:
     """Order parallel slices and find their grid, from their positions alone.
 
     SliceThickness, SpacingBetweenSlices and GantryDetectorTilt are not looked at: they may
@@ -66,13 +169,16 @@ def stack_slices(
         pixel_spacing: PixelSpacing: mm between rows, then between columns.
         rows: pixels down a column.
         columns: pixels along a row.
+        instances: InstanceNumber of each slice: longer steps count as variable spacing only
+            where the numbers go on and two such steps follow each other; else as gaps.
 
     Returns:
-        The order, the duplicates still to be compared, and the grid in RAS+ mm.
+        The order, the duplicates still to be compared, and the grid in RAS+ mm; or what is
+        irregular.
 
     Raises:
         GeometryError: One slice only, or directions that are no directions.
-        Quarantined: Missing slices, variable spacing, or a gantry tilt.
+        Quarantined: Several stacks side by side.
     """
     row, column = unit_directions(orientation)
     normal = np.cross(row, column)
@@ -84,17 +190,40 @@ def stack_slices(
         raise GeometryError(
             "the series has one slice; a volume needs two or more, at known positions"
         )
-    sorted_points = points[list(order)]
-    along = sorted_points @ normal
-    spacing, start = _regular_grid(along)
-    across = _across_deviation(sorted_points, along, normal)
-    deviation = max(_off_grid(along, spacing, start), across)
+    from_first = points[list(order)] - points[order[0]]
+    along = from_first @ normal
+    shifts = from_first @ np.stack([row, column], axis=1)
+    numbers = [instances[index] for index in order] if len(instances) else []
+    step, start, deviation, spacing_cause = _steps(along, numbers)
+    across = np.linalg.norm(shifts, axis=1)
+    sideways = _sideways(along, shifts) if across.max() > POSITION_TOLERANCE_MM else None
+    causes = [cause for cause in (spacing_cause, sideways) if cause]
+    regular: Vectors = np.asarray(step * np.arange(len(along)), dtype=np.float64)
+    if causes:
+        return IrregularStack(
+            order=order,
+            duplicates=duplicates,
+            causes=tuple(cause for cause, _ in causes),
+            row=row,
+            column=column,
+            normal=normal,
+            origin=points[order[0]] + (0.0 if spacing_cause else start) * normal,
+            along=along if spacing_cause else regular,
+            shifts=shifts,
+            step=step,
+            rows=rows,
+            columns=columns,
+            pixel_spacing=(float(pixel_spacing[0]), float(pixel_spacing[1])),
+            deviation_mm=deviation,
+            messages=tuple(message for _, message in causes),
+        )
     affine = np.eye(4)
     affine[:3, 0] = _LPS_TO_RAS @ row * float(pixel_spacing[1])
     affine[:3, 1] = _LPS_TO_RAS @ column * float(pixel_spacing[0])
-    affine[:3, 2] = _LPS_TO_RAS @ normal * spacing
-    affine[:3, 3] = _LPS_TO_RAS @ (sorted_points[0] + (start - along[0]) * normal)
-    return Stack(order, duplicates, Geometry((columns, rows, len(order)), affine), deviation)
+    affine[:3, 2] = _LPS_TO_RAS @ normal * step
+    affine[:3, 3] = _LPS_TO_RAS @ (points[order[0]] + start * normal)
+    geometry = Geometry((columns, rows, len(order)), affine)
+    return Stack(order, duplicates, geometry, max(deviation, float(across.max())))
 
 
 def unit_directions(orientation: Sequence[float]) -> tuple[Vectors, Vectors]:
@@ -132,11 +261,16 @@ def _ordered(
     return tuple(kept), tuple(duplicates)
 
 
-def _regular_grid(along: Vectors) -> tuple[float, float]:
-    """Spacing and start of the regular grid through slices sorted along the normal.
+_Cause = tuple[str, str]  # what it is called, and a sentence that says what was found
+
+
+def _steps(
+    along: Vectors, instances: Sequence[int | None]
+) -> tuple[float, float, float, _Cause | None]:
+    """Regular step, start and deviation of slices sorted along the normal, or why there is none.
 
     Raises:
-        Quarantined: If there is none that runs through all of them.
+        Quarantined: If two of them lie in one plane.
     """
     steps = np.diff(along)
     if steps.min() < 1e-3:
@@ -146,45 +280,71 @@ def _regular_grid(along: Vectors) -> tuple[float, float]:
         )
     # The line of least squares: positions rounded in the header must not bend the grid.
     spacing, start = (float(v) for v in np.polyfit(np.arange(len(along)), along, 1))
-    if _off_grid(along, spacing, start) <= _tolerance(spacing):
-        return spacing, start
-    base = float(np.median(steps[steps < 1.5 * steps.min()]))
+    deviation = float(np.abs(along - start - spacing * np.arange(len(along))).max())
+    if deviation <= _tolerance(spacing):
+        return spacing, start, deviation, None
+    base = float(np.median(steps[steps < _GAP * steps.min()]))
     multiples = np.rint(steps / base)
-    if np.abs(steps - multiples * base).max() <= _tolerance(base) and multiples.max() >= 2:
-        gaps = ", ".join(
+    gaps = steps >= _GAP * base - 1e-9
+    whole = np.abs(steps - multiples * base).max() <= _tolerance(base)
+    complete = not gaps.any() or (_in_runs(steps, gaps) and _consecutive(instances))
+    if whole and not complete:
+        listed = ", ".join(
             f"{int(n) - 1} after slice {k + 1}" for k, n in enumerate(multiples) if n > 1
         )
-        raise Quarantined(
+        message = (
             f"slices are missing: {int((multiples - 1).sum())} of "
-            f"{int(multiples.sum()) + 1} at {base:.4g} mm ({gaps}, counted along the scan axis); "
+            f"{int(multiples.sum()) + 1} at {base:.4g} mm ({listed}, counted along the scan axis); "
             "send the series again"
         )
-    raise Quarantined(
-        f"slice spacing varies from {steps.min():.4g} to {steps.max():.4g} mm; "
-        "reconstruct the series at one spacing"
+        return base, 0.0, 0.0, ("missing", message)
+    message = f"slice spacing varies from {steps.min():.4g} to {steps.max():.4g} mm"
+    if not complete:
+        return base, 0.0, 0.0, ("missing", f"{message}: slices may be missing; send them again")
+    mend = "reconstruct the series at one spacing, or allow it to be resampled"
+    return base, 0.0, 0.0, ("spacing", f"{message}; {mend} (--resample-spacing)")
+
+
+def _in_runs(steps: Vectors, gaps: NDArray[np.bool_]) -> bool:
+    """Whether every longer step has one of its own length before or after it."""
+    tolerance = POSITION_TOLERANCE_MM
+    equal = gaps[1:] & gaps[:-1] & (np.abs(np.diff(steps)) <= tolerance)
+    in_run = np.concatenate(([False], equal)) | np.concatenate((equal, [False]))
+    return bool(in_run[gaps].all())
+
+
+def _consecutive(instances: Sequence[int | None]) -> bool:
+    """Whether instance numbers go up, or down, by one from slice to slice."""
+    numbers = [number for number in instances if number is not None]
+    if not numbers or len(numbers) < len(instances):
+        return False
+    return set(np.diff(numbers).tolist()) in ({1}, {-1})
+
+
+def _sideways(along: Vectors, shifts: Vectors) -> _Cause:
+    """What slices do that shift sideways from one to the next: a tilted gantry's, or something."""
+    most = float(np.linalg.norm(shifts, axis=1).max())
+    found = f"slices shift sideways by up to {most:.1f} mm"
+    angle = _tilt_degrees(along, shifts)
+    off = np.linalg.norm(shifts - np.outer(along, _per_mm(along, shifts)), axis=1)
+    if off.max() > 2 * POSITION_TOLERANCE_MM or angle > MOST_TILT_DEGREES:
+        return "shift", (
+            f"{found}, and not as those of a tilted gantry do (they leave its line by up to "
+            f"{off.max():.1f} mm); these are several scans in one series, or damaged positions"
+        )
+    return "tilt", (
+        f"{found}: a gantry tilt of {angle:.1f} degrees by their positions; reconstruct the series "
+        "without tilt, or allow it to be resampled (--resample-tilt)"
     )
 
 
-def _across_deviation(points: Vectors, along: Vectors, normal: Vectors) -> float:
-    """Largest distance of a slice origin from the line along the normal through them all.
-
-    Raises:
-        Quarantined: If slices shift sideways from one to the next, as a tilted gantry does.
-    """
-    across = points - np.outer(along, normal)
-    off = np.linalg.norm(across - across[0], axis=1)
-    if off.max() <= POSITION_TOLERANCE_MM:
-        return float(off.max())
-    drift = across[-1] - across[0]
-    angle = np.degrees(np.arctan2(np.linalg.norm(drift), along[-1] - along[0]))
-    raise Quarantined(
-        f"slices shift sideways by up to {off.max():.1f} mm: a gantry tilt of {angle:.1f} degrees "
-        "by their positions; reconstruct the series without tilt"
-    )
+def _per_mm(along: Vectors, shifts: Vectors) -> Vectors:
+    """(2,) sideways mm for each mm along the normal, by least squares through the first slice."""
+    return np.asarray(along @ shifts / float(along @ along))
 
 
-def _off_grid(along: Vectors, spacing: float, start: float) -> float:
-    return float(np.abs(along - start - spacing * np.arange(len(along))).max())
+def _tilt_degrees(along: Vectors, shifts: Vectors) -> float:
+    return float(np.degrees(np.arctan(np.linalg.norm(_per_mm(along, shifts)))))
 
 
 def _tolerance(spacing: float) -> float:

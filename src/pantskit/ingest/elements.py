@@ -126,7 +126,7 @@ class _Prefix:
         if self._inflater is None:
             piece = self._stream.read(wanted)
         else:
-            piece = inflated(self._inflater, self._stream, wanted)
+            piece = _inflated(self._inflater, self._stream, wanted)
         self.data += piece
         return bool(piece)
 
@@ -136,8 +136,20 @@ class _Prefix:
         head, tail = self.data[:start], self.data[start:]
         self.data = head + self._inflater.decompress(tail, 4 * _FIRST_BYTES)
 
+    def upto(self, size: int) -> bytes:
+        """The first `size` bytes, after inflating."""
+        return self.data + _inflated(self._inflater, self._stream, size - len(self.data))
 
-def inflated(inflater: Any, stream: IO[bytes], limit: int) -> bytes:
+
+def inflated_object(stream: IO[bytes], size: int) -> bytes:
+    """The first `size` bytes of a deflated object, or all where it has fewer."""
+    prefix = _Prefix(stream)
+    _, start, _ = _meta(prefix)
+    prefix.inflate_from(start)
+    return prefix.upto(size)
+
+
+def _inflated(inflater: Any, stream: IO[bytes], limit: int) -> bytes:
     """Up to `limit` more bytes of a deflated stream; fewer only where it ends."""
     pieces, left = [], limit
     while left > 0 and not inflater.eof:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 from pydicom.dataset import Dataset
@@ -162,7 +162,7 @@ class ImageHeader:
     tilt: float | None = None
     fault: str = ""
     pixels: PixelFormat | None = None
-    census: Census = Census()
+    census: Census = field(default_factory=Census)
 
     @property
     def stem(self) -> str:
@@ -281,6 +281,9 @@ def _fault(elements: Elements) -> str:
             "a look-up table (ModalityLUTSequence) stands where slope and intercept are expected; "
             "convert the series to one with a linear rescale"
         )
+    high, stored = elements.values.get("HighBit"), elements.values.get("BitsStored")
+    if None not in (high, stored) and high != stored - 1:
+        return f"values end at bit {high} and have {stored} bits: which bits they are is open"
     return ""
 
 

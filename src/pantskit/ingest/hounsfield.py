@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from pantskit.core.errors import ImageError, Skipped
 from pantskit.core.hounsfield import AIR_HU, HU_RANGE
+from pantskit.core.volume import Volume
+from pantskit.ingest.placing import StandardArray
+from pantskit.measure.compiled import compiled
 
 # Padding as dark as air is air outside the field of view; at or above this it is a marker.
 _PADDING_MARKER_HU = 3072.0
@@ -30,6 +33,14 @@ class Clipped:
     padded: int = 0
     low: float = np.inf
     high: float = -np.inf
+
+    def add(self, other: Clipped) -> None:
+        """Add what another part of the volume had."""
+        self.below += other.below
+        self.above += other.above
+        self.padded += other.padded
+        self.low = min(self.low, other.low)
+        self.high = max(self.high, other.high)
 
     def require_hounsfield(self) -> None:
         """Refuse what cannot be a CT: fat and air are below 0 HU in every patient.
@@ -62,22 +73,34 @@ class Clipped:
         }
 
 
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion saw.
+
+    Attributes:
+        low, high: extremes of the stored values, padding included.
+        clipped: what the clip and the padding changed.
+    """
+
+    low: float
+    high: float
+    clipped: Clipped
+
+
 def to_hu(
     stored: NDArray[Any],
     slope: float,
     intercept: float,
     out: NDArray[np.int16],
-    clipped: Clipped,
     *,
     padding: tuple[float, float] | None = None,
-) -> None:
-    """Convert stored values to clipped HU.
+) -> Converted:
+    """Convert stored values to clipped HU, in one pass where they are 16-bit pixels.
 
     Args:
-        stored: numbers of any type; a part of a volume.
+        stored: numbers of any type; (rows, columns), a slice or a part of one.
         slope, intercept: HU = stored * slope + intercept.
-        out: receives the HU; same shape.
-        clipped: counts are added to it.
+        out: receives the HU; same shape, any strides.
         padding: lowest and highest stored value that stand for "no measurement".
 
     Raises:
@@ -86,37 +109,62 @@ def to_hu(
     if stored.dtype.kind == "f" and not np.isfinite(stored).all():
         bad = int(stored.size - np.isfinite(stored).sum())
         raise ImageError(f"{bad} voxels are not finite (NaN or infinite); repair the source image")
-    padded = _padding(stored, slope, intercept, padding)
-    if slope == 1 and intercept == int(intercept) and stored.dtype.kind in "iu":
-        wide: NDArray[Any] = stored.astype(np.int64 if stored.dtype.itemsize > 2 else np.int32)
-        wide += int(intercept)
+    if stored.dtype not in (np.int16, np.uint16, np.float32) or not stored.dtype.isnative:
+        stored = stored.astype(np.float64)
+    stored = np.ascontiguousarray(stored)
+    padding = believed_padding(slope, intercept, padding)
+    flat, start, steps = _flattened(out)
+    ends = _clip_ends(stored.dtype, slope, intercept) if padding is None else None
+    measured: list[Any]
+    if ends is not None:
+        low, high, below, above = _shift(stored, int(intercept), *ends, flat, start, *steps)
+        padded, measured = 0, [low, high]
     else:
-        wide = stored.astype(np.float64)
-        wide *= slope
-        wide += intercept
-        np.rint(wide, out=wide)
-    low, high = HU_RANGE
-    if padded is not None:
-        clipped.padded += int(padded.sum())
-        wide[padded] = low
-        if padded.all():
-            out[...] = low
-            return
-        measured = wide[~padded]
-    else:
-        measured = wide
-    clipped.low = min(clipped.low, float(measured.min()))
-    clipped.high = max(clipped.high, float(measured.max()))
-    clipped.below += int((measured < low).sum())
-    clipped.above += int((measured > high).sum())
-    np.clip(wide, low, high, out=wide)
-    np.copyto(out, wide, casting="unsafe")
+        first, last = padding or (1.0, 0.0)
+        low, high, *measured, below, above, padded = _scale(
+            stored, float(slope), float(intercept), float(first), float(last), flat, start, *steps
+        )
+    clipped = Clipped(int(below), int(above), int(padded))
+    if padded < stored.size:
+        hu = sorted(float(np.rint(float(v) * slope + intercept)) for v in measured)
+        clipped.low, clipped.high = hu[0], hu[1]
+    return Converted(float(low), float(high), clipped)
 
 
-def _padding(
-    stored: NDArray[Any], slope: float, intercept: float, padding: tuple[float, float] | None
-) -> NDArray[np.bool_] | None:
-    """Voxels that are padding, or None.
+def to_float_hu(
+    stored: NDArray[Any],
+    slope: float,
+    intercept: float,
+    *,
+    padding: tuple[float, float] | None = None,
+) -> NDArray[np.float64]:
+    """HU neither rounded nor clipped, for interpolation; padding is -1000."""
+    padding = believed_padding(slope, intercept, padding)
+    hu = stored * np.float64(slope) + intercept
+    if padding is not None:
+        hu[(stored >= padding[0]) & (stored <= padding[1])] = HU_RANGE[0]
+    return np.asarray(hu)
+
+
+def volume_to_hu(source: Volume) -> tuple[Volume, Clipped]:
+    """A volume whose values are HU: clipped, int16, in the standard orientation.
+
+    Raises:
+        ImageError: If a value is not finite, or the values cannot be a CT.
+        Skipped: If they are those of a label map.
+    """
+    placed = StandardArray(source.geometry, np.int16)
+    clipped = Clipped()
+    for k in range(source.array.shape[2]):  # a slice at a time: wide types stay small
+        clipped.add(to_hu(source.array[:, :, k].T, 1.0, 0.0, placed.plane(k)).clipped)
+    clipped.require_hounsfield()
+    return placed.volume, clipped
+
+
+def believed_padding(
+    slope: float, intercept: float, padding: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """The stored values that are padding, or None.
 
     A padding value among tissue values is not believed: exporters write 0 there where 0 HU
     is water.
@@ -124,7 +172,106 @@ def _padding(
     if padding is None:
         return None
     low, high = sorted(value * slope + intercept for value in padding)
-    if not (high <= AIR_HU or low >= _PADDING_MARKER_HU):
+    return padding if high <= AIR_HU or low >= _PADDING_MARKER_HU else None
+
+
+def _clip_ends(dtype: np.dtype[Any], slope: float, intercept: float) -> tuple[Any, Any] | None:
+    """Stored integers that are -1000 and 1000 HU, or None where HU is no whole shift of them."""
+    if slope != 1 or intercept != int(intercept) or dtype.kind == "f":
         return None
-    mask: NDArray[np.bool_] = (stored >= padding[0]) & (stored <= padding[1])
-    return mask if mask.any() else None
+    bounds = np.iinfo(dtype)
+    least, most = HU_RANGE[0] - int(intercept), HU_RANGE[1] - int(intercept)
+    if least > bounds.max or most < bounds.min:
+        return None
+    return dtype.type(max(least, bounds.min)), dtype.type(min(most, bounds.max))
+
+
+def _flattened(out: NDArray[np.int16]) -> tuple[NDArray[np.int16], int, tuple[int, int]]:
+    """The memory under a (rows, columns) view as one line, where the view begins, its steps."""
+    steps = (out.strides[0] // out.itemsize, out.strides[1] // out.itemsize)
+    reach = [(n - 1) * step for n, step in zip(out.shape, steps, strict=True)]
+    corner = out[:: -1 if steps[0] < 0 else 1, :: -1 if steps[1] < 0 else 1]
+    flat = np.lib.stride_tricks.as_strided(corner, (sum(map(abs, reach)) + 1,), (out.itemsize,))
+    return flat, sum(-r for r in reach if r < 0), steps
+
+
+@compiled
+def _shift(
+    stored: Any,
+    intercept: int,
+    least: Any,
+    most: Any,
+    out: Any,
+    start: int,
+    row_step: int,
+    column_step: int,
+) -> Any:
+    """HU where the slope is 1; least and most are the stored values of the clip's ends."""
+    rows, columns = stored.shape
+    line = np.empty(columns, np.int16)  # stays in the cache, so that the loop over it is wide
+    low = high = stored[0, 0]
+    below = above = 0
+    for r in range(rows):
+        under: Any = np.int32(0)
+        over: Any = np.int32(0)
+        for c in range(columns):
+            value = stored[r, c]
+            low = min(low, value)
+            high = max(high, value)
+            under += value < least
+            over += value > most
+            line[c] = min(max(value, least), most) + intercept
+        below += under
+        above += over
+        _place(line, out, start + r * row_step, column_step)
+    return low, high, below, above
+
+
+@compiled
+def _scale(
+    stored: Any,
+    slope: float,
+    intercept: float,
+    first_padding: float,
+    last_padding: float,
+    out: Any,
+    start: int,
+    row_step: int,
+    column_step: int,
+) -> Any:
+    """HU with any slope and padding; none where its first value is above its last."""
+    rows, columns = stored.shape
+    line = np.empty(columns, np.int16)
+    low = high = stored[0, 0]
+    measured_low, measured_high = np.inf, -np.inf
+    below = above = padded = 0
+    for r in range(rows):
+        for c in range(columns):
+            value = stored[r, c]
+            low = min(low, value)
+            high = max(high, value)
+            if first_padding <= value <= last_padding:
+                padded += 1
+                line[c] = -1000
+                continue
+            measured_low = min(measured_low, value)
+            measured_high = max(measured_high, value)
+            hu = np.rint(value * slope + intercept)
+            if hu < -1000.0:
+                below += 1
+                hu = -1000.0
+            elif hu > 1000.0:
+                above += 1
+                hu = 1000.0
+            line[c] = np.int16(hu)
+        _place(line, out, start + r * row_step, column_step)
+    return low, high, measured_low, measured_high, below, above, padded
+
+
+@compiled
+def _place(line: Any, out: Any, start: int, step: int) -> None:
+    if step == 1:
+        out[start : start + len(line)] = line
+        return
+    for c in range(len(line)):
+        out[start + c * step] = line[c]
