@@ -212,6 +212,6 @@ def test_jpeg_lossless_is_decoded_exactly(series, run, tmp_path):
 def test_folder_with_no_image_is_an_error_and_makes_no_dataset(run, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "readme.txt").write_text("nothing")
-    with pytest.raises(ConfigError, match="no DICOM and no NIfTI"):
+    with pytest.raises(ConfigError, match="no DICOM"):
         run(tmp_path / "in")
     assert not (tmp_path / "dataset").exists()
