@@ -25,6 +25,7 @@ from pantskit.core.labelsets import (
 )
 from pantskit.core.records import CaseRecord, RecordStore, read_table, write_table
 from pantskit.core.volume import write_voxels
+from pantskit.core.workbook import write_workbook
 
 SPLITS = tuple(SPLIT_FOLDERS)
 IMAGE_NAME = "ct.nii.gz"
@@ -230,9 +231,12 @@ class Dataset:
         return self._metadata
 
     def write_metadata(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write metadata.parquet and metadata.csv, one row a case, sorted by case_id."""
+        """Write metadata.parquet, .csv and .xlsx, one row a case, sorted by case_id."""
         table = sorted((dict(r) for r in rows), key=lambda r: str(r["case_id"]))
         write_table(self.root / "metadata", table, columns=METADATA_COLUMNS)
+        columns = list(dict.fromkeys([*METADATA_COLUMNS, *(name for row in table for name in row)]))
+        cells = ([row.get(name) for name in columns] for row in table)
+        write_workbook(self.root / "metadata.xlsx", columns, cells)
         self._metadata = None
 
 
