@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 from pydicom.uid import generate_uid
+from scipy.spatial.transform import Rotation
 
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, read_label_map, write_volume
+from pantskit.ingest.nearest import take_nearest
 
 GRID = Geometry.from_spacing((6, 5, 4), (0.8, 0.9, 2.5), orientation="RAS", origin=(-3, 4, 9))
 
@@ -291,3 +295,134 @@ def test_labels_named_by_patient_serve_one_scan_and_number_tells_two_apart(serie
     labelled = [r for r in result.summary.run.records if r.data["labels"]]
     assert len(labelled) == 1
     assert "/y " in result.summary.planned[labelled[0].case_id].place
+
+
+def nrrd(path: Path, array: np.ndarray, grid: Geometry = GRID, **keys: str) -> Path:
+    """A NRRD file, written by SimpleITK."""
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array.astype(np.uint8).T))
+    to_lps = np.diag([-1.0, -1.0, 1.0])
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin((to_lps @ grid.affine[:3, 3]).tolist())
+    image.SetDirection((to_lps @ grid.affine[:3, :3] / grid.spacing).ravel().tolist())
+    for key, value in keys.items():
+        image.SetMetaData(key, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    SimpleITK.WriteImage(image, path, useCompression=True)
+    return path
+
+
+def test_nrrd_label_map_and_masks_are_read_like_nifti(run, tmp_path):
+    values = LIVER * 6 + SPLEEN * 1
+    source = ct(tmp_path / "ct.nii.gz")
+    path = nrrd(tmp_path / "seg.nrrd", values)
+    result = run(source, labels=path, label_map="1=spleen,6=liver")
+    np.testing.assert_array_equal(masks_of(result)["liver"], LIVER)
+    result = run(source, labels=path, out="refused")
+    assert "with --label-map" in result.message
+    nrrd(tmp_path / "m" / "Leber.nrrd", LIVER)
+    save(tmp_path / "m" / "spleen.nii.gz", SPLEEN)
+    found = masks_of(run(source, labels=tmp_path / "m", out="masks"))
+    np.testing.assert_array_equal(found["liver"], LIVER)
+    np.testing.assert_array_equal(found["spleen"], SPLEEN)
+
+
+def test_slicer_segmentation_names_its_segments_and_may_be_a_part_of_the_grid(run, tmp_path):
+    part = (slice(1, 6), slice(0, 4), slice(0, 3))
+    affine = GRID.affine.copy()
+    affine[:3, 3] = GRID.to_world((1, 0, 0))
+    cropped = Geometry((5, 4, 3), affine)
+    path = nrrd(
+        tmp_path / "a.seg.nrrd",
+        (LIVER * 1 + (TUMOUR & ~LIVER) * 2)[part],
+        cropped,
+        Segment0_ID="a",
+        Segment0_Name="Leber",
+        Segment0_LabelValue="1",
+        Segment1_ID="b",
+        Segment1_Name="tumor 1",
+        Segment1_LabelValue="2",
+        Segment1_Tags="TerminologyEntry:x~SCT^49755003^a~SCT^4147007^Mass~^^~y~SCT^15776009^b~^^|",
+    )
+    result = run(ct(tmp_path / "ct.nii.gz"), labels=path)
+    found = masks_of(result)
+    inside = np.zeros(GRID.shape, bool)
+    inside[part] = True
+    np.testing.assert_array_equal(found["liver"], LIVER & inside)
+    np.testing.assert_array_equal(found["pancreatic_lesion"], TUMOUR & ~LIVER & inside)
+    assert result.data["labels"]["resampled"] is False
+    # The same part as a plain label map says nothing of the rest of the CT.
+    plain = nrrd(tmp_path / "b.nrrd", LIVER[part], cropped)
+    result = run(tmp_path / "ct.nii.gz", labels=plain, label_map="1=liver", out="plain")
+    assert "different grids" in result.message
+
+
+def test_label_files_inside_an_archive_are_read_without_a_trace_of_their_place(run, tmp_path):
+    source = ct(tmp_path / "ct.nii.gz")
+    save(tmp_path / "liver.nii.gz", LIVER)
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    for name, status in (("liver", "done"), ("broken", "failed")):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.write(tmp_path / f"{name}.nii.gz", "ct/spleen.nii.gz")
+        result = run(source, labels=tmp_path / f"{name}.zip", out=name)
+        assert result.statuses == [status]
+    assert "mask spleen: the file: not a NIfTI image" in result.message
+    found = masks_of(run(source, labels=tmp_path / "liver.zip"))
+    np.testing.assert_array_equal(found["spleen"], LIVER)
+
+
+def test_resampling_record_says_from_where_to_where_and_what_became_of_the_voxels(run, tmp_path):
+    affine = GRID.affine.copy()
+    affine[:3, 3] = GRID.to_world((-3, 0.2, 0))  # three of the label's columns lie left of the CT
+    moved = Geometry(GRID.shape, affine)
+    write_volume(tmp_path / "seg.nii.gz", Volume(LIVER.astype(np.uint8), moved))
+    result = run(
+        ct(tmp_path / "ct.nii.gz"),
+        labels=tmp_path / "seg.nii.gz",
+        label_map="1=liver",
+        resample_labels=True,
+    )
+    assert "do not overlap" in result.message
+    values = np.ones(GRID.shape, np.uint8, order="F")
+    write_volume(tmp_path / "seg.nii.gz", Volume(values, moved))
+    result = run(
+        tmp_path / "ct.nii.gz",
+        labels=tmp_path / "seg.nii.gz",
+        label_map="1=liver",
+        resample_labels=True,
+        out="second",
+    )
+    record = result.data["labels"]["resampling"]
+    assert record["from"] == "(6, 5, 4) at (0.8, 0.9, 2.5) mm, LAI"
+    assert record["to"] == record["from"]
+    assert record["before"] == {"liver": 120}
+    assert record["after"] == {"liver": 60}
+    assert record["outside"] == 0.5
+    assert "do not cover the whole CT" in result.data["labels"]["faults"][-1]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_nearest_labels_are_those_that_simpleitk_takes(dtype):
+    random = np.random.default_rng(4)
+    labels = random.integers(0, 9, (13, 11, 7)).astype(dtype)
+    source = Geometry.from_spacing(labels.shape, (0.9, 0.7, 2.5), orientation="LPS")
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", (5, -8, 12), degrees=True).as_matrix()
+    wanted = Geometry.from_spacing((20, 18, 9), (0.61, 0.73, 1.9), orientation="RAI")
+    affine = turn @ wanted.affine
+    affine[:3, 3] += source.corners.mean(axis=0) - Geometry(wanted.shape, affine).corners.mean(0)
+    target = Geometry(wanted.shape, affine)
+    to_lps = np.diag([-1.0, -1.0, 1.0])
+    images = []
+    for array, grid in ((labels, source), (np.zeros(target.shape, dtype), target)):
+        image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array.T))
+        image.SetSpacing(grid.spacing)
+        image.SetOrigin((to_lps @ grid.affine[:3, 3]).tolist())
+        image.SetDirection((to_lps @ grid.affine[:3, :3] / grid.spacing).ravel().tolist())
+        images.append(image)
+    theirs = SimpleITK.Resample(
+        images[0], images[1], SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0
+    )
+    found = take_nearest(labels, source, target)
+    assert found.dtype == dtype
+    assert (found != 0).sum() > 500
+    np.testing.assert_array_equal(found, SimpleITK.GetArrayFromImage(theirs).T)

@@ -67,10 +67,11 @@ def test_contour_in_a_contour_is_a_hole_and_an_island_in_it_is_not():
 
 def test_keyhole_is_open_inside():
     keyhole = np.array(
-        "0.5 0.5 9.5 0.5 9.5 9.5 0.5 9.5 0.5 5.25 "  # around, and in by a channel
-        "3.5 5.25 3.5 6.5 6.5 6.5 6.5 3.5 3.5 3.5 3.5 5.25 0.5 5.25".split(),
-        float,
-    ).reshape(-1, 2)
+        [
+            *[(0.5, 0.5), (9.5, 0.5), (9.5, 9.5), (0.5, 9.5), (0.5, 5.25), (3.5, 5.25)],
+            *[(3.5, 6.5), (6.5, 6.5), (6.5, 3.5), (3.5, 3.5), (3.5, 5.25), (0.5, 5.25)],
+        ]
+    )
     inside, _ = fill([keyhole], (11, 11), EXACT)
     assert inside.sum() == 81 - 9
     assert not inside[4:7, 4:7].any()

@@ -18,6 +18,9 @@ Points = NDArray[np.float64]
 # beside it, and from which on it lies inside it.
 _BESIDE, _INSIDE = 0.02, 0.9
 
+# A thresholded bone has some hundreds of contours on a slice.
+_MOST_CONTOURS = 20_000
+
 
 @dataclass(frozen=True)
 class _Filled:
@@ -46,8 +49,13 @@ def fill(
         (columns, rows) bool, and the number of contours that lie inside another.
 
     Raises:
-        LabelError: If two contours cross each other, so that the inside is not clear.
+        LabelError: If two contours cross each other, so that the inside is not clear, or there
+            are more than any structure has.
     """
+    if len(contours) > _MOST_CONTOURS:
+        raise LabelError(
+            f"{len(contours)} contours on one slice; at most {_MOST_CONTOURS} are read"
+        )
     inside: Mask = np.zeros(shape, np.bool_, order="F")
     filled = [f for contour in contours if (f := _filled(contour, shape)) is not None]
     holes = _nested(filled)
