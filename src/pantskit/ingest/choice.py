@@ -196,23 +196,23 @@ class _Candidate:
 
     @cached_property
     def _box(self) -> Box:
-        """(2, 3) lowest and highest LPS mm of the voxels, slices with half their distance."""
+        """(2, 3) lowest and highest LPS mm of the pixels of all slices, these taken as thin."""
         first, positions = self.series.first, self._positions
         assert first.orientation and first.pixel_spacing
         row = np.array(first.orientation[:3]) * first.pixel_spacing[1] * first.columns
         column = np.array(first.orientation[3:]) * first.pixel_spacing[0] * first.rows
         corners = np.array([0 * row, row, column, row + column])
-        deep = np.ptp(positions @ self._normal) / max(len(positions) - 1, 1)
-        ends = np.abs(self._normal) * deep / 2
-        low = positions.min(axis=0) + corners.min(axis=0) - ends
-        return np.array([low, positions.max(axis=0) + corners.max(axis=0) + ends])
+        low = positions.min(axis=0) + corners.min(axis=0)
+        return np.array([low, positions.max(axis=0) + corners.max(axis=0)])
 
     def _covers(self, other: _Candidate) -> bool:
-        low = np.maximum(self._box[0], other._box[0])
-        shared = np.minimum(self._box[1], other._box[1]) - low
-        lengths = other._box[1] - other._box[0]
+        """Whether enough of the other's slices lies within this one's, as thick as they are."""
+        deep = np.ptp(self._positions @ self._normal) / max(len(self._positions) - 1, 1)
+        ends = np.abs(self._normal) * deep / 2
+        low = np.maximum(self._box[0] - ends, other._box[0])
+        shared = np.minimum(self._box[1] + ends, other._box[1]) - low
         needed = np.array([_COVERED_ACROSS, _COVERED_ACROSS, _COVERED_LENGTH])
-        return bool((shared >= needed * lengths).all())
+        return bool((shared >= needed * (other._box[1] - other._box[0])).all())
 
     def _same_acquisition(self, other: _Candidate) -> bool:
         numbers = self._acquisitions, other._acquisitions

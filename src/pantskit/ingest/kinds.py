@@ -71,7 +71,7 @@ def skip_reason(header: ImageHeader) -> str:
         return f"modality {_word(header.modality)}: not CT"
     kind, where = _kind_of(header.image_type, _description(header))
     if kind == _MONOENERGETIC:
-        energy = _KEV.search(_description(header))
+        energy = _KEV.search(plain_words(_description(header)))
         low, high = _CONVENTIONAL_KEV
         if not (energy and low <= int(energy[1]) <= high):
             return _ENERGY_UNKNOWN

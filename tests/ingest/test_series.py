@@ -1,0 +1,199 @@
+"""What a series is by its coded fields, and the volumes that one series holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pantskit.ingest.discover import discover
+from pantskit.ingest.outlook import outlook
+from pantskit.ingest.series import Series
+
+
+@pytest.fixture
+def only(series, tmp_path):
+    """The one series that these attributes make."""
+
+    def make(**attributes: Any) -> Series:
+        (found,) = discover([series(attributes=attributes).write(tmp_path / "in")]).series
+        return found
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("image_type", "reason"),
+    [
+        ("ORIGINAL\\PRIMARY\\LOCALIZER\\CT_SOM5 TOP", "localizer by its ImageType"),
+        ("DERIVED\\PRIMARY\\AXIAL\\CT_SOM5 MIP", "maximum intensity projection by its ImageType"),
+        ("DERIVED\\SECONDARY\\MIN_IP", "minimum intensity projection by its ImageType"),
+        ("DERIVED\\SECONDARY\\OTHER\\CT_SOM5 VRT", "volume or surface rendering by its ImageType"),
+        ("DERIVED\\SECONDARY\\OTHER\\CT_SOM5 PROT", "screen capture by its ImageType"),
+        ("DERIVED\\PRIMARY\\AXIAL\\MAT_SPECIFIC", "material map by its ImageType"),
+        ("DERIVED\\PRIMARY\\AXIAL\\EFF_ATOMIC_NUM", "material map by its ImageType"),
+        ("DERIVED\\PRIMARY\\AXIAL\\ELECTRON_DENSITY", "material map by its ImageType"),
+        ("DERIVED\\PRIMARY\\AXIAL\\MAT_REMOVED", "image with a material taken out"),
+        ("DERIVED\\PRIMARY\\AXIAL\\VMI", "monoenergetic image, and not one of 60 to 80 keV"),
+        ("DERIVED\\PRIMARY\\PERFUSION\\RCBF", "perfusion map by its ImageType"),
+        ("DERIVED\\PRIMARY\\AXIAL\\SUBTRACTION", "subtraction image by its ImageType"),
+    ],
+)
+def test_image_type_tells_what_is_no_anatomy_in_hu(only, image_type, reason):
+    assert reason in only(ImageType=image_type.split("\\")).skip
+
+
+@pytest.mark.parametrize(
+    ("description", "reason"),
+    [
+        ("Iodine no Water[mg/ml]", "material map by its SeriesDescription"),
+        ("Z Effective", "material map"),
+        ("GSI MD Iodine", "material map"),
+        ("Jodkarte 1.0", "material map"),
+        ("VNC[HU]", "a material taken out"),
+        ("Virtuell nativ 3.0", "a material taken out"),
+        ("AX MIP 10mm", "maximum intensity projection"),
+        ("CTA bone removed", "bones taken out"),
+        ("Subtraktion Leber", "subtraction image"),
+        ("MonoE 40keV[HU]", "not one of 60 to 80 keV"),
+        ("CBF", "perfusion map"),
+    ],
+)
+def test_description_tells_what_coded_fields_leave_out(only, description, reason):
+    assert reason in only(SeriesDescription=description).skip
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "MonoE 70keV[HU]",
+        "ABD PORTAL VENOUS 3.0 Br40",
+        "Abdomen mit Iod oral",
+        "Bolus 70 s portal",
+        "L-Spine fusion control",
+        "Perfusion arterial",
+        "",
+    ],
+)
+def test_description_of_a_plain_ct_is_no_reason_to_skip_it(only, description):
+    found = only(SeriesDescription=description)
+    assert (found.skip, found.reformat) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "CT_SOM5 MPR"]},
+        {"ImageType": ["DERIVED", "PRIMARY", "LOCALIZER", "CT_SOM5 MPR"]},
+        {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]},
+        {"SeriesDescription": "COR MPR 3.0"},
+    ],
+)
+def test_reformats_are_in_hu_but_no_reconstruction_of_their_own(only, attributes):
+    found = only(**attributes)
+    assert (found.skip, bool(found.reformat)) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("rescale", "reason"),
+    [
+        (None, ""),
+        ("HU", ""),
+        ("US", "RescaleType US (unspecified)"),
+        ("MGML", "RescaleType MGML"),
+        ("HU_MOD", "RescaleType HU_MOD"),
+        ("Quellmann", "RescaleType of unknown kind"),
+    ],
+)
+def test_rescale_type_is_hu_or_absent(only, rescale, reason):
+    skip = only(**({} if rescale is None else {"RescaleType": rescale})).skip
+    assert skip.startswith(reason)
+    assert bool(skip) == bool(reason)
+
+
+def phases(series: Any, folder: Any, *changes: dict[str, Any]) -> list[Series]:
+    """Several phases written under one series UID, at the same positions."""
+    uid = series().uid
+    for n, attributes in enumerate(changes):
+        made = series(uid=uid, attributes=attributes)
+        for k in range(len(made.stored)):
+            slice_ = made.dataset(k)
+            slice_.SOPInstanceUID = f"1.2.826.{n}.{k}"
+            folder.mkdir(exist_ok=True)
+            slice_.save_as(folder / f"{k}-{n}", enforce_file_format=True)
+    return discover([folder]).series
+
+
+def test_acquisitions_at_the_same_positions_are_a_volume_each(series, tmp_path):
+    found = phases(series, tmp_path / "in", {"AcquisitionNumber": 3}, {"AcquisitionNumber": 2})
+    assert [{s.acquisition for s in f.slices} for f in found] == [{"2"}, {"3"}]
+    assert [f.part for f in found] == [0, 1]
+    assert len({f.identity for f in found}) == 2
+    assert [outlook(f).status for f in found] == ["taken", "taken"]
+
+
+def test_phases_one_after_another_in_time_are_a_volume_each(series, tmp_path):
+    times = [{"AcquisitionDate": "20140902", "AcquisitionTime": t} for t in ("101530", "101500")]
+    found = phases(series, tmp_path / "in", *times)
+    assert [f.first.acquired for f in found] == ["20140902101500", "20140902101530"]
+
+
+def test_phases_keep_who_they_are_when_files_are_renamed(series, tmp_path):
+    numbers = ({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2})
+    found = phases(series, tmp_path / "in", *numbers)
+    before = {f.first.acquisition: f.identity for f in found}
+    for n, file in enumerate(sorted((tmp_path / "in").iterdir(), reverse=True)):
+        file.rename(file.with_name(f"renamed{n:03d}"))
+    assert {f.first.acquisition: f.identity for f in discover([tmp_path / "in"]).series} == before
+
+
+def test_phases_that_nothing_tells_apart_stay_together_to_be_refused(series, tmp_path):
+    (found,) = phases(series, tmp_path / "in", {}, {})
+    assert "5 slices lie where another does" in outlook(found).reason
+
+
+def test_acquisitions_of_which_one_is_not_whole_stay_together(series, tmp_path):
+    phases(series, tmp_path / "in", {"AcquisitionNumber": 1}, {"AcquisitionNumber": 2})
+    (tmp_path / "in" / "2-0").unlink()
+    (found,) = discover([tmp_path / "in"]).series
+    assert len(found.slices) == 9
+
+
+def test_copies_of_slices_are_not_taken_for_phases(series, tmp_path):
+    made = series(attributes={"AcquisitionNumber": 1})
+    made.write(tmp_path / "in" / "a")
+    made.write(tmp_path / "in" / "b")
+    (found,) = discover([tmp_path / "in"]).series
+    assert len(found.slices) == 10
+
+
+def test_one_place_scanned_again_and_again_is_bolus_tracking(series, tmp_path):
+    made = series(step=0.0)
+    for k in range(5):
+        slice_ = made.dataset(k)
+        slice_.AcquisitionDate, slice_.AcquisitionTime = "20140902", f"10150{k}"
+        (tmp_path / "in").mkdir(exist_ok=True)
+        slice_.save_as(tmp_path / "in" / str(k), enforce_file_format=True)
+    (found,) = discover([tmp_path / "in"]).series
+    assert found.skip.startswith("bolus tracking")
+
+
+def test_single_slice_is_skipped_only_where_its_name_says_that_it_is_all(series, tmp_path):
+    stored = np.full((1, 6, 8), 1024, np.uint16)
+    series(stored=stored, attributes={"SeriesDescription": "Premonitoring"}).write(tmp_path / "a")
+    series(stored=stored, attributes={"SeriesDescription": "Abdomen"}).write(tmp_path / "b")
+    (named,) = discover([tmp_path / "a"]).series
+    (lost,) = discover([tmp_path / "b"]).series
+    assert named.skip.startswith("bolus tracking")
+    assert (lost.skip, outlook(lost).status) == ("", "failed")
+
+
+def test_series_without_uids_are_told_apart_by_their_content(series, tmp_path):
+    for n, name in enumerate(("a", "b")):
+        made = series(attributes={"SeriesInstanceUID": "", "SOPInstanceUID": ""})
+        made.stored = made.stored + np.uint16(n)
+        made.write(tmp_path / "in" / name)
+    first, second = discover([tmp_path / "in"]).series
+    assert "" not in (first.content, second.content)
+    assert first.identity != second.identity
