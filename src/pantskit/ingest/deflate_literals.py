@@ -32,6 +32,7 @@ _DISTANCE_EXTRA = np.array(
 )  # fmt: skip
 _CODE_ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15], np.int64)
 _BITS = 15  # of the longest code
+_PADDING = 512  # zero bytes after the data, more than the head of a block can reach into
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def gzip_literals(raw: bytes, *, skip: int = 0) -> Literals | None:
         What it holds, or None where the stream is damaged.
     """
     spelt = np.zeros(256, np.bool_)
-    data = np.frombuffer(memoryview(raw).toreadonly(), np.uint8)  # one type: compiled once
+    data = np.zeros(len(raw) + _PADDING, np.uint8)
+    data[: len(raw)] = np.frombuffer(raw, np.uint8)
     size, stop = _walk(data, 10, skip, spelt)
     return None if size < 0 else Literals(int(size), int(stop) + 8, spelt)
 
@@ -96,11 +98,14 @@ def _fill(lengths: Any, table: Any) -> Any:
 
 @compiled
 def _peek(data: Any, bit: Any) -> Any:
-    """The next 25 bits or more from a bit position; zeros beyond the end."""
-    start = bit >> 3
-    word = np.int64(0)
-    for n in range(min(4, len(data) - start)):
-        word |= np.int64(data[start + n]) << (8 * n)
+    """The next 25 bits or more from a bit position, which is not beyond the padding."""
+    at = bit >> 3
+    word = (
+        np.int64(data[at])
+        | np.int64(data[at + 1]) << 8
+        | np.int64(data[at + 2]) << 16
+        | np.int64(data[at + 3]) << 24
+    )
     return word >> (bit & 7)
 
 
@@ -146,11 +151,11 @@ def _code_lengths(data: Any, bit: Any, lengths: Any, table: Any, order: Any) -> 
 def _stored(data: Any, bit: Any, size: Any, skip: Any, spelt: Any) -> Any:
     """A block that is not packed: bit position after it, and the unpacked size so far."""
     byte = (bit + 7) >> 3
-    if byte + 4 > len(data):
+    if byte + 4 > len(data) - _PADDING:
         return -1, 0
     count = np.int64(data[byte]) | np.int64(data[byte + 1]) << 8
     byte += 4
-    if byte + count > len(data):
+    if byte + count > len(data) - _PADDING:
         return -1, 0
     for n in range(count):
         if size + n >= skip:
@@ -163,9 +168,10 @@ def _symbols(
     data: Any, bit: Any, size: Any, skip: Any, spelt: Any, literals: Any, distances: Any
 ) -> Any:
     """A packed block by its tables: bit position after it, and the unpacked size so far."""
-    limit = len(data) * 8
+    limit = (len(data) - _PADDING) * 8
     while bit <= limit:
-        entry = literals[_peek(data, bit) & 0x7FFF]
+        word = _peek(data, bit)
+        entry = literals[word & 0x7FFF]
         bit += entry & 15
         symbol = entry >> 4
         if entry < 0 or symbol > 285:
@@ -178,7 +184,7 @@ def _symbols(
             size += 1
             continue
         extra = _LENGTH_EXTRA[symbol - 257]
-        size += _LENGTH_BASE[symbol - 257] + (_peek(data, bit) & ((1 << extra) - 1))
+        size += _LENGTH_BASE[symbol - 257] + (word >> (entry & 15) & ((1 << extra) - 1))
         bit += extra
         entry = distances[_peek(data, bit) & 0x7FFF]
         if entry < 0 or entry >> 4 > 29:
@@ -195,6 +201,8 @@ def _walk(data: Any, start: Any, skip: Any, spelt: Any) -> Any:
     lengths = np.zeros(320, np.int64)
     bit, size, last = start * 8, 0, False
     while not last:
+        if bit > (len(data) - _PADDING) * 8:
+            return -1, 0
         head = _peek(data, bit)
         last, kind = (head & 1) == 1, (head >> 1) & 3
         bit += 3
@@ -218,4 +226,4 @@ def _walk(data: Any, start: Any, skip: Any, spelt: Any) -> Any:
         if bit < 0:
             return -1, 0
     stop = (bit + 7) >> 3
-    return (size, stop) if stop + 8 <= len(data) else (-1, 0)
+    return (size, stop) if stop + 8 <= len(data) - _PADDING else (-1, 0)

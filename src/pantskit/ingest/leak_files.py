@@ -13,20 +13,20 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from isal import igzip, isal_zlib
+from isal import igzip_lib, isal_zlib
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from pantskit.core.errors import ImageError
 from pantskit.ingest.deflate_literals import gzip_literals
-from pantskit.ingest.voxel_text import wide_text_at
+from pantskit.ingest.voxel_text import WideText
 
 # Runs of bytes that could be text: printable, the escape of ISO 2022, and what follows in
 # multi-byte sets; 0xf8 and above start no UTF-8 letter and are high bytes of small numbers.
@@ -40,7 +40,8 @@ _NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?\s*")
 _NIFTI_HEADER = 352
 _SMALLEST_HEADER = 348
 _GZIP = b"\x1f\x8b"
-_BLOCK = 1 << 20  # voxels looked at in one go: stays in the cache
+_BLOCK_BYTES = 1 << 20  # looked at in one go: stays in the cache
+_SEAM = 256  # bytes of a block that are looked at with the next: longer than a value
 # Two bytes a letter are looked for in files up to this size; ours that are larger are images.
 _WIDE_LIMIT = 1 << 24
 _CODED_SHORTEST = 7  # bytes of coded pixels are random: shorter values turn up by chance
@@ -65,12 +66,13 @@ class Piece:
     fault: str = ""
 
 
-def pieces_of(path: Path, literal: Sequence[str] = ()) -> Iterator[Piece]:
+def pieces_of(path: Path, wide: WideText, voxels: NDArray[Any] | None = None) -> Iterator[Piece]:
     """Everything in a file that could be text.
 
     Args:
         path: the file; its content decides how it is read, its name only for tables.
-        literal: values that are looked for among voxels as 16-bit letters.
+        wide: looks for values among voxels, as 16-bit letters.
+        voxels: (i, j, k), what it was written from, or None.
 
     Raises:
         OSError: If it cannot be read.
@@ -78,7 +80,7 @@ def pieces_of(path: Path, literal: Sequence[str] = ()) -> Iterator[Piece]:
     """
     raw = path.read_bytes()
     try:
-        yield from _pieces(raw, path.suffix.lower(), literal)
+        yield from _pieces(raw, path.suffix.lower(), wide, voxels)
     # Each format's reader has errors of its own for damaged bytes.
     except Exception as error:
         raise ImageError(
@@ -86,9 +88,11 @@ def pieces_of(path: Path, literal: Sequence[str] = ()) -> Iterator[Piece]:
         ) from None
 
 
-def _pieces(raw: bytes, suffix: str, literal: Sequence[str]) -> Iterator[Piece]:
-    if raw[:2] == _GZIP:
-        yield from _gzip(raw, literal)
+def _pieces(
+    raw: bytes, suffix: str, wide: WideText, voxels: NDArray[Any] | None
+) -> Iterator[Piece]:
+    if raw[:2] == _GZIP or _is_nifti(raw):
+        yield from _gzip(raw, wide, voxels)
     elif raw[128:132] == b"DICM":
         yield from _dicom(raw)
     elif raw[:8] == b"\x89PNG\r\n\x1a\n":
@@ -100,8 +104,6 @@ def _pieces(raw: bytes, suffix: str, literal: Sequence[str]) -> Iterator[Piece]:
         yield from _values(json.loads(raw))
     elif suffix == ".csv":
         yield from _csv(raw)
-    elif _is_nifti(raw):
-        yield from _nifti(raw, literal)
     else:
         yield Piece("", len(raw))
         yield from texts_of(raw)
@@ -206,46 +208,100 @@ def _png(raw: bytes) -> Iterator[Piece]:
     yield from texts_of(raw[place:])
 
 
-def _gzip(raw: bytes, literal: Sequence[str]) -> Iterator[Piece]:
+def _gzip(raw: bytes, wide: WideText, voxels: NDArray[Any] | None) -> Iterator[Piece]:
     """A gzip file, whose header must hold no name, comment or other field."""
-    if raw[3]:
-        yield Piece("", fault="gzip header")
-    head = isal_zlib.decompressobj(wbits=31).decompress(raw, 1 << 12)
-    if raw[3] == 0 and _is_nifti(head):
-        offset, expected, itemsize = _extent(head)
-        if itemsize == 1:
-            walked = gzip_literals(raw, skip=offset)
-            small = walked is not None and not walked.spelt[0x20:].any()
-            if walked and small and walked.stop == len(raw) and walked.size == offset + expected:
-                yield Piece("", walked.size)
-                yield from texts_of(head[:offset])
-                return
-    unpacked, names = _members(raw)
-    yield from names
-    if _is_nifti(unpacked):
-        yield from _nifti(unpacked, literal)
-    else:
+    stream = _Unpacked(raw)
+    head = stream.read(_NIFTI_HEADER)
+    if not _is_nifti(head):
+        unpacked = head + stream.read(-1)
+        yield from (Piece("", fault="gzip header") for _ in range(stream.named))
         yield Piece("", len(unpacked))
         yield from texts_of(unpacked)
+        return
+    offset, expected, itemsize = _extent(head)
+    head += stream.read(offset - len(head))
+    yield from texts_of(head)
+    image = None if voxels is None else _file_order(voxels)
+    if image is not None and _unpacks_to(raw, head, image):
+        stream = _Unpacked(image)
+    if itemsize != 1 or not _spells_no_text(raw, offset, expected):
+        yield from _voxels(stream, expected, itemsize, wide)
+        rest = stream.read(-1)
+        yield from texts_of(rest)
+        expected += len(rest)
+    yield from (Piece("", fault="gzip header") for _ in range(stream.named))
+    yield Piece("", offset + expected)
 
 
-def _members(raw: bytes) -> tuple[bytes, list[Piece]]:
-    """All gzip members unpacked, and what is wrong with the headers of later ones."""
-    unpacked = igzip.decompress(raw)
-    faults = []
-    # Members begin where a header of theirs follows another's end; a name in one is a leak.
-    # igzip has checked that they are members, so the flag byte is the fourth.
-    rest, first = raw, True
-    while raw.count(b"\x1f\x8b\x08", 1) and rest[:2] == _GZIP:
-        if not first and rest[3]:
-            faults.append(Piece("", fault="gzip header"))
-        stream = isal_zlib.decompressobj(wbits=31)
-        while not stream.eof:
-            piece = stream.decompress(stream.unconsumed_tail or rest, 1 << 22)
-            if not piece and not stream.unconsumed_tail and not stream.eof:
-                break
-        rest, first = stream.unused_data, False
-    return unpacked, faults
+def _file_order(voxels: NDArray[Any]) -> memoryview:
+    return np.asfortranarray(voxels).T.data.cast("B")
+
+
+def _unpacks_to(raw: bytes, head: bytes, image: memoryview) -> bool:
+    """Whether a gzip file gives a header and an image, by the checksum and length at its end.
+
+    Were anything added to it, another member or loose bytes, other numbers would stand there.
+    """
+    crc = isal_zlib.crc32(image, isal_zlib.crc32(head))
+    size = (len(head) + len(image)) & 0xFFFFFFFF
+    return raw[:2] == _GZIP and raw[3] == 0 and raw[-8:] == struct.pack("<LL", crc, size)
+
+
+class _Unpacked:
+    """The bytes of a gzip file, all its members; counts those whose header says more than it must.
+
+    A file that is not packed is read in the same way.
+    """
+
+    def __init__(self, raw: bytes | memoryview) -> None:
+        self._raw = memoryview(raw)
+        self._member: Any = None
+        self._packed = bytes(raw[:2]) == _GZIP
+        self.named = 0
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer at the end; all for -1."""
+        parts, left = [], size if size >= 0 else 1 << 62
+        while left > 0 and (part := self._some(min(left, _BLOCK_BYTES))):
+            parts.append(part)
+            left -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _some(self, size: int) -> bytes:
+        if not self._packed:
+            part, self._raw = bytes(self._raw[:size]), self._raw[size:]
+            return part
+        data: Any = b""
+        while True:
+            if self._member is None:
+                if self._raw[:2] != _GZIP:
+                    # What follows the last member is no part of it, and is looked at as it is.
+                    self._packed = False
+                    return self._some(size)
+                self.named += self._raw[3] != 0
+                self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+                data = self._raw
+            part = bytes(self._member.decompress(data, size))
+            if self._member.eof:
+                self._raw = memoryview(self._member.unused_data)
+                self._member = None
+            elif not part:
+                raise EOFError
+            if part:
+                return part
+
+
+def _spells_no_text(raw: bytes, offset: int, expected: int) -> bool:
+    """Whether no byte of a packed 8-bit image can be a letter."""
+    if raw[:2] != _GZIP or raw[3]:
+        return False
+    walked = gzip_literals(raw, skip=offset)
+    return (
+        walked is not None
+        and not walked.spelt[0x20:].any()
+        and walked.stop == len(raw)
+        and walked.size == offset + expected
+    )
 
 
 def _is_nifti(raw: bytes) -> bool:
@@ -261,28 +317,28 @@ def _extent(head: bytes) -> tuple[int, int, int]:
     return offset, count * itemsize, itemsize
 
 
-def _nifti(raw: bytes, literal: Sequence[str]) -> Iterator[Piece]:
-    offset, expected, itemsize = _extent(raw)
-    yield Piece("", len(raw))
-    yield from texts_of(raw[:offset])
-    yield from _voxels(memoryview(raw)[offset : offset + expected], itemsize, literal)
-    yield from texts_of(raw[offset + expected :])
+def _voxels(stream: _Unpacked, size: int, itemsize: int, wide: WideText) -> Iterator[Piece]:
+    """Text among voxels; where none can be, that takes one look at each voxel.
 
-
-def _voxels(raw: memoryview, itemsize: int, literal: Sequence[str]) -> Iterator[Piece]:
-    """Text among voxels; of most images none can be there, which takes one look at each voxel."""
-    if itemsize == 2 and len(raw) % 2 == 0:
-        values: NDArray[np.int16] = np.frombuffer(raw, np.int16)
-        yield from (Piece(text, shortest=_CODED_SHORTEST) for text in wide_text_at(values, literal))
-        if _never_text(values):
-            return
-    elif itemsize == 1:
-        small: NDArray[np.uint8] = np.frombuffer(raw, np.uint8)
-        if all(part.max() < 0x20 for part in _blocks(small)):
-            return
-    for match in _RUN.finditer(raw):
-        if len(match[0]) >= 4:
-            yield from (Piece(text, shortest=4) for text in _readings(match[0]))
+    Voxels are looked at in blocks that stay in the cache, each with the end of the one before.
+    """
+    before = b""
+    while size > 0 and (block := stream.read(min(size, _BLOCK_BYTES))):
+        size -= len(block)
+        whole = block[: len(block) - len(block) % 8]
+        if itemsize == 2:
+            values: NDArray[np.int16] = np.frombuffer(whole, np.int16)
+            seam: NDArray[np.int16] = np.frombuffer(before[-_SEAM:] + whole[:_SEAM], np.int16)
+            for part in (seam, values):
+                for text in wide.find(part):
+                    yield Piece(text, shortest=_CODED_SHORTEST)
+        blank = _never_text(np.frombuffer(whole, np.int16)) if itemsize == 2 else False
+        if itemsize == 1:
+            blank = int(np.frombuffer(block, np.uint8).max()) < 0x20
+        if not blank:
+            for match in _RUN.finditer(before[-_SEAM:] + block):
+                yield from (Piece(text, shortest=4) for text in _readings(match[0]))
+        before = whole
 
 
 def _never_text(values: NDArray[np.int16]) -> bool:
@@ -290,12 +346,7 @@ def _never_text(values: NDArray[np.int16]) -> bool:
 
     Their high bytes are 0x00 to 0x1f or 0xf8 to 0xff, which no run of text has.
     """
-    return all(part.min() >= -2048 and part.max() < 8192 for part in _blocks(values))
-
-
-def _blocks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    for start in range(0, values.size, _BLOCK):
-        yield values[start : start + _BLOCK]
+    return values.size == 0 or bool(values.min() >= -2048 and values.max() < 8192)
 
 
 def _dicom(raw: bytes) -> Iterator[Piece]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from pantskit.ingest.identifiers import FILE_NAME, FOLDER_NAME, SHORTEST
 from pantskit.ingest.identifiers import Found as Found
 from pantskit.ingest.identifiers import Identifiers as Identifiers
@@ -20,6 +22,7 @@ from pantskit.ingest.identifiers import Memory as Memory
 from pantskit.ingest.identifiers import identifying_values as identifying_values
 from pantskit.ingest.leak_files import Piece, pieces_of
 from pantskit.ingest.own_words import own_words
+from pantskit.ingest.voxel_text import WideText
 from pantskit.ingest.written_forms import (
     Date,
     dates_in,
@@ -138,6 +141,7 @@ class LeakScan:
         self._needles = _Needles()
         self.looked = Looked()
         self._clean: set[str] = set()
+        self._wide: WideText | None = None
         ours, repeated, labels = map(_words_of_all, (own_words, facts, label_names))
         for value, attribute in identifiers.items():
             words = value.partition(":")[2] or value if ":" in value else value
@@ -157,6 +161,7 @@ class LeakScan:
             self._needles.add(value, attribute)
         self._years = tuple({date[0] for date in self._needles.dates})
         self._clean.clear()
+        self._wide = None
 
     def allow_dates(self, dates: Iterable[str]) -> None:
         """Stop looking for dates (`20140902`) that are ours: a moved one may fall on a true one."""
@@ -249,8 +254,14 @@ class LeakScan:
         """Leaks in a file's or folder's name, and those of the folders it is given with."""
         return self.text(str(path), FILE_NAME)
 
-    def file(self, path: Path) -> list[Leak]:
+    def file(self, path: Path, voxels: NDArray[Any] | None = None) -> list[Leak]:
         """Leaks in a file's decompressed content, whatever its format, and in its name.
+
+        Args:
+            path: the file.
+            voxels: (i, j, k), what a NIfTI file was written from, where that is at hand: when
+                its checksum in the file says that it is what unpacking would give, it is looked
+                through in its stead, which saves the unpacking.
 
         Raises:
             OSError: If it cannot be read.
@@ -259,7 +270,7 @@ class LeakScan:
         leaks = self.name(path.name)
         place = f"{path.suffix or 'a'} file" if leaks else path.name
         self.looked.files += 1
-        for piece in pieces_of(path, self._literal_needles()):
+        for piece in pieces_of(path, self._wide_text, voxels):
             self.looked.bytes_read += piece.size
             leaks += self._piece(piece, place)
         return list(dict.fromkeys(leaks))
@@ -279,12 +290,15 @@ class LeakScan:
             return self.number(piece.text, place)
         return self.text(piece.text, place, shortest=piece.shortest) if piece.text else []
 
-    def _literal_needles(self) -> tuple[str, ...]:
+    @property
+    def _wide_text(self) -> WideText:
         """Values long enough to be told from voxels that happen to look like letters."""
-        needles = self._needles
-        words = [w for w, phrases in needles.words.items() if any(len(p) == 1 for p, _ in phrases)]
-        dates = [f"{y:04d}{m:02d}{d:02d}" for y, m, d in needles.dates if d]
-        return (*words, *needles.numbers, *needles.uids, *dates)
+        if self._wide is None:
+            needles = self._needles
+            words = [w for w, many in needles.words.items() if any(len(p) == 1 for p, _ in many)]
+            dates = [f"{y:04d}{m:02d}{d:02d}" for y, m, d in needles.dates if d]
+            self._wide = WideText((*words, *needles.numbers, *needles.uids, *dates))
+        return self._wide
 
 
 def explain(leaks: Iterable[Leak]) -> str:

@@ -12,67 +12,65 @@ from numpy.typing import NDArray
 from pantskit.measure.compiled import compiled
 
 _GRAM = 4  # letters that are compared first, at every fourth voxel
-_BLOCK = 1 << 20  # voxels, a multiple of four
 _SHORTEST = 2 * _GRAM - 1  # long enough to have four letters from a fourth voxel on
+_WORD = 0xFFFFFFFFFFFFFFFF
+_LOWER = 0x0020002000200020  # makes letters lower-case and leaves digits and points
+_NOT_LETTERS = 0xFF80FF80FF80FF80
+_FACTOR = 0x9E3779B97F4A7C15
 
 
-def wide_text_at(values: NDArray[np.int16], needles: Sequence[str]) -> Iterator[str]:
-    """Values that are written among 16-bit numbers, a letter each, in either case.
+class WideText:
+    """Looks for values among 16-bit numbers, a letter each, in either case."""
 
-    Args:
-        values: flat; a voxel each.
-        needles: lower-case values. Those of less than seven letters are not looked for: an
-            organ of a few million voxels holds them by chance.
+    def __init__(self, needles: Sequence[str]) -> None:
+        """Prepare to look.
 
-    Yields:
-        Each needle that is there, once for each place.
-    """
-    grams: dict[tuple[int, ...], list[tuple[str, int]]] = defaultdict(list)
-    for needle in needles:
-        if len(needle) >= _SHORTEST and needle.isascii():
-            for start in range(_GRAM):
-                gram = tuple(needle[start : start + _GRAM].encode("ascii"))
-                grams[gram].append((needle, start))
-    if not grams or not values.size:
-        return
-    wanted = np.zeros(1 << 16, np.bool_)
-    for gram in grams:
-        a, b, c, d = gram
-        wanted[((a << 21 | b << 14 | c << 7 | d) * 2654435761) >> 14 & 0xFFFF] = True
-    places = np.concatenate(
-        [
-            _candidates(values[start : start + _BLOCK + _GRAM - 1], wanted) + start
-            for start in range(0, values.size, _BLOCK)
-        ]
-    )
-    for place in places.tolist():
-        gram = tuple(map(_lower, values[place : place + _GRAM].tolist()))
-        for needle, start in grams.get(gram, ()):
-            begin = place - start
-            letters = values[max(begin, 0) : max(begin, 0) + len(needle)].tolist()
-            if begin >= 0 and list(map(_lower, letters)) == list(needle.encode("ascii")):
-                yield needle
+        Args:
+            needles: lower-case values. Those of less than seven letters are not looked for: an
+                organ of a few million voxels holds them by chance.
+        """
+        self._grams: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+        for needle in needles:
+            if len(needle) >= _SHORTEST and needle.isascii():
+                letters = bytes(c | 0x20 for c in needle.encode("ascii"))
+                wide = letters.decode("ascii").encode("utf-16-le")
+                for start in range(_GRAM):
+                    gram = wide[2 * start : 2 * (start + _GRAM)]
+                    self._grams[int.from_bytes(gram, "little")].append((letters, start))
+        self._wanted = np.zeros(1 << 16, np.bool_)
+        for number in self._grams:
+            self._wanted[(number * _FACTOR & _WORD) >> 48] = True
 
+    def find(self, values: NDArray[np.int16]) -> Iterator[str]:
+        """Values that are there.
 
-def _lower(value: int) -> int:
-    return value + 32 if 65 <= value <= 90 else value
+        Args:
+            values: flat, contiguous and little-endian; a voxel each.
+
+        Yields:
+            For each place, the needle (its bytes 0x40 to 0x5f moved to 0x60 on).
+        """
+        if not self._grams or values.size < _SHORTEST:
+            return
+        quads = values[: values.size // _GRAM * _GRAM].view(np.uint64)
+        for place in _candidates(quads, self._wanted).tolist():
+            for letters, start in self._grams.get(int(quads[place]) | _LOWER, ()):
+                begin = _GRAM * place - start
+                found = values[max(begin, 0) : max(begin, 0) + len(letters)].tolist()
+                if begin >= 0 and [v | 0x20 for v in found] == list(letters):
+                    yield letters.decode("ascii")
 
 
 @compiled
-def _candidates(values: Any, wanted: Any) -> Any:
-    """Every fourth place where four values, as lower-case letters, have a wanted hash."""
-    found = np.empty(len(values) // 4 + 1, np.int64)
+def _candidates(quads: Any, wanted: Any) -> Any:
+    """Groups of four voxels that, as lower-case letters, have the hash of wanted ones."""
+    found = np.empty(len(quads) + 1, np.int64)
     count = 0
-    for n in range(0, len(values) - 3, 4):
-        a, b, c, d = values[n], values[n + 1], values[n + 2], values[n + 3]
-        # Of signed values with a bit outside 0 to 127, one by one: most of an image is air.
-        if (a | b | c | d) & ~0x7F:
-            continue
-        code = np.int64(0)
-        for m in range(4):
-            value = np.int64(values[n + m])
-            code = code << 7 | (value + 32 * (0x41 <= value <= 0x5A))
-        if wanted[(code * 2654435761) >> 14 & 0xFFFF]:
-            found[count] = n
-            count += 1
+    for n in range(len(quads)):
+        quad = quads[n]
+        letters = (quad & np.uint64(_NOT_LETTERS)) == 0
+        place = ((quad | np.uint64(_LOWER)) * np.uint64(_FACTOR)) >> np.uint64(48)
+        # No branch: in an organ it would be guessed wrong at every other voxel.
+        found[count] = n
+        count += letters & wanted[place]
     return found[:count]
