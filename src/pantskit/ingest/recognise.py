@@ -32,7 +32,8 @@ def kind_of(stream: IO[bytes]) -> Kind:
 
     Returns:
         `"dicom"`: the mark is there. `"bare"`: DICOM elements from the first byte on.
-        `"damaged"`: empty, or DICOM's blank preamble without the mark. `"other"`: none of these.
+        `"damaged"`: empty, DICOM's blank preamble without the mark, or the mark at another
+        place. `"other"`: none of these.
     """
     return _kind(_head(stream))
 
@@ -56,7 +57,7 @@ def _head(stream: IO[bytes]) -> bytes:
 def _kind(head: bytes) -> Kind:
     if head[128:132] == b"DICM":
         return "dicom"
-    if not head[:128].strip(b"\0"):
+    if not head[:128].strip(b"\0") or b"DICM\2\0" in head:  # the mark, then group 0002
         return "damaged"
     return "other" if _syntax(head) is None else "bare"
 
