@@ -394,24 +394,18 @@ def _forge_fragments(parts: Parts, rng: Generator) -> None:
 
 def _deflate_bomb(parts: Parts, rng: Generator) -> None:
     """A deflated file that is small on disk and large once inflated."""
-    size = (1, 300)[int(rng.random() < 0.3)] * 2**20
+    mebibytes = 300 if rng.random() < 0.3 else 1
     parts.put(0x00020010, b"UI", b"1.2.840.10008.1.2.1.99\0")
     meta = [e for e in parts.elements if e.tag >> 16 == 2]
-    rest = [e for e in parts.elements if e.tag >> 16 != 2]
+    rest = b"".join(e.encoded for e in parts.elements if e.tag >> 16 == 8)
+    behind = b"".join(e.encoded for e in parts.elements if e.tag >> 16 > 8)
+    rest += Element(0x00110010, b"UN", b"", mebibytes * 2**20).encoded
     pack = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    packed = bytearray()
-    for element in rest:
-        if element.tag >> 16 == 0x0029 and size:
-            packed += pack.compress(Element(0x00110010, b"UN", b"", size).encoded)
-            for _ in range(size // 2**20):
-                packed += pack.compress(_ZEROS)
-            size = 0
-        packed += pack.compress(element.encoded)
+    packed = pack.compress(rest) + pack.flush(zlib.Z_FULL_FLUSH)
+    zeros = pack.compress(bytes(2**20)) + pack.flush(zlib.Z_FULL_FLUSH)  # the same each time
+    packed += zeros * mebibytes + pack.compress(behind) + pack.flush()
     # As one element that encodes to exactly the packed bytes.
-    parts.elements[:] = [*meta, _Verbatim(0, b"", bytes(packed + pack.flush()))]
-
-
-_ZEROS = bytes(2**20)
+    parts.elements[:] = [*meta, _Verbatim(0, b"", packed)]
 
 
 class _Verbatim(Element):
