@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import IO
+from typing import IO, Any
 
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -281,9 +281,19 @@ def _fault(elements: Elements) -> str:
             "a look-up table (ModalityLUTSequence) stands where slope and intercept are expected; "
             "convert the series to one with a linear rescale"
         )
-    high, stored = elements.values.get("HighBit"), elements.values.get("BitsStored")
-    if None not in (high, stored) and high != stored - 1:
-        return f"values end at bit {high} and have {stored} bits: which bits they are is open"
+    return _open_bits(elements.values) if elements.pixels else ""
+
+
+def _open_bits(values: Mapping[str, Any]) -> str:
+    """Why the bits of a pixel may be read in more than one way; "" if they may not."""
+    stored, high = values.get("BitsStored"), values.get("HighBit")
+    if stored is None or values.get("PixelRepresentation") not in (0, 1):
+        return (
+            "the header does not say how many bits a pixel has, or whether it can be negative; "
+            "export the series again, complete"
+        )
+    if high is not None and high != stored - 1:
+        return f"pixels end at bit {high} and have {stored} bits: which bits they are is open"
     return ""
 
 
@@ -298,7 +308,7 @@ def _pixel_format(elements: Elements) -> PixelFormat | None:
         length=where.length,
         allocated=allocated,
         stored=values.get("BitsStored", allocated),
-        signed=bool(values.get("PixelRepresentation", 0)),
+        signed=values.get("PixelRepresentation") == 1,
         samples=values.get("SamplesPerPixel", 1),
         big_endian=elements.big_endian,
         padding=tuple(values[k] for k in ends if k in values),
