@@ -239,6 +239,8 @@ def _fault(slices: Sequence[ImageHeader]) -> str:
             "multi-frame CT that does not tell where each frame lies; convert it to single-frame "
             "CT images (dcm4che's emf2sf does) and ingest those"
         )
+    if fault := next((s.fault for s in slices if s.fault), ""):
+        return fault
     missing: Counter[str] = Counter()
     for header in slices:
         missing["position"] += header.position is None
@@ -253,4 +255,4 @@ def _fault(slices: Sequence[ImageHeader]) -> str:
         return "pixel spacing is not above 0"
     if any(s.slope == 0 for s in slices):
         return "rescale slope is 0"
-    return next((s.fault for s in slices if s.fault), "")
+    return ""
