@@ -107,8 +107,9 @@ def _listed(dataset: pydicom.Dataset) -> Iterator[Listed]:
             uid, modality = (
                 str(series.get(k, "") or "") for k in ("SeriesInstanceUID", "Modality")
             )
-            sop_uid = str(record.get("ReferencedSOPInstanceUIDInFile", "") or "")
-            yield Listed(parts, sop_uid, uid, modality)
+            # Some writers repeat the attributes of the image instead of pointing at it.
+            sop_uid = record.get("ReferencedSOPInstanceUIDInFile") or record.get("SOPInstanceUID")
+            yield Listed(parts, str(sop_uid or ""), uid, modality)
 
 
 def _in_series(dataset: pydicom.Dataset) -> list[tuple[pydicom.Dataset, pydicom.Dataset]]:

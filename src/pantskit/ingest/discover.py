@@ -30,7 +30,7 @@ class Found:
         series: DICOM series, those to be skipped included.
         volumes: NIfTI and NRRD files; those inside archives are read by `Reader.local`.
         bad: files that could not be listed or parsed.
-        others: number of files that are neither DICOM nor volumes.
+        others: number of files that are neither DICOM images nor volumes.
     """
 
     series: list[Series] = field(default_factory=list)
@@ -101,9 +101,9 @@ def discover(
             indexes.append((contents.file, contents.listed))
         if contents.bad:
             found.bad.append(contents.bad)
-        if not (contents.headers or contents.bad):
+        elif contents.listed is None and not contents.headers:
             others.append(contents.file)
-    found.others = len(others)
+    found.others = len(others) + len(indexes)
     found.bad.sort(key=lambda b: b.file)
     found.series = doubt_series(group_series(headers, digests), found.bad, others)
     if indexes:
