@@ -53,9 +53,17 @@ class LabelSource:
 
     @property
     def headers(self) -> tuple[ImageHeader, ...]:
-        """Of all its DICOM files; their identifying values must not come out either."""
+        """Of all its DICOM files."""
         of_series = [header for _, slices in self.series for header in slices]
         return (*of_series, *(o.header for o in self.objects))
+
+    @property
+    def identifiers(self) -> dict[str, str]:
+        """Identifying values of its DICOM headers, which must not come out either."""
+        found: dict[str, str] = {}
+        for values in {id(v): v for h in self.headers for v in h.identifiers}.values():
+            found.update(values)
+        return found
 
     @property
     def volumes(self) -> tuple[SourceFile, ...]:

@@ -15,7 +15,8 @@ from pantskit.core.errors import GeometryError, LabelError, PantskitError
 from pantskit.core.geometry import Geometry, require_same_grid
 from pantskit.core.labels import PANCREAS, STRUCTURES, LabelMap, Mask, find_structure
 from pantskit.core.labelsets import CaseLabels
-from pantskit.core.nrrd import NRRD_SUFFIXES, is_segmentation, read_nrrd, read_segments
+from pantskit.core.nrrd import NRRD_SUFFIXES, read_nrrd
+from pantskit.core.slicer import is_segmentation, read_segments
 from pantskit.core.volume import Volume, as_label_map, as_mask, read_label_map, read_mask
 from pantskit.ingest.casemasks import CaseMasks
 from pantskit.ingest.dicom_pixels import decode_slice, read_mask_series

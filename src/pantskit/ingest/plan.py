@@ -158,7 +158,11 @@ def with_labels(
         item = planned[case_id]
         planned[case_id] = replace(
             item,
-            plan=replace(item.plan, labels=source),
+            plan=replace(
+                item.plan,
+                labels=source,
+                identifiers={**source.identifiers, **item.plan.identifiers},
+            ),
             inputs=tuple(dict.fromkeys((*item.inputs, *source.paths))),
         )
     return planned, unused_labels(matched, labels)
