@@ -19,6 +19,10 @@ from pantskit.ingest.describe import (
     sex_of,
     study_type,
 )
+from pantskit.ingest.identifiers import text_identifiers
+from pantskit.ingest.leaks import LeakScan
+from pantskit.ingest.own_words import own_words
+from pantskit.ingest.phase import OrganHU, decide_phase
 from pantskit.ingest.vocabulary import plain_words
 
 
@@ -211,6 +215,20 @@ def test_row_has_the_columns_of_the_table_and_no_other():
     assert tuple(row) == METADATA_COLUMNS
     assert (row["phase"], row["phase_source"], row["diagnosis"]) == ("arterial", "hu", "PDAC")
     assert (row["shape"], row["spacing"]) == ("(4, 5, 6)", "(0.5, 0.75, 2.0)")
+
+
+def test_words_that_the_vocabulary_reads_are_no_words_of_ours_but_those_it_writes_are():
+    # Mann, Kopf and Herz are surnames; they are read as words and never written.
+    assert not own_words() & {"mann", "kopf", "herz", "szyi", "frantz"}
+    assert own_words() >= {"siemens", "somatom", "portal", "venous", "thorax", "pdac", "ipmn"}
+    told = decide_phase(
+        "arterial",
+        "by the words of SeriesDescription",
+        {"aorta": OrganHU(500, 166), "portal vein": OrganHU(500, 185)},
+    )
+    texts = ["Portal venous", "late arterial", "Kidneys", "Liver", "Abdomen-Pelvis"]
+    scan = LeakScan(text_identifiers(texts, "SeriesDescription"))
+    assert scan.value(told.as_record() | {"regions": "abdomen-pelvis"}, "record") == []
 
 
 def test_vocabulary_is_part_of_the_package_and_its_words_are_plain():

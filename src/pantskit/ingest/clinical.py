@@ -18,7 +18,7 @@ from typing import Any
 from pantskit.core.errors import ConfigError
 from pantskit.ingest.clinical_table import read_cells
 from pantskit.ingest.describe import Date, age_at, capped_age, read_date, sex_of
-from pantskit.ingest.leaks import Identifiers
+from pantskit.ingest.identifiers import Identifiers, text_identifiers
 from pantskit.ingest.vocabulary import patterns, plain_words, vocabulary, words_pattern
 
 FACTS = ("age_years", "sex", "diagnosis", "diagnosis_basis")
@@ -28,7 +28,7 @@ _CYSTS = frozenset({"IPMN", "MCN", "SCN", "SPN"})
 
 # A value that this many patients share is a category, and identifies none of them.
 _CATEGORY = 5
-_SHORTEST = 4  # as in the leak scan: shorter values appear everywhere by chance
+_ATTRIBUTE = "clinical table"
 
 _AGE = re.compile(r"0*(\d{1,3})(?:[.,]\d+)? ?(?:y(?:ea)?rs?|y|j|jahre?|ans|anni|anos|jaar|lat|岁)?")
 
@@ -197,8 +197,6 @@ def read_clinical(path: Path) -> Clinical:
     if not table:
         raise ConfigError(f"{path}: the clinical table is empty")
     places = _places(path, table[0])
-    called = words_pattern(vocabulary()["clinical"]["columns"]["name"])
-    names = {at for at, cell in enumerate(table[0]) if called.fullmatch(plain_words(cell))}
     unknown: Counter[str] = Counter()
     seen: dict[str, list[ClinicalRow]] = defaultdict(list)
     shared = _shared_values(table[1:])
@@ -206,7 +204,7 @@ def read_clinical(path: Path) -> Clinical:
         row = {name: cells[at].strip() if at < len(cells) else "" for name, at in places.items()}
         if row["patient_id"]:
             made = _row(row, number, unknown)
-            values = _identifying(cells, places, names, shared)
+            values = _identifying(cells, places, shared)
             seen[row["patient_id"]].append(replace(made, identifiers=values))
     return Clinical({p: _united(rows) for p, rows in seen.items()}, dict(unknown))
 
@@ -216,8 +214,6 @@ def _places(path: Path, header: Sequence[str]) -> dict[str, int]:
     names = [plain_words(cell) for cell in header]
     found: dict[str, int] = {}
     for field_name, synonyms in vocabulary()["clinical"]["columns"].items():
-        if field_name == "name":
-            continue
         for synonym in synonyms:  # the more telling names come first
             at = [i for i, name in enumerate(names) if re.fullmatch(synonym, name)]
             if len(at) > 1:
@@ -351,7 +347,7 @@ def _plain_cell(cell: str) -> str:
 
 
 def _identifying(
-    cells: Sequence[str], places: Mapping[str, int], names: set[int], shared: set[str]
+    cells: Sequence[str], places: Mapping[str, int], shared: set[str]
 ) -> dict[str, str]:
     """Values of a row that must not come out: IDs, names, birth dates and free text."""
     vocabularies = {places[n] for n in ("age_years", "sex", "diagnosis_basis") if n in places}
@@ -361,17 +357,10 @@ def _identifying(
         # The kind of a tumour in a word or two is what comes out; longer text tells more.
         if at in vocabularies or (at == places.get("diagnosis") and len(value.split()) < 3):
             continue
-        if at in names:
-            parts = re.findall(r"[^\W\d_]+", value)
-            found |= {n: "ClinicalPatientName" for n in (value, *parts) if len(n) >= 3}
-        elif at == places["patient_id"] and len(value) >= _SHORTEST:
-            found[value] = "ClinicalPatientID"
-        elif len(value) >= _SHORTEST and value not in shared and not _is_measure(value):
-            # A description may repeat an allowed fact, as the scanner's name; see leaks.py.
-            found[value] = "ClinicalDescription"
-            for year, month, day in _births(cell):
-                found[f"{year}{month:02}{day:02}"] = "ClinicalDescription"
-                found[f"{year}-{month:02}-{day:02}"] = "ClinicalDescription"
+        if at != places["patient_id"] and (value in shared or _is_measure(value)):
+            continue
+        dates = [f"date:{year}-{month}-{day}" for year, month, day in _births(cell)]
+        found |= dict.fromkeys(dates, _ATTRIBUTE) or text_identifiers([cell], _ATTRIBUTE)
     return found
 
 

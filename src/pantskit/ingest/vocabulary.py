@@ -49,3 +49,26 @@ def patterns(*table: str) -> Mapping[str, re.Pattern[str]]:
     for name in table:
         found = found[name]
     return {value: words_pattern(words) for value, words in found.items()}
+
+
+def output_words() -> str:
+    """Every text that may come out of the vocabulary; the words it reads never do."""
+    words = vocabulary()
+    models, parts, clinical = words["models"], words["body_parts"], words["clinical"]
+    return " ".join(
+        (
+            *words["manufacturers"],
+            models["families"],
+            models["designations"],
+            *models["numbers"],
+            *words["phases"],
+            "ct angiography",
+            *parts,
+            *(part.get("region", "") for part in parts.values()),
+            *(
+                value
+                for name in ("sex", "diagnosis", "diagnosis_basis")
+                for value in clinical[name]
+            ),
+        )
+    )
