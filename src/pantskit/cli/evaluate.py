@@ -35,27 +35,51 @@ def command(
     cases: Annotated[
         Path | None, typer.Option(help="File with the case IDs to score, one a line.")
     ] = None,
+    hit_rule: Annotated[
+        str, typer.Option(help="When a tumour is found: touch, iou, dice, overlap or centre.")
+    ] = "touch",
+    hit_minimum: Annotated[
+        float | None, typer.Option(help="Least overlap for that, by the rule.")
+    ] = None,
     tumor_mm3: Annotated[
         float, typer.Option(help="A case is called positive above this much predicted tumour.")
     ] = 0.0,
+    probability: Annotated[
+        float, typer.Option(help="A case is called positive from this tumour probability on.")
+    ] = 0.5,
+    case_scores: Annotated[
+        Path | None,
+        typer.Option(help="Table with case_id and score (higher: more suspicious) to rank by."),
+    ] = None,
+    case_score: Annotated[
+        float | None, typer.Option(help="A case is called positive from this score on.")
+    ] = None,
+    prevalence: Annotated[
+        list[float] | None,
+        typer.Option(help="Give predictive values for this share of tumours; repeatable."),
+    ] = None,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring predictions onto the reference's grid.")
     ] = False,
-    figures: Annotated[bool, typer.Option("--figures", help="Write roc.png too.")] = False,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Draw curves, distributions and the worst cases too.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 runs in this one.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
     """Score predictions: DSC, NSD, HD95, sensitivity, specificity, tumour detection.
 
-    A missing or unusable prediction is named and counts as the worst score; the exit status
-    is then 1.
+    A missing or unusable prediction is named and counts as the worst score. Whatever does not
+    fit together is named too, and the exit status is then 1.
 
     Example:
 
       pantskit evaluate predictions data/PanTS --split test --out scores
     """
     from pantskit.core.selection import read_case_list
+    from pantskit.evaluate.detection import open_case_scores
     from pantskit.evaluate.evaluation import evaluate
+    from pantskit.evaluate.pairing import COMPLAINTS
     from pantskit.evaluate.settings import EvaluateConfig
 
     config = EvaluateConfig(
@@ -65,18 +89,24 @@ def command(
         label_map=label_map,
         reference_label_map=reference_label_map,
         split=split,
-        cases=read_case_list(cases) if cases else None,
+        cases=read_case_list(cases, repeats=True) if cases else None,
         resample=resample,
+        hit_rule=hit_rule,  # type: ignore[arg-type]  # likewise
+        hit_minimum=hit_minimum,
         tumor_mm3=tumor_mm3,
+        probability=probability,
+        case_scores=open_case_scores(case_scores) if case_scores else None,
+        case_score=case_score,
+        prevalence=tuple(prevalence or ()),
     )
     with case_progress("evaluate", quiet=as_json) as progress:
         result = evaluate(
             predictions, reference, out, config, figures=figures, workers=workers, progress=progress
         )
-    extra = result.summary["cases"]["extra_predictions"]
-    if extra:
-        shown = ", ".join(extra[:5]) + (", ..." if len(extra) > 5 else "")
-        typer.echo(f"warning: {len(extra)} predicted cases have no reference: {shown}", err=True)
+    for kind, names in result.complaints.items():
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            typer.echo(f"{len(names)} {COMPLAINTS[kind]}: {shown}", err=True)
     report_cases(result.run, where=f"; written to {out}")
     if as_json:
         import json
@@ -112,17 +142,28 @@ def _detection_lines(detection: dict[str, Any]) -> list[str]:
     if detection["score"] is None or not detection["cases"]:
         return []
     lines = [
-        f"Tumour detection, {detection['operating_point']}: "
-        f"sensitivity {_of(detection['sensitivity_patient'])}, "
-        f"specificity {_of(detection['specificity'])}; "
-        f"tumours found {_of(detection['sensitivity_tumor'])}"
+        f"Tumours found {_of(detection['sensitivity_tumor'])}: "
+        f"{detection['sensitivity_tumor']['rule']}"
     ]
-    auc = detection["auc"]
-    if auc:
+    for point in detection["operating_points"]:
         lines.append(
-            f"AUC {auc['value']:.3f} (95 % {auc['low']:.3f} to {auc['high']:.3f}), "
-            f"by {detection['score_is']}"
+            f"Tumour cases, {point['point']}: sensitivity {_of(point['sensitivity_patient'])}, "
+            f"specificity {_of(point['specificity'])}, F1 {_number(point['f1'])}"
         )
+        lines += [
+            f"  at a prevalence of {share}: PPV {_number(values['ppv'])}, "
+            f"NPV {_number(values['npv'])}"
+            for share, values in point.get("at_prevalence", {}).items()
+        ]
+    for scored in detection["by_score"].values():
+        auc = scored["auc"]
+        lines.append(
+            f"AUC {auc['value']:.3f} (95 % {auc['low']:.3f} to {auc['high']:.3f}), average "
+            f"precision {scored['average_precision']:.3f}, by {scored['score_is']}"
+        )
+    if detection["picai"]:
+        picai = detection["picai"]
+        lines.append(f"Lesion AP {picai['average_precision']:.3f}: {picai['rule']}")
     return lines
 
 

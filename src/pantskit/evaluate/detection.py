@@ -7,10 +7,13 @@ scored case has gives its own AUC, curves and operating points, and they are nev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from pantskit.core.errors import ConfigError, DatasetError
+from pantskit.core.records import read_table
 from pantskit.evaluate.settings import EvaluateConfig
 from pantskit.measure.curves import PrecisionRecall, precision_recall
 from pantskit.measure.statistics import (
@@ -285,29 +288,25 @@ def proportion(successes: int, trials: int) -> dict[str, Any]:
     return asdict(interval) | {"count": successes, "of": trials}
 
 
-def read_case_scores(rows: Iterable[Mapping[str, Any]], name: str) -> dict[str, float]:
-    """case_id to score, from a table with these two columns.
-
-    Args:
-        rows: of the table.
-        name: of the table, for messages.
+def open_case_scores(path: Path) -> dict[str, float]:
+    """case_id to score, from a table (.csv, .parquet, .xlsx) with these two columns.
 
     Raises:
-        ConfigError: If a column is missing, a case is there twice, or a score is no number.
+        ConfigError: If it cannot be read, a column is missing, a case is there twice, or a score
+            is no number.
     """
-    from pantskit.core.errors import ConfigError
-
+    try:
+        rows = read_table(path)
+    except DatasetError as error:
+        raise ConfigError(str(error)) from None
     scores: dict[str, float] = {}
     for row in rows:
         if not {"case_id", "score"} <= row.keys():
-            raise ConfigError(f"{name}: needs the columns case_id and score, found {list(row)}")
+            raise ConfigError(f"{path}: needs the columns case_id and score, found {list(row)}")
         case_id, value = str(row["case_id"]), row["score"]
         if case_id in scores:
-            raise ConfigError(f"{name}: case {case_id} is there twice; keep one row")
-        try:
-            scores[case_id] = float(value)
-        except (TypeError, ValueError):
-            scores[case_id] = math.nan
-        if not math.isfinite(scores[case_id]):
-            raise ConfigError(f"{name}: the score of {case_id} is {value!r}, no number")
+            raise ConfigError(f"{path}: case {case_id} is there twice; keep one row")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            raise ConfigError(f"{path}: the score of {case_id} is {value!r}, no number")
+        scores[case_id] = float(value)
     return scores

@@ -167,8 +167,10 @@ def evaluate(
     write_json(out / "summary.json", summary)
     if figures:
         from pantskit.evaluate.figures import draw_all
+        from pantskit.evaluate.gallery import draw_gallery
 
         draw_all(out, summary, detection.curves, froc, scores, lesions)
+        draw_gallery(out, scores, pairs, Path(reference))
     return Evaluation(summary, run)
 
 

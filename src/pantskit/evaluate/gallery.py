@@ -1,0 +1,125 @@
+"""The worst cases in one picture: what was annotated and what was predicted, on the CT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pantskit.core.dataset import Dataset
+from pantskit.core.errors import PantskitError
+from pantskit.core.files import atomic_path
+from pantskit.core.geometry import Geometry
+from pantskit.core.labels import LESION, PANCREAS, STRUCTURES, Mask
+from pantskit.core.pictures import RGB, slice_picture, widest_slice
+from pantskit.core.volume import read_volume
+from pantskit.evaluate.case import Pair
+from pantskit.evaluate.scores import SCORED
+
+SHOWN = 12
+COLUMNS = 4
+
+# Reference only, prediction only, both.
+COLORS = {1: (70, 130, 255), 2: (230, 70, 60), 3: (90, 200, 110)}
+
+Row = Mapping[str, Any]
+
+
+def worst_rows(scores: Sequence[Row], count: int = SHOWN) -> list[Row]:
+    """The rows of the score table that went worst, at most one a case.
+
+    Tumours that were missed or made up come first, then the pancreas, then other structures;
+    within each the lowest DSC. Cases without a usable prediction have nothing to show.
+
+    Args:
+        scores: rows of the score table.
+        count: how many at most.
+    """
+    first = min((row["tolerance_mm"] for row in scores), default=None)
+    rows = [
+        r
+        for r in scores
+        if r["tolerance_mm"] == first and r["status"] == SCORED and r["dsc"] is not None
+    ]
+    order = {LESION: 0, PANCREAS: 1}
+    rows.sort(key=lambda r: (order.get(r["structure"], 2), r["dsc"], r["case_id"]))
+    worst: dict[str, Row] = {}
+    for row in rows:
+        if row["dsc"] < 1:
+            worst.setdefault(row["case_id"], row)
+    return list(worst.values())[:count]
+
+
+def draw_gallery(
+    out: Path, scores: Sequence[Row], pairs: Mapping[str, Pair], reference: Path
+) -> None:
+    """Draw failures.png: the slice that shows most of each failure, reference and prediction.
+
+    Args:
+        out: folder of the scores.
+        scores: rows of the score table.
+        pairs: case_id to its labels.
+        reference: the dataset, for its CTs; without them the labels are shown alone.
+    """
+    path = out / "failures.png"
+    path.unlink(missing_ok=True)
+    panels = []
+    for row in worst_rows(scores):
+        try:
+            panels.append((row, _panel(row, pairs[row["case_id"]], reference)))
+        except (PantskitError, OSError):
+            continue  # its labels or CT changed or went since they were scored
+    if not panels:
+        return
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.3 * columns, 3.1 * rows + 0.5), layout="constrained")
+    figure.suptitle(
+        "Worst cases. Blue: annotated, not predicted; red: predicted, not annotated; green: both",
+        fontsize=10,
+    )
+    for n in range(rows * columns):
+        axes = figure.add_subplot(rows, columns, n + 1)
+        axes.axis("off")
+        if n < len(panels):
+            row, picture = panels[n]
+            axes.imshow(picture)
+            title = STRUCTURES[row["structure"]].title
+            axes.set_title(f"{row['case_id']}\n{title}, DSC {row['dsc']:.2f}", fontsize=8)
+    with atomic_path(path) as part:
+        figure.savefig(part, dpi=130)
+
+
+def _panel(row: Row, pair: Pair, reference: Path) -> RGB:
+    assert pair.prediction is not None
+    structure, geometry = row["structure"], pair.reference.geometry
+    truth, found = pair.reference.mask(structure), pair.prediction.mask(structure)
+    assert truth is not None and found is not None
+    if found.shape != truth.shape:  # predicted on another grid, and resampled when scored
+        found = np.zeros_like(truth)
+    labels: NDArray[np.uint8] = truth.astype(np.uint8) + 2 * found.astype(np.uint8)
+    index = widest_slice(_failed(truth, found), geometry)
+    ct = _ct(reference, row["case_id"], geometry)
+    return slice_picture(ct, geometry, index=index, labels=labels, colors=COLORS, height=420)
+
+
+def _failed(truth: Mask, found: Mask) -> Mask:
+    return truth ^ found
+
+
+def _ct(reference: Path, case_id: str, geometry: Geometry) -> NDArray[Any]:
+    """The CT of a case in HU; black where there is none on the labels' grid."""
+    black = np.full(geometry.shape, -1000, np.int16, order="F")
+    try:
+        case = Dataset.open(reference).case(case_id)
+    except PantskitError:
+        return black
+    if not case.image_path.is_file():
+        return black
+    volume = read_volume(case.image_path)
+    return volume.array if volume.geometry.same_grid(geometry) else black
