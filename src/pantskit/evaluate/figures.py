@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def draw_roc(curves: Curves, detection: Mapping[str, Any], path: Path) -> None:
             label=f"AUC {auc['value']:.3f} (95 % {auc['low']:.3f} to {auc['high']:.3f})",
             clip_on=False,
         )
-        for point in detection["operating_points"][:1]:
+        for point in _own_points(detection):
             hits, kept = point["sensitivity_patient"], point["specificity"]
             label = f"{point['point']}:\nsensitivity {hits['value']:.2f}, "
             label += f"specificity {kept['value']:.2f}"
@@ -90,7 +91,7 @@ def draw_precision_recall(curves: Curves, detection: Mapping[str, Any], path: Pa
             label=f"average precision {curve.average_precision:.3f}",
             clip_on=False,
         )
-        for point in detection["operating_points"][:1]:
+        for point in _own_points(detection):
             if point["precision"]["of"]:
                 label = f"{point['point']}:\nprecision {point['precision']['value']:.2f}"
                 _mark(axes, point["sensitivity_patient"], point["precision"], label)
@@ -173,7 +174,7 @@ def draw_sizes(lesions: Sequence[Row], detection: Mapping[str, Any], path: Path)
     axes.scatter(sizes[~hit], dsc[~hit], s=26, color=ACCENT, marker="x", label="missed")
     for _, limit in SIZES[:-1]:
         axes.axvline(limit, color=QUIET, linewidth=1, linestyle=(0, (4, 4)))
-    most = max(45.0, float(sizes.max()) * 1.05)
+    most = max(60.0, float(sizes.max()) * 1.1)
     edges = [0.0, *(limit for _, limit in SIZES[:-1]), most]
     for (name, _), left, right in zip(SIZES, edges, edges[1:], strict=False):
         group = np.array([size_group(size) == name for size in sizes])
@@ -183,7 +184,7 @@ def draw_sizes(lesions: Sequence[Row], detection: Mapping[str, Any], path: Path)
     axes.set_ylabel("DSC with the best candidate")
     rule = detection["sensitivity_tumor"]["rule"]
     axes.set_title(f"found: {rule}", fontsize=9, loc="left", color=INK, pad=34)
-    axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none", fontsize=9)
+    axes.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="none", fontsize=9)
     _finish(figure, axes, path)
 
 
@@ -207,7 +208,13 @@ def _finish(figure: Figure, axes: Axes, path: Path) -> None:
 
 
 def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=9, loc="left", color=INK)
+    lines = [part for line in text.splitlines() for part in wrap(line, 64)]
+    axes.set_title("\n".join(lines), fontsize=9, loc="left", color=INK)
+
+
+def _own_points(detection: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Operating points of the score whose curve is drawn; others do not lie on it."""
+    return [p for p in detection["operating_points"] if p["score"] == detection["score"]]
 
 
 def _of_cases(detection: Mapping[str, Any]) -> str:
