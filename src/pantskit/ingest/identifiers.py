@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from pantskit.ingest.own_words import PLACEHOLDERS, own_words
+from pantskit.ingest.own_words import PLACEHOLDERS, is_own
 from pantskit.ingest.written_forms import (
     dates_in,
     has_own_words,
@@ -50,6 +50,9 @@ _PLACEHOLDER_TIMES = {"000000", "120000", "0000", "1200"}
 
 # Software that made a file; no person's or place's.
 _HARMLESS = {"ImplementationClassUID", "SpecificCharacterSet", "TransferSyntaxUID"}
+
+# Named as the source of a value only where no other attribute holds it.
+_LAST_NAMED = {"private", "preamble", FILE_NAME, FOLDER_NAME}
 
 _TEXTS = {"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
 _ONE_VALUE = {"LT", "ST", "UR", "UT"}  # a backslash is text in them
@@ -114,6 +117,16 @@ def read_identifiers(
     numbers = [int(tag) for part in (meta, dataset) for tag in part.keys()]  # noqa: SIM118
     private = sum(number >> 16 & 1 for number in numbers)
     return kept, Census(len(numbers) + bool(preamble), private, len(kept))
+
+
+def merged(parts: Iterable[Identifiers]) -> Found:
+    """All values of some elements; one that several hold counts as the most telling one's."""
+    found: Found = {}
+    for values in {id(part): part for part in parts}.values():
+        for value, attribute in values.items():
+            if attribute not in _LAST_NAMED or value not in found:
+                found[value] = attribute
+    return found
 
 
 def path_identifiers(files: Iterable[PurePath | str]) -> Found:
@@ -184,7 +197,7 @@ def _of_converted(dataset: Dataset, tag: BaseTag, known: Memory) -> Found:
     value: Any = element.value
     if isinstance(value, Sequence):
         # Flat: what is nested how deep does not matter to who is looked for.
-        return {k: v for item in value for part in _of_items(item, known) for k, v in part.items()}
+        return merged(part for item in value for part in _of_items(item, known))
     if value is None or value == "" or not _may_identify(element.VR):
         return {}
     if isinstance(value, bytes):
@@ -291,7 +304,7 @@ def _of_text(text: str, keyword: str, *, shortest: int = SHORTEST) -> Found:
 def _of_word(word: str, keyword: str, shortest: int) -> Found:
     if word.isdigit():
         return _number(word, keyword, _SHORTEST_NUMBER)
-    if word in own_words():
+    if is_own(word):
         return {}
     if not word.isascii() and has_own_words(word):
         return {f"script:{word}": keyword} if len(word) > 1 else {}
@@ -312,7 +325,7 @@ def _of_word(word: str, keyword: str, shortest: int) -> Found:
 
 def _says_nothing(word: str) -> bool:
     """Whether a word is our own, or a number as every text has it."""
-    return word in own_words() or len(word) == 1 or (word.isdigit() and len(word) < SHORTEST)
+    return is_own(word) or len(word) == 1 or (word.isdigit() and len(word) < SHORTEST)
 
 
 def _phrase(words: list[str], keyword: str) -> Found:
@@ -342,7 +355,8 @@ def _of_name_value(text: str, keyword: str) -> Found:
             for word in words:
                 found |= _of_word(word, keyword, SHORTEST_NAME)
             named = [w for w in words if w not in PLACEHOLDERS]
-            if len(named) < 2:
+            nothing = all(map(_says_nothing, named)) and any(w.isdigit() for w in named)
+            if len(named) < 2 or nothing:
                 continue
             turned = [*named[1:], named[0]]
             for order in (named, turned):

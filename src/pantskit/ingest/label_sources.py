@@ -11,6 +11,7 @@ from pantskit.core.errors import ConfigError, ImageError, LabelError
 from pantskit.core.labels import find_structure
 from pantskit.core.labelsets import COMBINED, SEGMENTATIONS
 from pantskit.ingest.headers import ImageHeader
+from pantskit.ingest.identifiers import merged
 from pantskit.ingest.references import References, read_references
 from pantskit.ingest.sources import Reader, SourceFile
 
@@ -60,10 +61,7 @@ class LabelSource:
     @property
     def identifiers(self) -> dict[str, str]:
         """Identifying values of its DICOM headers, which must not come out either."""
-        found: dict[str, str] = {}
-        for values in {id(v): v for h in self.headers for v in h.identifiers}.values():
-            found.update(values)
-        return found
+        return merged(values for h in self.headers for values in h.identifiers)
 
     @property
     def volumes(self) -> tuple[SourceFile, ...]:

@@ -21,7 +21,7 @@ from pantskit.ingest.identifiers import Identifiers as Identifiers
 from pantskit.ingest.identifiers import Memory as Memory
 from pantskit.ingest.identifiers import identifying_values as identifying_values
 from pantskit.ingest.leak_files import Piece, pieces_of
-from pantskit.ingest.own_words import own_words
+from pantskit.ingest.own_words import is_own
 from pantskit.ingest.voxel_text import WideText
 from pantskit.ingest.written_forms import (
     Date,
@@ -201,7 +201,7 @@ class LeakScan:
             for phrase, attribute in known.get(word, ()):
                 if phrase == tuple(words[n : n + len(phrase)]):
                     found[" ".join(phrase)] = attribute
-            if not (word.isalpha() or word.isdigit()) and word not in own_words():
+            if not (word.isalpha() or word.isdigit()) and not is_own(word):
                 for part in parts_of(word):
                     if len(part) >= SHORTEST:
                         found |= {p[0]: a for p, a in known.get(part, ()) if len(p) == 1}

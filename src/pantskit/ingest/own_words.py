@@ -8,9 +8,8 @@ words are read from the package's own code and tables, so that the list is never
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
-from importlib.resources.abc import Traversable
 
 from pydicom._uid_dict import UID_dictionary
 
@@ -18,7 +17,6 @@ from pantskit.ingest.vocabulary import output_words
 
 # Packages whose words can reach a record, a table or a message of ingest.
 _PACKAGES = ("core", "ingest", "measure")
-_SUFFIXES = (".py", ".toml")
 
 _NOT_CODE = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"""|#[^\n]*')
 _WORD = re.compile(r"[a-z0-9]+")
@@ -32,29 +30,56 @@ _PLACEHOLDERS = (
 PLACEHOLDERS = frozenset(_PLACEHOLDERS.split())
 
 
+_SHORTEST_PART = 4  # of words that are run together
+
+
 @cache
 def own_words() -> frozenset[str]:
     """Every word of our code, without docstrings and comments, and of our tables; lower case.
 
     Numbers count where a table holds them (`MX 8000`), and not where code does.
     """
-    found: set[str] = set()
-    for package in _PACKAGES:
-        for name, text in _texts(resources.files("pantskit") / package):
-            if name == "vocabulary.toml":  # it reads `Mann` and `Kopf`, and writes neither
-                text = output_words()
-            code = name.endswith(".py")
-            words = _WORD.findall((_NOT_CODE.sub("", text) if code else text).lower())
-            found |= {w for w in words if not (code and w.isdigit())}
-    names = (word for entry in UID_dictionary.values() for word in _WORD.findall(entry[0].lower()))
-    return frozenset(found | {w for w in names if not w.isdigit()} | PLACEHOLDERS)
+    names = " ".join(entry[0].lower() for entry in UID_dictionary.values())
+    code = _NOT_CODE.sub("", "\n".join(_texts(".py"))).lower()
+    words = {w for w in _WORD.findall(f"{code} {names}") if not w.isdigit()}
+    return frozenset(words | _table_words() | PLACEHOLDERS)
 
 
-def _texts(folder: Traversable) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            found += _texts(entry)
-        elif entry.name.endswith(_SUFFIXES):
-            found.append((entry.name, entry.read_text("utf-8")))
+@lru_cache(maxsize=100_000)
+def is_own(word: str) -> bool:
+    """Whether a word is ours: as it is, or terms of our tables run together and numbered.
+
+    `portalvein` and `livertumor1` are names of masks, which records repeat.
+    """
+    return word in own_words() or _run_together(re.sub(r"\d{1,2}$", "", word))
+
+
+def _run_together(word: str) -> bool:
+    table = _table_words()
+    if not word.isalpha() or len(word) < _SHORTEST_PART:
+        return False
+    if word in table:
+        return True
+    ends = range(_SHORTEST_PART, len(word) - _SHORTEST_PART + 1)
+    return any(
+        word[:end] in table and _run_together(word[end:]) for end in ends
+    )
+
+
+@cache
+def _table_words() -> frozenset[str]:
+    """Words of structures, label maps, scanners and descriptions; with what masks are called."""
+    found = _WORD.findall("\n".join(_texts(".toml")).lower())
+    return frozenset({*found, "system", "tree", "segment"})
+
+
+def _texts(suffix: str) -> list[str]:
+    folders = [resources.files("pantskit") / package for package in _PACKAGES]
+    found = []
+    for folder in folders:  # grows
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                folders.append(entry)
+            elif entry.name.endswith(suffix):
+                found.append(entry.read_text("utf-8"))
     return found

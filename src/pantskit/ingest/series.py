@@ -13,6 +13,7 @@ from pantskit.core.errors import PantskitError
 from pantskit.ingest.dicom_geometry import DIRECTION_TOLERANCE
 from pantskit.ingest.dicom_pixels import series_stack
 from pantskit.ingest.headers import CT_IMAGE, ImageHeader
+from pantskit.ingest.identifiers import merged
 from pantskit.ingest.kinds import reformat_reason, skip_reason, tracking_reason, tracking_words
 from pantskit.ingest.sources import SourceFile
 
@@ -69,10 +70,7 @@ class Series:
     @property
     def identifiers(self) -> dict[str, str]:
         """Identifying values of all its headers."""
-        found: dict[str, str] = {}
-        for values in {id(v): v for s in self.slices for v in s.identifiers}.values():
-            found.update(values)
-        return found
+        return merged(values for s in self.slices for values in s.identifiers)
 
     @property
     def is_mask(self) -> bool:
