@@ -238,7 +238,7 @@ def whole_commands(series: Path, copies: int, work: Path) -> None:
     for n in range(copies):
         copy_series(series, source / f"series_{n:02}", n)
     script = (
-        f"dcm2niix -z {{z}} -b n -f %f -o {work / 'raw'} {source}",
+        f"{peers.DCM2NIIX} -z {{z}} -b n -f %f -o {work / 'raw'} {source}",
         f"{sys.executable} {Path(peers.__file__)} {work / 'raw'} {work / 'std'}",
     )
     ours = ("pantskit", "ingest", source, "--out", work / "ours", "--workers")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import dcm2niix
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import (
@@ -27,12 +28,14 @@ from pantskit.core.labels import PAINT_ORDER, PANTS
 
 Run = Callable[[Path], None]
 
+DCM2NIIX: str = dcm2niix.bin  # the program itself; the command `dcm2niix` starts Python first
+
 CT, COMBINED = "ct.nii.gz", "combined_labels.nii.gz"
 
 
 def with_dcm2niix(series: Path, *options: str) -> Run:
     def run(out: Path) -> None:
-        command = ["dcm2niix", *options, "-b", "n", "-f", "ct", "-o", str(out), str(series)]
+        command = [DCM2NIIX, *options, "-b", "n", "-f", "ct", "-o", str(out), str(series)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     return run

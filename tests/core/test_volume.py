@@ -28,8 +28,8 @@ from pantskit.core.volume import (
     read_mask,
     read_volume,
     resample_nearest,
+    write_labels,
     write_volume,
-    write_voxels,
 )
 
 OBLIQUE = np.array(
@@ -694,21 +694,15 @@ def test_volumes_of_many_slabs_are_one_member_that_every_reader_takes(
         np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(path)).T, array)
 
 
-def test_writing_returns_the_hash_of_the_file(tmp_path: Path) -> None:
-    for name in ("a.nii", "a.nii.gz"):
-        written = write_volume(tmp_path / name, Volume(ramp(), GRID))
-        assert written == files.content_hash(tmp_path / name)
-
-
-def test_pieces_in_file_order_make_the_volume_they_are(tmp_path: Path) -> None:
-    array = big_labels()
-    grid = Geometry(array.shape, OBLIQUE)
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_labels_in_pieces_make_the_volume_they_are_and_its_hash(name: str, tmp_path: Path) -> None:
+    array, path = big_labels(), tmp_path / name
     pieces = [array[:, :, k].tobytes(order="F") for k in range(40, 92)]
-    zeros = [Zeros(160 * 160 * 40)], [Zeros(160 * 160 * 28)]
-    for name in ("a.nii", "a.nii.gz"):
-        whole = [*zeros[0], *pieces, *zeros[1]]
-        write_voxels(tmp_path / name, grid, np.dtype(np.uint8), whole)
-        np.testing.assert_array_equal(read_volume(tmp_path / name).array, array)
+    whole = [Zeros(160 * 160 * 40), *pieces, Zeros(160 * 160 * 28)]
+    written = write_labels(path, Geometry(array.shape, OBLIQUE), whole, label_space="pants")
+    np.testing.assert_array_equal(read_label_map(path).array, array)
+    assert read_header(path).label_space == "pants"
+    assert written == files.content_hash(path)
 
 
 @pytest.mark.parametrize("flip", [(), (1,)])

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pantskit.core.codedmasks import CodedMasks, ids_of
 from pantskit.core.errors import DatasetError, GeometryError, LabelError
 from pantskit.core.files import write_json
@@ -24,7 +22,7 @@ from pantskit.core.labelsets import (
     labels_in,
 )
 from pantskit.core.records import CaseRecord, RecordStore, read_table, write_table
-from pantskit.core.volume import write_voxels
+from pantskit.core.volume import write_labels
 from pantskit.core.workbook import write_workbook
 
 SPLITS = tuple(SPLIT_FOLDERS)
@@ -278,13 +276,12 @@ def write_case_labels(
     for path in (folder / SEGMENTATIONS).glob("[!.]*.nii.gz"):
         if path.name.removesuffix(".nii.gz") not in coded.annotated and find_structure(path.name):
             path.unlink()  # left by an earlier run whose labels had more structures
-    byte = np.dtype(np.uint8)
     hashes = {
-        s: write_voxels(mask_path(folder, s), geometry, byte, coded.pieces({s: 1}))
+        s: write_labels(mask_path(folder, s), geometry, coded.pieces({s: 1}))
         for s in coded.structures
     }
-    hashes[COMBINED] = write_voxels(
-        folder / COMBINED, geometry, byte, coded.pieces(ids_of(PANTS)), label_space=PANTS.name
+    hashes[COMBINED] = write_labels(
+        folder / COMBINED, geometry, coded.pieces(ids_of(PANTS)), label_space=PANTS.name
     )
     data = {
         "label_space": PANTS.name,

@@ -105,22 +105,35 @@ _MENDS = {
 }
 
 
-def write_bytes(path: Path, *chunks: bytes | bytearray | memoryview) -> None:
+Bytes = bytes | bytearray | memoryview
+
+
+def write_bytes(path: Path, *chunks: Bytes) -> None:
     """Write chunks one after the other, atomically."""
     write_chunks(path, chunks)
 
 
-def write_chunks(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> str:
-    """Write chunks one after the other as they come, atomically.
+def write_chunks(path: Path, chunks: Iterable[Bytes]) -> None:
+    """Write chunks one after the other as they come, atomically."""
+    with atomic_path(path) as part, part.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+
+
+def write_hashed(path: Path, chunks: Iterable[Bytes]) -> str:
+    """The same.
 
     Returns:
         `content_hash` of the file, from the bytes on their way to it.
     """
     hasher = blake3()
-    with atomic_path(path) as part, part.open("wb") as file:
+
+    def passing() -> Iterator[Bytes]:
         for chunk in chunks:
             hasher.update(chunk)
-            file.write(chunk)
+            yield chunk
+
+    write_chunks(path, passing())
     return hasher.hexdigest(length=16)
 
 

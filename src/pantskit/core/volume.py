@@ -21,9 +21,9 @@ from nibabel.orientations import apply_orientation
 from numpy.typing import NDArray
 
 from pantskit.core.errors import GeometryError, ImageError, LabelError
-from pantskit.core.files import write_chunks
+from pantskit.core.files import write_chunks, write_hashed
 from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
-from pantskit.core.gzipped import DAMAGED, Piece, Zeros, gzip_member
+from pantskit.core.gzipped import DAMAGED, Buffer, Piece, Zeros, gzip_member
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -241,7 +241,7 @@ def as_mask(volume: Volume, name: str) -> Volume:
     return replace(volume, array=mask, faults=tuple(faults))
 
 
-def write_volume(path: Path, volume: Volume, *, label_space: str | None = None) -> str:
+def write_volume(path: Path, volume: Volume, *, label_space: str | None = None) -> None:
     """Write .nii or .nii.gz atomically: sform = qform with code 1, slope 1, millimetres.
 
     Nothing but geometry, type and the label space's name enters the header. The voxels are
@@ -252,49 +252,47 @@ def write_volume(path: Path, volume: Volume, *, label_space: str | None = None) 
         volume: the image; bool becomes uint8, float64 and integers of 64 bits are refused.
         label_space: name of the label space of a label map (at most 15 characters).
 
-    Returns:
-        `content_hash` of the file.
-
     Raises:
         ImageError: If the type has no place in a standard dataset.
         LabelError: If the label space's name does not fit into the header.
         GeometryError: If the grid is sheared.
     """
     array = volume.array.view(np.uint8) if volume.array.dtype == np.bool_ else volume.array
-    return write_voxels(path, volume.geometry, array.dtype, _slabs(array), label_space=label_space)
+    head = _head(path, volume.geometry, array.dtype, label_space)
+    write_chunks(path, _file_bytes(path, array.dtype, chain([head], _slabs(array))))
 
 
-def write_voxels(
-    path: Path,
-    geometry: Geometry,
-    dtype: np.dtype[Any],
-    pieces: Iterable[Piece],
-    *,
-    label_space: str | None = None,
+def write_labels(
+    path: Path, geometry: Geometry, pieces: Iterable[Piece], *, label_space: str | None = None
 ) -> str:
-    """Write voxels that come in pieces, as `write_volume` writes a volume.
+    """Write a mask or label map whose voxels come in pieces, as `write_volume` writes them.
 
     Args:
         path: the file; a suffix .gz compresses.
         geometry: the grid.
-        dtype: type of a voxel.
-        pieces: all voxels in file order: i fastest, native bytes.
+        pieces: all voxels, a byte each, in file order: i fastest.
         label_space: name of the label space of a label map.
 
     Returns:
         `content_hash` of the file.
     """
+    dtype = np.dtype(np.uint8)
+    head = _head(path, geometry, dtype, label_space)
+    return write_hashed(path, _file_bytes(path, dtype, chain([head], pieces)))
+
+
+def _file_bytes(path: Path, dtype: np.dtype[Any], pieces: Iterable[Piece]) -> Iterator[Buffer]:
+    if path.suffix == ".gz":
+        # One byte a voxel is a mask or a label map.
+        yield from gzip_member(pieces, "labels" if dtype.itemsize == 1 else "image")
+    else:
+        yield from (bytes(p.count) if isinstance(p, Zeros) else p for p in pieces)
+
+
+def _head(path: Path, geometry: Geometry, dtype: np.dtype[Any], label_space: str | None) -> bytes:
     if dtype not in _WRITTEN_TYPES:
         raise ImageError(f"{path}: {dtype} is not written; use int16, uint8 or float32")
     geometry.require_plausible(str(path))
-    whole = chain([_head(geometry, dtype, label_space)], pieces)
-    if path.suffix == ".gz":
-        # One byte a voxel is a mask or a label map.
-        return write_chunks(path, gzip_member(whole, "labels" if dtype.itemsize == 1 else "image"))
-    return write_chunks(path, (bytes(p.count) if isinstance(p, Zeros) else p for p in whole))
-
-
-def _head(geometry: Geometry, dtype: np.dtype[Any], label_space: str | None) -> bytes:
     header = nib.Nifti1Header()
     header.set_data_dtype(dtype)
     header.set_data_shape(geometry.shape)
