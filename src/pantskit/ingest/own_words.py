@@ -61,15 +61,14 @@ def _run_together(word: str) -> bool:
     if word in table:
         return True
     ends = range(_SHORTEST_PART, len(word) - _SHORTEST_PART + 1)
-    return any(
-        word[:end] in table and _run_together(word[end:]) for end in ends
-    )
+    return any(word[:end] in table and _run_together(word[end:]) for end in ends)
 
 
 @cache
 def _table_words() -> frozenset[str]:
-    """Words of structures, label maps, scanners and descriptions; with what masks are called."""
-    found = _WORD.findall("\n".join(_texts(".toml")).lower())
+    """Words of structures, label maps and codes; with what masks are called."""
+    text = "\n".join((*_texts(".toml"), output_words()))
+    found = _WORD.findall(text.lower())
     return frozenset({*found, "system", "tree", "segment"})
 
 
@@ -80,6 +79,7 @@ def _texts(suffix: str) -> list[str]:
         for entry in folder.iterdir():
             if entry.is_dir():
                 folders.append(entry)
-            elif entry.name.endswith(suffix):
+            # The vocabulary reads `Mann` and `Kopf`, and writes neither.
+            elif entry.name.endswith(suffix) and entry.name != "vocabulary.toml":
                 found.append(entry.read_text("utf-8"))
     return found
