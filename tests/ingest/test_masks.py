@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -15,7 +15,12 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, read_label_map, write_volume
+from pantskit.ingest.discover import discover
+from pantskit.ingest.label_sources import LabelSource
+from pantskit.ingest.masks import read_masks
 from pantskit.ingest.nearest import take_nearest
+from pantskit.ingest.planes import Scan
+from pantskit.ingest.sources import Reader
 
 GRID = Geometry.from_spacing((6, 5, 4), (0.8, 0.9, 2.5), orientation="RAS", origin=(-3, 4, 9))
 
@@ -262,6 +267,26 @@ def test_dicom_masks_are_united_onto_the_ct_of_their_folder(series, run, tmp_pat
         expected = liver | tumour if "case1" in item.place else tumour
         np.testing.assert_array_equal(mask, expected)
         assert item.plan.skip == ""
+
+
+def test_dicom_masks_of_slices_without_a_regular_grid_lie_on_those_slices(series, tmp_path):
+    shift = np.outer(np.arange(5) ** 1.2, (0, 1.1, 0.7))  # tilted, and at varying distances
+    stored = np.random.default_rng(1).integers(0, 2, (5, 6, 8), dtype=np.uint8)
+    scan_slices, mask_slices = [], []
+    for folder, values, found in (("ct", None, scan_slices), ("liver", stored, mask_slices)):
+        made = series(**({} if values is None else {"stored": values * 255}))
+        made.positions += shift
+        made.write(tmp_path / folder)
+        files = sorted((tmp_path / folder).iterdir())
+        found += [s for f in files for s in discover([f]).series[0].slices]
+    order = np.argsort([s.position[2] for s in scan_slices]).tolist()
+    scan = Scan.of_series(scan_slices, order, None)
+    place = PurePosixPath((tmp_path).as_posix())
+    source = LabelSource(("x",), place, series=(("liver", tuple(mask_slices)),))
+    with Reader() as reader:
+        found = read_masks(source, None, reader, case_id="x", scan=scan)
+    assert found.geometry is None
+    np.testing.assert_array_equal(found.coded.mask("liver"), stored.transpose(2, 1, 0) > 0)
 
 
 def test_dicom_masks_without_the_option_are_skipped_with_the_mend(series, run, tmp_path):

@@ -297,6 +297,13 @@ def test_damaged_points_end_as_an_error(ct, tmp_path, values):
         read(made, scan_of(ct), tmp_path)
 
 
+def test_contours_of_unknown_kind_are_damaged_and_not_left_out(ct, tmp_path):
+    made = structure_set(images_of(ct), {"liver": box(ct, range(1, 3))})
+    made.ROIContourSequence[0].ContourSequence[1].ContourGeometricType = "CLOSED_PLANA"
+    with pytest.raises(ImageError, match="neither closed, open nor a point"):
+        read(made, scan_of(ct), tmp_path)
+
+
 def test_every_cut_of_a_structure_set_is_an_error_of_ours(ct, tmp_path):
     made = structure_set(images_of(ct), {"liver": box(ct, range(1, 3))})
     whole = save(made, tmp_path / "rt.dcm").read_bytes()

@@ -24,6 +24,7 @@ from pantskit.ingest.sources import Reader, SourceFile
 
 _CONTOUR_DATA = 0x30060050
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_OPEN = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 # A drawn contour has some hundreds of corners; a structure set, at most some millions.
@@ -117,9 +118,14 @@ def _add_contour(roi: Roi, item: Dataset) -> int:
         roi.drawn_on.add(str(image.get("ReferencedSOPInstanceUID") or ""))
     roi.drawn_on.discard("")
     kind = str(item.get("ContourGeometricType") or "").upper()
-    if kind not in _CLOSED:
+    if kind in _OPEN:
         roi.left["open or a point"] += 1
         return 0
+    if kind not in _CLOSED:
+        raise ImageError(
+            f"ROI {roi.described.number}: a contour that is neither closed, open nor a point; "
+            "it is damaged, export it again"
+        )
     points = _points(item, f"{roi.described.kind} {roi.described.number}")
     if len(points) < 3:
         roi.left["of fewer than three points"] += 1
