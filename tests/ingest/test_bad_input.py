@@ -485,6 +485,21 @@ def test_row_13_archive_whose_names_are_in_doubt_is_not_read(bench, series, name
     bench.refused("failed", "archive")
 
 
+def test_row_13_damaged_member_outside_the_folder_doubts_the_archive_s_one_series(bench, series):
+    # As when the damage is in the name: without the slice the others are a regular stack.
+    series().write(bench.root / "plain", skip=(4,))
+    with zipfile.ZipFile(bench.bad / "x.zip", "w") as archive:
+        for path in (bench.root / "plain").iterdir():
+            archive.write(path, f"s/{path.name}")
+        archive.writestr("s+4", np.random.default_rng(1).bytes(400))
+    raw = bytearray((bench.bad / "x.zip").read_bytes())
+    raw[raw.rindex(b"s+4", 0, raw.index(b"PK\x01\x02")) + 10] ^= 1  # its checksum is wrong now
+    (bench.bad / "x.zip").write_bytes(bytes(raw))
+    report = bench.run()
+    assert report.exit_status == 1
+    assert sorted(case.status for case in report.of("/bad")) == ["failed", "quarantined"]
+
+
 def renamed(raw: bytes, old: bytes, new: bytes) -> bytes:
     """A stored zip archive in which a member has another name, in both of its headers."""
     for mark, at in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):

@@ -381,7 +381,7 @@ def _forge_fragments(parts: Parts, rng: Generator) -> None:
         return
     value = parts.elements[at].value
     forged = (
-        b"", item + ends, item * 5000 + ends, value[:-8], value + value,
+        b"", item + ends, item * 5000 + ends, value[:-8], value + rng.bytes(len(value)),
         item + struct.pack("<HHI", 0xFFFE, 0xE000, 0x7FFFFFFF) + b"\xff\xd8",
         struct.pack("<HHI", 0xFFFE, 0xE000, 8) + b"\xff" * 8 + value[8:],
         value[8:], item + item + value[8:],

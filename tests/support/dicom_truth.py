@@ -17,6 +17,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 PLACE_TOLERANCE_MM = 0.1  # what docs/ingest.md allows positions to be off a regular grid
 
@@ -50,8 +51,14 @@ def slices_of(files: Iterable[Path | BinaryIO]) -> list[Slice]:
     found: list[Slice] = []
     for file in files:
         image = pydicom.dcmread(file)
-        # Without it pydicom decodes nothing; how a value is shown does not matter here.
+        # Without these pydicom decodes nothing. How values are shown does not matter here, and the
+        # syntax is the one in which pydicom could read the header.
         image.setdefault("PhotometricInterpretation", "MONOCHROME2")
+        image.setdefault("BitsStored", image.get("BitsAllocated"))
+        if "TransferSyntaxUID" not in image.file_meta:
+            implicit, _ = image.original_encoding
+            syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+            image.file_meta.TransferSyntaxUID = syntax
         frames = int(image.get("NumberOfFrames") or 1)
         pixels = image.pixel_array.reshape(frames, int(image.Rows), int(image.Columns))
         found += [_slice(image, pixels[index], index) for index in range(frames)]

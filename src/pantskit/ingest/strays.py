@@ -13,7 +13,7 @@ from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from pantskit.ingest.kinds import UNKNOWN
 from pantskit.ingest.series import Series
@@ -23,8 +23,8 @@ from pantskit.ingest.sources import BadSource, SourceFile, natural_order
 _Stray = tuple[PurePosixPath, str, frozenset[str]]
 _NUMBER = re.compile(r"\d+")
 _Name = tuple[str | None, str | None]
-# Of a folder, the files of volumes in the order of their names, each with its series' number.
-_Names = dict[PurePosixPath, list[tuple[tuple[tuple[bool, int, str], ...], int]]]
+# Of a folder, the volumes in it by their number, with the names of their slices there.
+_Folders = Mapping[PurePosixPath, Mapping[int, Sequence[str]]]
 
 
 def doubt_series(
@@ -43,34 +43,31 @@ def doubt_series(
     """
     volumes = {n: s for n, s in enumerate(series) if _is_volume(s)}
     strays: list[_Stray] = [(b.file.folder, b.file.name, b.series_uids) for b in bad]
-    in_folder: dict[PurePosixPath, list[int]] = defaultdict(list)
+    in_folder: dict[PurePosixPath, dict[int, list[str]]] = defaultdict(dict)
     named: set[tuple[PurePosixPath, _Name]] = set()
     for n, volume in volumes.items():
-        for folder in _folders(volume):
-            in_folder[folder].append(n)
-            named.add((folder, _name(volume)))
+        for header in volume.slices:
+            in_folder[header.file.folder].setdefault(n, []).append(header.file.name)
+    for folder, here in in_folder.items():
+        named.update((folder, _name(volumes[n])) for n in here)
     for single in series:
         file = single.first.file
         if _is_stray(single, beside=(file.folder, _name(single)) in named):
             strays.append((file.folder, file.name, frozenset()))
-    strays += _named_as_slices(others, volumes, in_folder)
+    strays += _named_as_slices(others, in_folder)
     counts = _counts(strays, series, volumes, in_folder)
     return [_doubted(s, counts[n]) if counts[n] else s for n, s in enumerate(series)]
 
 
-def _named_as_slices(
-    others: Sequence[SourceFile],
-    volumes: Mapping[int, Series],
-    in_folder: Mapping[PurePosixPath, list[int]],
-) -> list[_Stray]:
+def _named_as_slices(others: Sequence[SourceFile], in_folder: _Folders) -> list[_Stray]:
     """Those of the files whose names differ from a slice's of their folder in numbers only."""
     patterns: dict[PurePosixPath, set[str]] = {}
     found: list[_Stray] = []
     for file in others:
         folder = file.folder
         if folder not in patterns:
-            slices = (h.file for n in in_folder.get(folder, ()) for h in volumes[n].slices)
-            patterns[folder] = {_pattern(f.name) for f in slices if f.folder == folder}
+            here = in_folder.get(folder, {})
+            patterns[folder] = {_pattern(name) for names in here.values() for name in names}
         if _pattern(file.name) in patterns[folder]:
             found.append((folder, file.name, frozenset()))
     return found
@@ -84,41 +81,28 @@ def _counts(
     strays: Sequence[_Stray],
     series: Sequence[Series],
     volumes: Mapping[int, Series],
-    in_folder: Mapping[PurePosixPath, list[int]],
+    in_folder: _Folders,
 ) -> Counter[int]:
     """How many strays each series may have lost, by its number."""
     by_uid: dict[str, list[int]] = defaultdict(list)
     for n, one in enumerate(series):
         by_uid[one.first.series_uid].append(n)
-    names = _names({folder for folder, _, _ in strays}, volumes, in_folder)
+    ordered: dict[PurePosixPath, list[tuple[Any, int]]] = {}
     counts: Counter[int] = Counter()
     for folder, name, uids in strays:
-        told = {n for uid in uids if uid for n in by_uid.get(uid, ())}
-        here = in_folder.get(folder, [])
-        likely = told or (here if len(here) < 2 else _beside(name, names[folder]))
-        counts.update(volumes.keys() & likely)
+        likely = {n for uid in uids if uid for n in by_uid.get(uid, ())}
+        here = in_folder.get(folder, {})
+        if not likely and len(here) > 1:
+            if folder not in ordered:
+                ordered[folder] = sorted(
+                    (natural_order(name), n) for n, names in here.items() for name in names
+                )
+            likely = _beside(name, ordered[folder])
+        counts.update(volumes.keys() & (likely or here.keys()))
     return counts
 
 
-def _names(
-    folders: set[PurePosixPath],
-    volumes: Mapping[int, Series],
-    in_folder: Mapping[PurePosixPath, list[int]],
-) -> _Names:
-    found: _Names = {}
-    for folder in folders:
-        here = in_folder.get(folder, [])
-        if len(here) > 1:
-            found[folder] = sorted(
-                (natural_order(header.file.name), n)
-                for n in here
-                for header in volumes[n].slices
-                if header.file.folder == folder
-            )
-    return found
-
-
-def _beside(name: str, names: Sequence[tuple[tuple[tuple[bool, int, str], ...], int]]) -> set[int]:
+def _beside(name: str, names: Sequence[tuple[Any, int]]) -> set[int]:
     """The series of the files before and after a name."""
     at = bisect(names, (natural_order(name), -1))
     return {n for _, n in names[max(at - 1, 0) : at + 1]}
@@ -138,10 +122,6 @@ def _is_stray(series: Series, *, beside: bool) -> bool:
 def _name(series: Series) -> _Name:
     description = series.first.description
     return description.get("SeriesNumber"), description.get("SeriesDescription")
-
-
-def _folders(series: Series) -> set[PurePosixPath]:
-    return {header.file.folder for header in series.slices}
 
 
 def _doubted(series: Series, count: int) -> Series:
