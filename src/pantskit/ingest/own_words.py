@@ -17,6 +17,7 @@ from pantskit.ingest.vocabulary import output_words
 
 # Packages whose words can reach a record, a table or a message of ingest.
 _PACKAGES = ("core", "ingest", "measure")
+_ONLY_READ = {"vocabulary.toml", "written_forms.py"}  # `Mann`, `August`: read and never written
 
 _NOT_CODE = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"""|#[^\n]*')
 _WORD = re.compile(r"[a-z0-9]+")
@@ -28,7 +29,6 @@ _PLACEHOLDERS = (
     "den del della dos das bin ibn"
 )
 PLACEHOLDERS = frozenset(_PLACEHOLDERS.split())
-
 
 _SHORTEST_PART = 4  # of words that are run together
 
@@ -79,7 +79,6 @@ def _texts(suffix: str) -> list[str]:
         for entry in folder.iterdir():
             if entry.is_dir():
                 folders.append(entry)
-            # The vocabulary reads `Mann` and `Kopf`, and writes neither.
-            elif entry.name.endswith(suffix) and entry.name != "vocabulary.toml":
+            elif entry.name.endswith(suffix) and entry.name not in _ONLY_READ:
                 found.append(entry.read_text("utf-8"))
     return found
