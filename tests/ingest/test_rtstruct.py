@@ -18,6 +18,7 @@ from pantskit.core.errors import ImageError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LabelMap
 from pantskit.core.volume import Volume
+from pantskit.ingest import rtstruct
 from pantskit.ingest.casemasks import CaseMasks
 from pantskit.ingest.contours import fill
 from pantskit.ingest.planes import Planes, Scan
@@ -297,6 +298,20 @@ def test_damaged_points_end_as_an_error(ct, tmp_path, values):
         read(made, scan_of(ct), tmp_path)
 
 
+def test_structure_sets_larger_than_any_real_one_are_refused_before_they_are_read(
+    ct, tmp_path, monkeypatch
+):
+    made = structure_set(images_of(ct), {"liver": box(ct, range(1, 4))})
+    path = save(made, tmp_path / "rt.dcm")
+    with path.open("r+b") as file:
+        file.truncate(2**30 + 1)  # sparse: it takes no room on disk
+    with Reader() as reader, pytest.raises(ImageError, match="at most 1073741824 are read"):
+        read_structure_set(SourceFile(path), scan_of(ct), None, reader)
+    monkeypatch.setattr(rtstruct, "_MOST_POINTS", 11)
+    with pytest.raises(ImageError, match="more than 11 points"):
+        read(made, scan_of(ct), tmp_path)
+
+
 def test_contours_of_unknown_kind_are_damaged_and_not_left_out(ct, tmp_path):
     made = structure_set(images_of(ct), {"liver": box(ct, range(1, 3))})
     made.ROIContourSequence[0].ContourSequence[1].ContourGeometricType = "CLOSED_PLANA"
@@ -350,6 +365,25 @@ def test_real_structure_set_fills_the_squares_it_names(shared_data, run):
     assert expected.any()
     np.testing.assert_array_equal(found.coded.mask("liver")[:, :, 0], expected)
     assert not found.coded.mask("liver")[:, :, 1].any()
+
+
+def test_real_structure_set_is_written_with_its_ct(shared_data, run):
+    folder = shared_data / "dicom" / "rtstruct"
+    result = run(
+        folder / "ct_1.dcm",
+        folder / "ct_2.dcm",
+        labels=folder / "rt.dcm",
+        label_map="1=liver",
+    )
+    assert result.statuses == ["done"]
+    assert result.data["labels"]["sources"] == {"liver": ["ROI 1"]}
+    case = Dataset.open(result.out).cases()[0].labels()
+    mask = Volume(case.mask("liver"), case.geometry).reoriented("LPS").array
+    filled = np.argwhere(mask)
+    assert set(filled[:, 2]) == {0}
+    # From -51 to -27 mm along x and y, of pixels of 0.488281 mm from -125 mm on.
+    assert filled[:, :2].min(axis=0).tolist() == [152, 152]
+    assert filled[:, :2].max(axis=0).tolist() == [200, 200]
 
 
 @pytest.mark.parametrize(
