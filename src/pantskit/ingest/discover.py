@@ -79,7 +79,7 @@ def discover(
     headers: list[ImageHeader] = []
     digests: dict[SourceFile, str] = {}
     indexes: list[tuple[SourceFile, tuple[Listed, ...]]] = []
-    places: list[PurePosixPath] = []
+    seen: list[SourceFile] = []
     others: list[SourceFile] = []
 
     def unread() -> Iterator[SourceFile]:
@@ -87,7 +87,7 @@ def discover(
             if isinstance(file, BadSource):
                 found.bad.append(file)
                 continue
-            places.append(file.place)
+            seen.append(file)
             if not file.name.lower().endswith(VOLUME_SUFFIXES):
                 yield file
             elif leave is None or file.path in named or not file.path.is_relative_to(leave):
@@ -107,7 +107,7 @@ def discover(
     found.bad.sort(key=lambda b: b.file)
     found.series = doubt_series(group_series(headers, digests), found.bad, others)
     if indexes:
-        here = {normal_place(place) for place in places}
+        here = {normal_place(file.place) for file in seen}
         uids = {header.sop_uid for header in headers}
         for file, listed in indexes:
             _compare(found, file, missing_files(listed, file.folder, here, uids))

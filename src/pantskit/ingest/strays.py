@@ -14,13 +14,14 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pantskit.ingest.kinds import UNKNOWN
 from pantskit.ingest.series import Series
 from pantskit.ingest.sources import BadSource, SourceFile, natural_order
 
-# What a stray may be: its folder and name, and the series UIDs still readable in it.
-_Stray = tuple[PurePosixPath, str, frozenset[str]]
+# A file that may be a slice, and the series UIDs still readable in it.
+_Stray = tuple[SourceFile, frozenset[str]]
 _NUMBER = re.compile(r"\d+")
 _Name = tuple[str | None, str | None]
 # Of a folder, the volumes in it by their number, with the names of their slices there.
@@ -34,7 +35,8 @@ def doubt_series(
 
     A damaged file is taken to be of the series whose UID is still readable in it. Where none
     is, it is of the one CT series of its folder, or of those that the files before and after it
-    by name are of: exports write a series after the other.
+    by name are of: exports write a series after the other. In an archive with one CT series it
+    is of that one, wherever it lies there: the damage may be in its name.
 
     Args:
         series: all series found.
@@ -42,7 +44,7 @@ def doubt_series(
         others: files that are neither DICOM nor volumes.
     """
     volumes = {n: s for n, s in enumerate(series) if _is_volume(s)}
-    strays: list[_Stray] = [(b.file.folder, b.file.name, b.series_uids) for b in bad]
+    strays: list[_Stray] = [(b.file, b.series_uids) for b in bad]
     in_folder: dict[PurePosixPath, dict[int, list[str]]] = defaultdict(dict)
     named: set[tuple[PurePosixPath, _Name]] = set()
     for n, volume in volumes.items():
@@ -53,7 +55,7 @@ def doubt_series(
     for single in series:
         file = single.first.file
         if _is_stray(single, beside=(file.folder, _name(single)) in named):
-            strays.append((file.folder, file.name, frozenset()))
+            strays.append((file, frozenset()))
     strays += _named_as_slices(others, in_folder)
     counts = _counts(strays, series, volumes, in_folder)
     return [_doubted(s, counts[n]) if counts[n] else s for n, s in enumerate(series)]
@@ -69,7 +71,7 @@ def _named_as_slices(others: Sequence[SourceFile], in_folder: _Folders) -> list[
             here = in_folder.get(folder, {})
             patterns[folder] = {_pattern(name) for names in here.values() for name in names}
         if _pattern(file.name) in patterns[folder]:
-            found.append((folder, file.name, frozenset()))
+            found.append((file, frozenset()))
     return found
 
 
@@ -87,9 +89,13 @@ def _counts(
     by_uid: dict[str, list[int]] = defaultdict(list)
     for n, one in enumerate(series):
         by_uid[one.first.series_uid].append(n)
+    in_archive: dict[Path, set[int]] = defaultdict(set)
+    for n, volume in volumes.items():
+        in_archive[volume.first.file.path].add(n)
     ordered: dict[PurePosixPath, list[tuple[Any, int]]] = {}
     counts: Counter[int] = Counter()
-    for folder, name, uids in strays:
+    for file, uids in strays:
+        folder = file.folder
         likely = {n for uid in uids if uid for n in by_uid.get(uid, ())}
         here = in_folder.get(folder, {})
         if not likely and len(here) > 1:
@@ -97,7 +103,9 @@ def _counts(
                 ordered[folder] = sorted(
                     (natural_order(name), n) for n, names in here.items() for name in names
                 )
-            likely = _beside(name, ordered[folder])
+            likely = _beside(file.name, ordered[folder])
+        if not (likely or here) and file.member and len(in_archive[file.path]) == 1:
+            likely = in_archive[file.path]
         counts.update(volumes.keys() & (likely or here.keys()))
     return counts
 
