@@ -170,21 +170,6 @@ class ImageHeader:
         return self.file.folder.name
 
 
-def is_dicom(stream: IO[bytes]) -> bool:
-    """Whether a stream has DICOM's mark after a preamble of 128 bytes; it is left at its start."""
-    stream.seek(0)
-    head = stream.read(132)
-    stream.seek(0)
-    return head[128:132] == b"DICM"
-
-
-def looks_damaged(stream: IO[bytes]) -> bool:
-    """Whether a stream is empty, or has DICOM's blank preamble and not the mark after it."""
-    stream.seek(0)
-    head = stream.read(132)
-    return not head[:128].strip(b"\0") and head[128:] != b"DICM"
-
-
 def read_header(
     stream: IO[bytes], file: SourceFile, known: HeaderMemory
 ) -> tuple[ImageHeader, ...]:
