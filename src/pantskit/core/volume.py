@@ -28,7 +28,7 @@ from pantskit.core.gzipped import DAMAGED, Buffer, Piece, Zeros, gzip_member
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 
-# Voxels in another order are brought into the file's order this many bytes at a time.
+# Voxels are read and written, and brought into the file's order, this many bytes at a time.
 _SLAB_BYTES = 1 << 20
 
 # sform and qform may differ by the rounding of a quaternion, not by more.
@@ -482,7 +482,7 @@ def _read_voxels(
         flat: Array = np.frombuffer(mapped, header.dtype, count, header.offset)
         more = size - header.offset - header.n_bytes
         return flat, _trailing(more)
-    flat = np.empty(header.n_bytes // header.dtype.itemsize, header.dtype)
+    flat = np.zeros(header.n_bytes // header.dtype.itemsize, header.dtype)
     view = flat.data.cast("B")
     try:
         file.seek(header.offset)
@@ -501,12 +501,12 @@ def _trailing(n_bytes: int) -> tuple[str, ...]:
 
 
 def _read_into(file: io.BufferedIOBase, view: memoryview) -> int:
+    """Fill zeroed memory; where the file holds zeros, most of a mask, it is never touched."""
     done = 0
-    while done < len(view):
-        n = file.readinto(view[done : done + io.DEFAULT_BUFFER_SIZE * 128])
-        if not n:
-            break
-        done += n
+    while chunk := file.read(min(_SLAB_BYTES, len(view) - done)):
+        if np.frombuffer(chunk, np.bool_).any():
+            view[done : done + len(chunk)] = chunk
+        done += len(chunk)
     return done
 
 
