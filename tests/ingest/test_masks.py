@@ -11,13 +11,16 @@ import SimpleITK
 from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
+from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, read_label_map, write_volume
+from pantskit.ingest.casemasks import CaseMasks
+from pantskit.ingest.dicom_pixels import read_series
 from pantskit.ingest.discover import discover
 from pantskit.ingest.label_sources import LabelSource
-from pantskit.ingest.masks import read_masks
+from pantskit.ingest.masks import following, onto_grid, read_masks
 from pantskit.ingest.nearest import take_nearest
 from pantskit.ingest.planes import Scan
 from pantskit.ingest.sources import Reader
@@ -287,6 +290,27 @@ def test_dicom_masks_of_slices_without_a_regular_grid_lie_on_those_slices(series
         found = read_masks(source, None, reader, case_id="x", scan=scan)
     assert found.geometry is None
     np.testing.assert_array_equal(found.coded.mask("liver"), stored.transpose(2, 1, 0) > 0)
+
+
+def test_labels_of_a_tilted_ct_follow_its_slices_onto_the_resampled_grid(series, tmp_path):
+    made = series(attributes={"FrameOfReferenceUID": "1.2.3"})
+    made.positions += np.outer(np.arange(5), (0, 0.75, 0))  # a row a slice
+    made.write(tmp_path / "ct")
+    (found,) = discover([tmp_path / "ct"]).series
+    volume, _, layout = read_series(found.slices, Reader(), resample_tilt=True)
+    codes = np.zeros((8, 6, 5), np.uint8, order="F")
+    codes[2, [5, 4, 3, 2, 1], range(5)] = 1  # one line along z in the patient
+    masks = CaseMasks(CodedMasks(codes, [frozenset(), frozenset({"aorta"})], {"aorta"}), None)
+    record = onto_grid(
+        masks, volume.geometry, case_id="x", resample=False, follow=following(layout)
+    )
+    assert masks.geometry is volume.geometry
+    assert record["before"] == record["after"] == {"aorta": 5}
+    places = volume.geometry.to_world(np.argwhere(masks.coded.mask("aorta")))
+    x, y, z = made.origin
+    np.testing.assert_allclose(places[:, 0], -(x + 2 * 0.5), atol=1e-6)
+    np.testing.assert_allclose(places[:, 1], -(y + 5 * 0.75), atol=1e-6)
+    np.testing.assert_allclose(np.sort(places[:, 2]), z + 2.5 * np.arange(5), atol=1e-6)
 
 
 def test_dicom_masks_without_the_option_are_skipped_with_the_mend(series, run, tmp_path):

@@ -19,13 +19,15 @@ from pantskit.core.nrrd import NRRD_SUFFIXES, read_nrrd
 from pantskit.core.slicer import is_segmentation, read_segments
 from pantskit.core.volume import Volume, as_label_map, as_mask, read_label_map, read_mask
 from pantskit.ingest.casemasks import CaseMasks
-from pantskit.ingest.dicom_pixels import decode_slice, read_mask_series
+from pantskit.ingest.dicom_geometry import IrregularStack
+from pantskit.ingest.dicom_pixels import Layout, decode_slice, read_mask_series
 from pantskit.ingest.dicom_seg import read_segmentation
 from pantskit.ingest.headers import ImageHeader
 from pantskit.ingest.label_sources import LabelObject, LabelSource
 from pantskit.ingest.nearest import part_of, share_outside, take_nearest
 from pantskit.ingest.planes import Planes, Scan
 from pantskit.ingest.references import SEGMENTATIONS_STORAGE
+from pantskit.ingest.resample import resample_labels
 from pantskit.ingest.rtstruct import read_structure_set
 from pantskit.ingest.segment_names import Described, code
 from pantskit.ingest.sources import Reader, SourceFile
@@ -249,6 +251,21 @@ def _complete_pancreas(found: CaseMasks) -> None:
         found.faults.append(f"pancreas grew by {grown} voxels of its parts, duct or lesion")
 
 
+def following(layout: Layout) -> Callable[[Codes], Codes] | None:
+    """For `onto_grid`: codes on the slices of a CT taken to the grid it was resampled to.
+
+    Args:
+        layout: where the CT's slices are, as `read_series` returns it.
+
+    Returns:
+        A function of (i, j, k) codes in the source's order of slices; None for a CT whose slices
+        are a regular grid.
+    """
+    if not isinstance(layout, IrregularStack):
+        return None
+    return lambda codes: resample_labels(codes.T, layout).array
+
+
 def onto_grid(
     found: CaseMasks,
     ct: Geometry,
@@ -264,8 +281,7 @@ def onto_grid(
         ct: the grid of the CT as it is written, in standard orientation.
         case_id: for messages.
         resample: take the nearest voxel where the grids differ.
-        follow: for a CT resampled from slices that make no regular grid: takes codes on those
-            slices to codes on the CT's grid.
+        follow: for a CT resampled from slices that make no regular grid, from `following`.
 
     Returns:
         What the record says of a resampling, `{}` without one: grids `from` and `to`, voxels per
