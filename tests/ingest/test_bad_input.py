@@ -521,6 +521,21 @@ def renamed(raw: bytes, old: bytes, new: bytes) -> bytes:
     return raw
 
 
+def test_row_13_private_letters_that_numbers_of_our_own_header_look_like_are_no_leak(bench, series):
+    # Dimensions of 1 in a NIfTI header are, in the wrong byte order, a row of A with macron.
+    made = series()
+    original = made.dataset
+
+    def dataset(k: int) -> FileDataset:
+        image = original(k)
+        image.private_block(0x2001, "MAKER 1.0", create=True).add_new(0x10, "LO", "AAAA")
+        return image
+
+    made.dataset = dataset
+    bench.write(made)
+    bench.taken()
+
+
 # --- 14 masks -------------------------------------------------------------------------------
 
 

@@ -32,6 +32,9 @@ from pantskit.ingest.voxel_text import WideText
 # multi-byte sets; 0xf8 and above start no UTF-8 letter and are high bytes of small numbers.
 _RUN = re.compile(rb"[\t\x1b\x20-\x7e\x80-\xf7]{3,}")
 _ASCII_RUN = re.compile(rb"[\x20-\x7e]{7,}")
+_WIDE_RUN = re.compile(r"[^\x00-\x1f\ufffd]{2,}")
+# The numbers 1 to 4 in a row, as dimensions are, read in the wrong order: letters with accents.
+_SMALL_NUMBERS = re.compile(r"[\u0100\u0200\u0300\u0400]{2,}")
 _CODECS = (
     "utf-8", "latin-1", "iso8859_2", "iso8859_5", "iso8859_7", "iso8859_9", "cp1252", "gb18030",
     "shift_jis", "euc_jp", "euc_kr", "iso2022_jp", "iso2022_jp_2", "iso2022_kr",
@@ -122,7 +125,7 @@ def texts_of(raw: bytes) -> Iterator[Piece]:
             for start in (0, 1):
                 # Numbers between letters come out as letters of far scripts, which part words.
                 text = raw[start:].decode(codec, "replace")
-                yield from (Piece(run) for run in re.findall(r"[^\x00-\x1f\ufffd]{2,}", text))
+                yield from (Piece(run) for run in _WIDE_RUN.findall(_SMALL_NUMBERS.sub("\0", text)))
 
 
 def _is_plain(raw: bytes) -> bool:
