@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pantskit.core.errors import GeometryError, Quarantined
-from pantskit.ingest.dicom_geometry import stack_slices
+from pantskit.ingest.dicom_geometry import IrregularStack, arrange_slices, stack_slices
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 
@@ -111,3 +111,61 @@ def test_one_slice_is_refused_in_words():
 def test_directions_that_are_none_are_refused(orientation, reason):
     with pytest.raises(GeometryError, match=reason):
         stack(line(0, 1, 2), orientation)
+
+
+def irregular(z, numbers=(), across=None):
+    positions = [(-100.0, -120.0 + (across[k] if across else 0.0), v) for k, v in enumerate(z)]
+    found = arrange_slices(positions, AXIAL, (1, 1), rows=6, columns=8, instances=numbers)
+    assert isinstance(found, IrregularStack)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("z", "numbers", "cause"),
+    [
+        # A longer step that stands alone is a gap, even where numbers were made anew.
+        ((0, 5, 10, 20), (1, 2, 3, 4), "missing"),
+        ((0, 5, 10, 18.1), (1, 2, 3, 4), "missing"),
+        ((0, 2, 4, 8, 12), (1, 2, 3, 4, 5), "spacing"),
+        ((0, 2, 4, 8, 12), (5, 4, 3, 2, 1), "spacing"),
+        ((0, 4, 8, 10, 12), (1, 2, 3, 4, 5), "spacing"),
+        # Every second slice of the second half was lost, and the numbers say so.
+        ((0, 2, 4, 8, 12), (1, 2, 3, 5, 7), "missing"),
+        ((0, 2, 4, 8, 12), (1, 2, 3, None, 5), "missing"),
+        ((0, 2, 4, 8, 12), (), "missing"),
+        # One longer step in a run of its like, and another alone.
+        ((0, 4, 8, 10, 12, 16), (1, 2, 3, 4, 5, 6), "missing"),
+        # No step is long enough to hide a slice.
+        ((0, 2, 4.4, 6.5, 9.2), (), "spacing"),
+    ],
+)
+def test_longer_steps_are_gaps_unless_it_is_evident_that_no_slice_is_missing(z, numbers, cause):
+    assert irregular(z, numbers).causes == (cause,)
+
+
+def test_gap_in_a_tilted_stack_is_a_gap_and_a_tilt():
+    z = (0, 5, 10, 20)
+    found = irregular(z, across=[0.3 * v for v in z])
+    assert found.causes == ("missing", "tilt")
+    assert "slices are missing: 1 of 5" in found.message
+    assert f"tilt of {np.degrees(np.arctan(0.3)):.1f} degrees" in found.message
+
+
+def test_permission_for_one_cause_leaves_the_other_refused():
+    z = (0, 2, 4, 8, 12)
+    found = irregular(z, (1, 2, 3, 4, 5), across=[0.3 * v for v in z])
+    found.require("tilt", "spacing")
+    with pytest.raises(Quarantined, match=r"^slices shift sideways"):
+        found.require("spacing")
+
+
+@pytest.mark.parametrize("across", [(0, 1.5, 1.6, 4.5), (0, 5.5, 11, 16.5)])
+def test_sideways_shift_that_is_no_gantry_tilt_is_never_resampled(across):
+    found = irregular((0, 5, 10, 15), (1, 2, 3, 4), across)
+    assert found.causes == ("shift",)
+    with pytest.raises(Quarantined, match="not as those of a tilted gantry"):
+        found.require("tilt", "spacing")
+
+
+def test_orientation_of_an_irregular_stack_is_told():
+    assert irregular((0, 2, 4, 8, 12)).orientation == "LPS"
