@@ -162,6 +162,9 @@ def text_identifiers(values: Iterable[object], attribute: str) -> Found:
 def _of_name(name: str, attribute: str) -> Found:
     apart = _CAMEL.sub(" ", name)
     found = _of_text(name, attribute, shortest=SHORTEST_NAME)
+    telling = [w for w in words_of(plain(apart)) if not (_says_nothing(w) or w.isdigit())]
+    if len(telling) == 2:
+        found |= _phrase(telling, attribute) | _phrase(telling[::-1], attribute)
     return found | (_of_text(apart, attribute, shortest=SHORTEST_NAME) if apart != name else {})
 
 

@@ -28,9 +28,10 @@ from pantskit.core.errors import ImageError
 from pantskit.ingest.deflate_literals import gzip_literals
 from pantskit.ingest.voxel_text import WideText
 
-# Runs of bytes that could be text: printable, the escape of ISO 2022, and what follows in
-# multi-byte sets; 0xf8 and above start no UTF-8 letter and are high bytes of small numbers.
-_RUN = re.compile(rb"[\t\x1b\x20-\x7e\x80-\xf7]{3,}")
+# Runs of bytes that could be text: printable, the escape of ISO 2022, and whatever a character
+# set may have above ASCII; among voxels not 0xf8 and above, the high bytes of small numbers.
+_RUN = re.compile(rb"[\t\x1b\x20-\x7e\x80-\xff]{3,}")
+_VOXEL_RUN = re.compile(rb"[\x20-\x7e\x80-\xf7]{4,}")
 _ASCII_RUN = re.compile(rb"[\x20-\x7e]{7,}")
 _WIDE_RUN = re.compile(r"[^\x00-\x1f\ufffd]{2,}")
 # The numbers 1 to 4 in a row, as dimensions are, read in the wrong order: letters with accents.
@@ -339,7 +340,7 @@ def _voxels(stream: _Unpacked, size: int, itemsize: int, wide: WideText) -> Iter
         if itemsize == 1:
             blank = int(np.frombuffer(block, np.uint8).max()) < 0x20
         if not blank:
-            for match in _RUN.finditer(before[-_SEAM:] + block):
+            for match in _VOXEL_RUN.finditer(before[-_SEAM:] + block):
                 yield from (Piece(text, shortest=4) for text in _readings(match[0]))
         before = whole
 
@@ -391,7 +392,7 @@ def _pixels(raw: bytes, dataset: Dataset) -> Iterator[Piece]:
         even = raw if len(raw) % 2 == 0 else raw + b"\0"
         if dataset.get("BitsAllocated") == 16 and _never_text(np.frombuffer(even, np.int16)):
             return
-        yield from (Piece(m[0].decode("latin-1"), shortest=4) for m in _RUN.finditer(raw))
+        yield from (Piece(m[0].decode("latin-1"), shortest=4) for m in _VOXEL_RUN.finditer(raw))
         return
     for frame in pydicom.encaps.generate_frames(raw, number_of_frames=1):
         # Headers of JPEG and JPEG 2000 end with the start of scan or of data.
