@@ -6,7 +6,9 @@ so that a worker that dies takes its own case along and no other.
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -20,7 +22,7 @@ from pantskit.core.errors import ConfigError
 
 _LOOK_S = 1.0  # between two looks at which workers there are
 _GONE_S = 5.0  # after which a worker that the scheduler does not know has gone
-_RESTART_S = 30.0  # in which a worker's nanny must have replaced it
+_LEAVE_S = 10.0  # in which a worker that was killed is off the scheduler's list
 
 
 class ClusterWorkers(Crew):
@@ -29,8 +31,8 @@ class ClusterWorkers(Crew):
     Every worker does one item at a time, whatever its number of threads; an item with a memory
     estimate goes to a worker whose limit allows it, or to the largest there is. Workers
     may come and go meanwhile. A run that was killed may have left tasks that still write:
-    workers that are busy with one when the block begins are restarted, so a cluster serves one
-    command at a time.
+    workers that are busy with one when the block begins are replaced, so a cluster serves one
+    command at a time. A worker without a nanny is not replaced.
 
     The setting `distributed.scheduler.allowed-failures` of the cluster becomes 0: by default the
     scheduler gives a task that kills its worker to three more of them.
@@ -49,6 +51,7 @@ class ClusterWorkers(Crew):
 
     largest_batch = 1
     retries_alone = False
+    began = True
 
     def __init__(self, address: str, *, answer_s: float = 20.0, workers_s: float = 600.0) -> None:
         self.address = address
@@ -56,6 +59,7 @@ class ClusterWorkers(Crew):
         self._client: Any = None
         self._remotes: dict[str, _Remote] = {}
         self._done: queue.SimpleQueue[_Remote] = queue.SimpleQueue()
+        self._leaving: dict[str, float] = {}  # addresses not to be used until then
         self._looked = 0.0
         self.count = 0
 
@@ -104,30 +108,60 @@ class ClusterWorkers(Crew):
     def _require_ready(self) -> None:
         """Every worker has our version, and none is busy for a run that is no more."""
         try:
-            states = self._client.run(_state)
-        except Exception as error:
+            answers = self._run(_state)
+        except TimeoutError:
             raise ConfigError(
-                f"{self.address}: a worker cannot import pantskit ({type(error).__name__}: "
-                f"{error}); its Python must be the one of this command"
+                f"{self.address}: a worker did not answer within {self._answer_s:g} s; start the "
+                "cluster again"
             ) from None
+        for answer in answers.values():
+            if isinstance(answer, (ImportError, AttributeError)):
+                raise ConfigError(
+                    f"{self.address}: a worker cannot import pantskit ({answer}); its Python must "
+                    "be the one of this command"
+                )
+        states = {a: s for a, s in answers.items() if not isinstance(s, Exception)}  # or gone
         others = {version for version, _ in states.values()} - {__version__}
         if others:
             raise ConfigError(
                 f"{self.address}: workers have pantskit {', '.join(sorted(others))}, this command "
                 f"{__version__}; install one version everywhere"
             )
-        if stale := [address for address, (_, busy) in states.items() if busy]:
-            self.restart(stale)
+        stale = [address for address, (_, busy) in states.items() if busy]
+        self.kill([self._remotes[address] for address in stale if address in self._remotes])
 
-    def restart(self, addresses: list[str]) -> bool:
-        """Have nannies replace workers at once; whether all of them could be."""
-        try:
-            states = self._client.restart_workers(
-                addresses, timeout=_RESTART_S, raise_for_error=False
-            )
-        except Exception:  # without a nanny (ValueError), or gone
-            return False
-        return all(state in ("OK", "removed") for state in states.values())
+    def _run(self, function: Any, **options: Any) -> dict[str, Any]:
+        """What a function returns on the workers, or raises, in time."""
+
+        async def run() -> Any:
+            return await self._client.run(function, on_error="return", **options)
+
+        answers: dict[str, Any] = self._client.sync(run, callback_timeout=self._answer_s)
+        return answers
+
+    def _known(self) -> dict[str, Any]:
+        """The scheduler's workers and what it knows of them."""
+
+        async def identity() -> Any:
+            return await self._client.scheduler.identity(n_workers=-1)
+
+        found: dict[str, Any] = self._client.sync(identity, callback_timeout=self._answer_s)
+        return dict(found["workers"])
+
+    def kill(self, remotes: list[_Remote]) -> None:
+        """Have nannies kill their workers and start others; the rest is left alone for good."""
+        if not remotes:
+            return
+        there: dict[str, Any] = {}
+        with suppress(Exception):  # gone, most likely
+            there = self._known()
+            nannies = {r.address for r in remotes if there.get(r.address, {}).get("nanny")}
+            self._run(_kill_worker, workers=[*nannies], nanny=True)
+        for remote in remotes:
+            alone = remote.address in there and not there[remote.address].get("nanny")
+            until = float("inf") if alone else time.monotonic() + _LEAVE_S
+            self.forget(remote)
+            self._leaving[remote.address] = until
 
     def free(self) -> list[Worker]:
         """Idle workers, those with most memory first; waits for one where there is none.
@@ -146,21 +180,26 @@ class ClusterWorkers(Crew):
                 )
             time.sleep(_LOOK_S)
             self._look()
-        idle = [r for r in self._remotes.values() if not r.batch and not r.hung]
+        idle = [r for r in self._remotes.values() if not r.batch]
         idle.sort(key=lambda r: -r.memory_mb)
         return [*idle]
 
     def _look(self) -> None:
         """Bring the list of workers up to date."""
         try:
-            found = self._client.scheduler_info(n_workers=-1)["workers"]
+            found = self._known()
         except Exception as error:
             raise ConfigError(
                 f"{self.address}: the Dask scheduler has gone ({type(error).__name__}); start the "
                 "cluster again, and run this again to go on"
             ) from None
         self._looked = time.monotonic()
+        self._leaving = {
+            a: until for a, until in self._leaving.items() if a in found and until > self._looked
+        }
         for address, facts in found.items():
+            if address in self._leaving:
+                continue
             if address not in self._remotes:
                 limit = float(facts.get("memory_limit") or 0) / 2**20
                 self._remotes[address] = _Remote(self, address, limit or float("inf"))
@@ -173,7 +212,7 @@ class ClusterWorkers(Crew):
     def room_mb(self, worker: Worker) -> float:
         """The worker's own limit; none for the largest."""
         assert isinstance(worker, _Remote)
-        largest = max(r.memory_mb for r in self._remotes.values())
+        largest = max((r.memory_mb for r in self._remotes.values()), default=0.0)
         return float("inf") if worker.memory_mb >= largest else worker.memory_mb
 
     def finished(self, timeout_s: float) -> list[Worker]:
@@ -193,15 +232,17 @@ class ClusterWorkers(Crew):
         remotes = [r for r in self._remotes.values() if r in busy]
         for remote in remotes:
             remote.cancel()
-        if remotes and not self.restart([r.address for r in remotes]):
-            for remote in remotes:
-                remote.hung = True
+        self.kill(remotes)
 
     def submit(self, load: bytes, address: str) -> Any:
         """Have one worker, and no other, run a batch."""
         return self._client.submit(
             _on_cluster, load, workers=[address], allow_other_workers=False, pure=False
         )
+
+    def forget(self, remote: _Remote) -> None:
+        """Hand nothing out to a worker that has died; its nanny's next one is another."""
+        self._remotes.pop(remote.address, None)
 
     def report(self, remote: _Remote) -> None:
         """Note that a worker's task has ended; called from Dask's thread."""
@@ -216,7 +257,6 @@ class _Remote(Worker):
     def __init__(self, crew: ClusterWorkers, address: str, memory_mb: float) -> None:
         self._crew, self.address, self.memory_mb = crew, address, memory_mb
         self.seen = 0.0
-        self.hung = False  # with a task that nobody can stop
         self._future: Any = None
         self._timeout_s: float | None = None
         self._started = 0.0
@@ -245,21 +285,26 @@ class _Remote(Worker):
             late = self._late
             future.cancel()
             if late:
-                self.hung = not self._crew.restart([self.address])
+                self._crew.kill([self])
                 return Lost(f"took longer than {self._timeout_s:g} s and was stopped", "item")
-            return Lost("its worker left the cluster", "outside")
+            return self._left()
         try:
             results: list[bytes] = future.result()
             return results
         except KilledWorker:
+            self._crew.forget(self)
             why = "its worker process died: it was killed, crashed or went beyond its memory limit"
             return Lost(why, "outside")
         except CancelledError:
-            return Lost("its worker left the cluster", "outside")
+            return self._left()
         except Exception as error:
             return Lost(f"its worker process failed: {type(error).__name__}: {error}", "item")
         finally:
             future.release()
+
+    def _left(self) -> Lost:
+        self._crew.forget(self)
+        return Lost("its worker left the cluster", "unstarted")
 
     def cancel(self) -> None:
         """Forget the task; what of it runs goes on."""
@@ -282,6 +327,11 @@ def _on_cluster(load: bytes) -> list[bytes]:
 
 def _state() -> tuple[str, int]:
     return __version__, _busy
+
+
+def _kill_worker(dask_worker: Any) -> None:
+    # Run by a nanny, which Dask gives by this name: the worker itself may listen to nobody.
+    os.kill(dask_worker.pid, signal.SIGKILL)
 
 
 def _allow_no_failures(dask_scheduler: Any) -> None:

@@ -44,8 +44,9 @@ class Lost:
 
     Attributes:
         why: what happened, as the end of a message.
-        fault: whose fault it was: nobody's, as the item had not begun; `outside`, somebody
-            killed the worker; `memory`, it was the largest when memory ran short; the `item`'s.
+        fault: whose fault it was: nobody's, as the item had most likely not begun
+            (`unstarted`); `outside`, somebody killed the worker; `memory`, it was the largest
+            when memory ran short; the `item`'s.
         position: of the item of the batch that was being done.
     """
 
@@ -148,12 +149,13 @@ class Crew(ABC):
         largest_batch: items that travel together at most.
         retries_alone: workers share their memory, so that what was killed is tried again
             when nothing else runs.
+        began: a worker has begun; before that, one that dies means that none ever will.
     """
 
     count: int
     largest_batch = _BATCH_MOST
     retries_alone = True
-    _began = False
+    began = False
 
     @abstractmethod
     def free(self) -> list[Worker]:
@@ -213,7 +215,7 @@ class Crew(ABC):
                     if isinstance(result, Lost):
                         yield from self._lost(result, batch, backlog, retries)
                         continue
-                    self._began = True
+                    self.began = True
                     outcomes = [pickle.loads(r) for r in result]
                     pace.learn([o.seconds for o in outcomes])
                     backlog.again(batch[len(outcomes) :])
@@ -264,12 +266,12 @@ class Crew(ABC):
             if entry.unstarted < _STARTS:
                 backlog.again_one(entry)
                 return
-            if not self._began:
+            if not self.began:
                 raise ConfigError(
                     f"{lost.why}; a script that starts workers does so under "
                     "`if __name__ == '__main__':`"
                 )
-        self._began = self._began or lost.fault != "unstarted"
+        self.began = self.began or lost.fault != "unstarted"
         entry.lost += 1
         guilty = lost.fault == "memory" and (entry.alone or self.count == 1)
         if lost.fault in ("outside", "memory") and entry.lost <= retries and not guilty:
