@@ -168,15 +168,21 @@ def test_copies_of_slices_are_not_taken_for_phases(series, tmp_path):
     assert len(found.slices) == 10
 
 
-def test_one_place_scanned_again_and_again_is_bolus_tracking(series, tmp_path):
-    made = series(step=0.0)
-    for k in range(5):
-        slice_ = made.dataset(k)
-        slice_.AcquisitionDate, slice_.AcquisitionTime = "20140902", f"10150{k}"
-        (tmp_path / "in").mkdir(exist_ok=True)
-        slice_.save_as(tmp_path / "in" / str(k), enforce_file_format=True)
-    (found,) = discover([tmp_path / "in"]).series
-    assert found.skip.startswith("bolus tracking")
+@pytest.mark.parametrize(
+    ("description", "status", "reason"),
+    [
+        ("Monitoring", "skipped", "bolus tracking"),
+        ("SmartPrep Series", "skipped", "bolus tracking"),
+        ("Abdomen", "failed", "all 5 slices lie in one place"),
+    ],
+)
+def test_one_place_scanned_again_and_again_is_bolus_tracking_if_its_name_says_so(
+    series, tmp_path, description, status, reason
+):
+    made = series(step=0.0, attributes={"SeriesDescription": description})
+    (found,) = discover([made.write(tmp_path / "in")]).series
+    expected = outlook(found)
+    assert (expected.status, expected.reason.startswith(reason)) == (status, True)
 
 
 def test_single_slice_is_skipped_only_where_its_name_says_that_it_is_all(series, tmp_path):

@@ -102,12 +102,7 @@ def is_virtual(header: ImageHeader) -> bool:
 def tracking_reason(header: ImageHeader) -> str:
     """What a series that stays in one place is by its name; "" if its name says nothing."""
     kind, _ = _kind_of(header.image_type, _description(header))
-    return tracking_words() if kind == _TRACKING else ""
-
-
-def tracking_words() -> str:
-    """What is said of one place scanned again and again."""
-    return _kinds()[_TRACKING].reason
+    return _kinds()[kind].reason if kind == _TRACKING else ""
 
 
 @lru_cache(maxsize=4096)

@@ -14,13 +14,18 @@ from pantskit.ingest.dicom_geometry import DIRECTION_TOLERANCE
 from pantskit.ingest.dicom_pixels import series_stack
 from pantskit.ingest.headers import CT_IMAGE, ImageHeader
 from pantskit.ingest.identifiers import merged
-from pantskit.ingest.kinds import reformat_reason, skip_reason, tracking_reason, tracking_words
+from pantskit.ingest.kinds import reformat_reason, skip_reason, tracking_reason
 from pantskit.ingest.sources import SourceFile
 
 # A part of a mixed series smaller than this is a stray slice and not a stack of its own.
 _SMALLEST_PART = 3
 # More stacks than this under one series UID are no scan.
 _MOST_PARTS = 64
+
+_IN_ONE_PLACE = (
+    "all {} slices lie in one place: one slice scanned again and again, or positions that an "
+    "export has lost; send the series again, or take it away"
+)
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,12 @@ def _split(slices: tuple[ImageHeader, ...], digests: Mapping[SourceFile, str]) -
         return [Series(slices, skip, kind=skip, **common)]
     if fault := _fault(slices):
         return [Series(slices, fault=fault, **common)]
-    if tracking := _tracking(slices):
-        return [Series(slices, tracking, kind=tracking, **common)]
+    if len({s.position for s in slices}) == 1:
+        if tracking := tracking_reason(slices[0]):
+            return [Series(slices, tracking, kind=tracking, **common)]
+        if len(slices) > 1:
+            # Not skipped: an export may have lost the positions of a scan.
+            return [Series(slices, fault=_IN_ONE_PLACE.format(len(slices)), **common)]
     planes = _planes(slices)
     sizes = sorted(map(len, planes))
     if (len(planes) > 1 and sizes[0] < _SMALLEST_PART) or len(planes) > _MOST_PARTS:
@@ -213,16 +222,6 @@ def _is_stack(slices: Sequence[ImageHeader]) -> bool:
     except PantskitError:
         return False
     return all(_one_image((slices[a], slices[b])) for a, b in stack.duplicates)
-
-
-def _tracking(slices: Sequence[ImageHeader]) -> str:
-    """Why slices that lie in one place are no volume; "" if they may be one that lost slices."""
-    places = {tuple(round(v, 2) for v in s.position or ()) for s in slices}
-    if len(places) > 1:
-        return ""
-    times = {s.acquired for s in slices} - {""}
-    again = len(slices) > 1 and len(times) == len(slices)
-    return tracking_words() if again else tracking_reason(slices[0])
 
 
 def _content(slices: Sequence[ImageHeader], digests: Mapping[SourceFile, str]) -> str:
