@@ -5,16 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import stat
+import uuid
 
-import nibabel as nib
-import numpy as np
 import pytest
 from pydicom.dataset import Dataset as DicomDataset
+from pydicom.uid import UID
 
 from pantskit.core.errors import ConfigError
-from pantskit.ingest.deidentify import Pseudonyms, read_key
+from pantskit.ingest.deidentify import Pseudonyms, days_since_first, read_key, shifted_date
 from pantskit.ingest.describe import describe_header
-from pantskit.ingest.leaks import LeakScan, identifying_values
 
 PLANTED = {
     "PatientName": "Quellmann^Ludmilla",
@@ -49,10 +48,6 @@ def planted(series, **attributes):
 
     made.dataset = dataset
     return made
-
-
-def identifiers_of(dataset) -> dict[str, str]:
-    return {value: k for part in identifying_values(dataset) for value, k in part.items()}
 
 
 def written_bytes(out) -> bytes:
@@ -193,3 +188,42 @@ def test_site_given_by_name_comes_out_and_institutions_get_a_pseudonym(series, r
     folder = planted(series).write(tmp_path / "in")
     assert run(folder, site="Site A").data["metadata"]["site"] == "Site A"
     assert run(folder, out="other").data["metadata"]["site"].startswith("site_")
+
+
+def test_uids_of_the_key_are_valid_and_the_same_for_the_same():
+    names = Pseudonyms(bytes(range(32)))
+    uid = names.uid("1.2.826.0.1.99.7")
+    assert uid == names.uid("1.2.826.0.1.99.7")
+    assert uid != names.uid("1.2.826.0.1.99.8")
+    assert uid != Pseudonyms(bytes(32)).uid("1.2.826.0.1.99.7")
+    assert UID(uid).is_valid
+    assert uid.startswith("2.25.")
+    # DICOM PS3.5 B.2: the number of a UUID, here of version 8 and the variant of RFC 9562.
+    number = uuid.UUID(int=int(uid.removeprefix("2.25.")))
+    assert (number.version, number.variant) == (8, uuid.RFC_4122)
+
+
+def test_dates_of_a_patient_are_moved_back_by_the_same_days():
+    names = Pseudonyms(bytes(range(32)))
+    days = names.shift_days("patient_a")
+    assert days == names.shift_days("patient_a")
+    assert 1 <= days <= 3652
+    shifts = {names.shift_days(f"patient_{n}") for n in range(300)}
+    assert len(shifts) > 250
+    assert shifted_date("20140902", 2) == "20140831"
+    assert shifted_date("2014.09.02", 365) == "20130902"
+    assert shifted_date("20140902101112", 1) == "20140901"
+
+
+@pytest.mark.parametrize("text", ["", None, "2014", "20141399", "NONE", "18000101"])
+def test_what_is_no_date_stays_none(text):
+    assert shifted_date(text, 400) is None
+
+
+def test_days_between_a_patient_s_studies_are_the_true_ones():
+    days = Pseudonyms(bytes(32)).shift_days("patient_a")
+    moved = [shifted_date(d, days) for d in ("20140902", "20131225", "20140902")]
+    rows = [("case_1", "patient_a", moved[0]), ("case_2", "patient_a", moved[1])]
+    rows += [("case_3", "patient_b", moved[2]), ("case_4", "patient_b", None)]
+    # From 25 December 2013 to 2 September 2014: 6 + 31 + 28 + 31 + 30 + 31 + 30 + 31 + 31 + 2.
+    assert days_since_first(rows) == {"case_1": 251, "case_2": 0, "case_3": 0, "case_4": None}

@@ -371,12 +371,12 @@ def _of_name_value(text: str, keyword: str) -> Found:
 
 def _of_date(text: str, keyword: str) -> Found:
     """A DA or DT value, or a range of them: its dates, and the times beside them."""
-    found: Found = {}
-    for match in re.finditer(r"(\d{4})[.-]?(\d\d)[.-]?(\d\d)(\d{4,6})?", text):
+    dates = list(re.finditer(r"(\d{4})[.-]?(\d\d)[.-]?(\d\d)(\d{4,6})?", text))
+    found = {} if dates else _of_text(text, keyword)
+    for match in dates:
         found |= _date(int(match[1]), int(match[2]), int(match[3]), keyword)
-        if match[4]:
-            found |= _time(match[4], keyword)
-    return found or _of_text(text, keyword)
+        found |= _time(match[4] or "", keyword)
+    return found
 
 
 def _date(year: int, month: int, day: int, keyword: str) -> Found:
@@ -386,15 +386,16 @@ def _date(year: int, month: int, day: int, keyword: str) -> Found:
 
 
 def _of_time(text: str, keyword: str) -> Found:
-    found: Found = {}
-    for match in re.finditer(r"(?<!\d)(\d\d):?(\d\d):?(\d\d)?(?:\.\d+)?", text):
+    times = list(re.finditer(r"(?<!\d)(\d\d):?(\d\d):?(\d\d)?(?:\.\d+)?", text))
+    found = {} if times else _of_text(text, keyword)
+    for match in times:
         found |= _time("".join(part or "" for part in match.groups()), keyword)
-    return found or _of_text(text, keyword)
+    return found
 
 
 def _time(digits: str, keyword: str) -> Found:
     digits = digits[: 6 if len(digits) >= 6 else 4]
-    return {} if digits in _PLACEHOLDER_TIMES else {f"time:{digits}": keyword}
+    return {f"time:{digits}": keyword} if digits and digits not in _PLACEHOLDER_TIMES else {}
 
 
 def _of_uid(text: str, keyword: str) -> Found:
