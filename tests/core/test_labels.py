@@ -364,6 +364,7 @@ def test_a_lesion_alone_does_not_annotate_the_pancreas() -> None:
         ("1=liver,", "'' is not ID=STRUCTURE"),
         ("1=esophagus", "'esophagus' is none of the 28 structures"),
         ("1=liver,1=spleen", "id 1 is there twice"),
+        ("0=liver", "0 is the background; ids begin with 1"),
         ("gone.json", "gone.json: cannot be read"),
     ],
 )

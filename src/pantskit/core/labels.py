@@ -389,6 +389,8 @@ def _inline_map(text: str) -> LabelMap:
         number, _, names = pair.partition("=")
         if not number.strip().isdigit() or not names.strip():
             raise LabelError(f"label map {text!r}: {pair!r} is not ID=STRUCTURE, as 2=spleen")
+        if int(number) == 0:
+            raise LabelError(f"label map {text!r}: 0 is the background; ids begin with 1")
         if int(number) in ids:
             raise LabelError(f"label map {text!r}: id {int(number)} is there twice; join with +")
         ids[int(number)] = tuple(require_structure(n) for n in names.split("+"))
