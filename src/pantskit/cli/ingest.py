@@ -10,12 +10,12 @@ import typer
 
 def command(
     sources: Annotated[
-        list[Path], typer.Argument(help="Folders, DICOM or NIfTI files, .zip archives of DICOM.")
+        list[Path], typer.Argument(help="Folders, DICOM, NIfTI or NRRD files, archives, DICOMDIR.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder of the dataset to add to.")] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Annotations: a label map, a folder of masks, DICOM mask series."),
+        typer.Option(help="Annotations: label maps, folders of masks, DICOM SEG or RTSTRUCT."),
     ] = None,
     label_map: Annotated[
         str | None,
@@ -24,6 +24,24 @@ def command(
     resample_labels: Annotated[
         bool, typer.Option("--resample-labels", help="Bring labels of another grid to the CT's.")
     ] = False,
+    resample_tilt: Annotated[
+        bool, typer.Option("--resample-tilt", help="Resample slices of a tilted gantry.")
+    ] = False,
+    resample_spacing: Annotated[
+        bool, typer.Option("--resample-spacing", help="Resample slices at varying distances.")
+    ] = False,
+    series: Annotated[
+        str, typer.Option(help="Of each acquisition the best, the best of a study, or all.")
+    ] = "best",
+    prefer: Annotated[
+        str | None, typer.Option(help="What makes a series the best: axial,original,soft,thin.")
+    ] = None,
+    clinical: Annotated[
+        Path | None, typer.Option(help="Table of age, sex and diagnosis by patient ID.")
+    ] = None,
+    export_dicom: Annotated[
+        Path | None, typer.Option(help="Folder for de-identified DICOM of every case too.")
+    ] = None,
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
     site: Annotated[
         str | None, typer.Option(help="Name of the site; else a pseudonym of the institution.")
@@ -33,6 +51,15 @@ def command(
         Path | None, typer.Option(help="Key of the pseudonyms, by default OUT.key beside OUT.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes.")] = 1,
+    cluster: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers do the cases.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds after which a case is stopped.")
+    ] = 1800.0,
+    memory_mb: Annotated[
+        float | None, typer.Option(min=1, help="Memory that all processes may take together.")
+    ] = None,
     list_only: Annotated[
         bool, typer.Option("--list", help="Show what the sources hold and write nothing.")
     ] = False,
@@ -42,6 +69,7 @@ def command(
 
     Examples:
 
+        pantskit ingest scans/ --list
         pantskit ingest scans/ --out DATASET
         pantskit ingest case17.zip --labels case17.zip --out DATASET
         pantskit ingest ct.nii.gz --labels seg.nii.gz --label-map totalsegmentator --out DATASET
@@ -54,11 +82,20 @@ def command(
         labels=labels,
         label_map=label_map,
         resample_labels=resample_labels,
+        resample_tilt=resample_tilt,
+        resample_spacing=resample_spacing,
+        series=series,
+        prefer=tuple(p.strip() for p in prefer.split(",")) if prefer else (),
+        clinical=clinical,
+        export_dicom=export_dicom,
         split=split,
         site=site,
         name=name,
         key=key,
         workers=workers,
+        cluster=cluster,
+        timeout_s=timeout,
+        memory_mb=memory_mb,
     )
     if list_only:
         _list(report.listing(sources, settings), as_json=as_json)
@@ -85,7 +122,7 @@ def _list(rows: list[dict[str, Any]], *, as_json: bool) -> NoReturn:
         if sys.stdout.isatty():
             from rich.console import Console
 
-            Console().print(listing.listing_table(rows))
+            listing.print_listing(rows, Console())
         else:
             typer.echo("\n".join(listing.listing_lines(rows)))
         typer.echo(listing.listing_end(rows))

@@ -7,30 +7,26 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pydicom
-
+from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.dataset import Dataset, write_case_labels
-from pantskit.core.errors import (
-    GeometryError,
-    ImageError,
-    PantskitError,
-    Quarantined,
-    Skipped,
-)
+from pantskit.core.errors import ImageError, PantskitError, Skipped
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES, LabelMap
 from pantskit.core.run import Job
-from pantskit.core.volume import Volume, read_volume, write_volume
-from pantskit.ingest.dicom_pixels import LOSSY_SYNTAXES, read_series
-from pantskit.ingest.headers import ImageHeader
-from pantskit.ingest.hounsfield import Clipped, volume_to_hu
-from pantskit.ingest.leaks import LeakScan
+from pantskit.core.volume import write_volume
+from pantskit.ingest.audit import audit_record
+from pantskit.ingest.describe import metadata_row
+from pantskit.ingest.dicom_export import export_series
+from pantskit.ingest.images import Image, read_image
+from pantskit.ingest.leaks import LeakScan, explain
 from pantskit.ingest.masks import onto_grid, read_masks
+from pantskit.ingest.phase import Phase, decide_phase, measure_organs
 from pantskit.ingest.plan import CasePlan
-from pantskit.ingest.planes import Scan
 from pantskit.ingest.sources import Reader
+from pantskit.ingest.view import View, look_at
 from pantskit.measure.components import components
+
+STAGE = "ingest"
 
 
 def ingest_case(job: Job) -> dict[str, Any]:
@@ -53,8 +49,7 @@ def ingest_case(job: Job) -> dict[str, Any]:
         if plan.fault:
             raise ImageError(plan.fault)
         with Reader() as reader:
-            data = _make(plan, reader)
-        _require_no_leak(plan, scan, data)
+            data = _make(plan, scan, reader)
     except BaseException as error:
         remove_outputs(plan)
         if isinstance(error, Exception):
@@ -68,105 +63,82 @@ def leak_scan(plan: CasePlan) -> LeakScan:
     facts = [str(v) for v in plan.facts.values() if v is not None]
     # Reasons to skip or refuse a series are our own words about coded values.
     ours = (plan.skip, plan.fault, plan.doubt, plan.site, *STRUCTURES)
-    return LeakScan(plan.identifiers, own_words=ours, facts=facts)
+    source = plan.labels
+    names = [name for name, _ in (*source.masks, *source.series)] if source else []
+    return LeakScan(plan.identifiers, own_words=ours, facts=facts, label_names=names)
 
 
-def _make(plan: CasePlan, reader: Reader) -> dict[str, Any]:
-    volume, clipped, source, scan = _read_nifti(plan) if plan.nifti else _read_dicom(plan, reader)
-    standard = volume.reoriented()
-    write_volume(plan.folders[0] / "ct.nii.gz", standard)
-    labels = _labels(plan, scan, standard.geometry, reader)
-    geometry = standard.geometry
-    metadata = {
-        "case_id": plan.case_id,
-        "patient_id": plan.patient_id,
-        "split": plan.split,
-        "shape": str(geometry.shape),
-        "spacing": str(tuple(round(s, 6) for s in geometry.spacing)),
-        **plan.facts,
-        "site": plan.site,
-        "nationality": None,
-        "lesions": labels.pop("lesions", None),
-    }
-    return {
+def _make(plan: CasePlan, scan: LeakScan, reader: Reader) -> dict[str, Any]:
+    image = read_image(plan, reader)
+    ct = image.volume
+    write_volume(plan.ct_path, ct)
+    # Scanned at once, while its voxels are at hand: nothing needs to be unpacked for that.
+    leaks = scan.file(plan.ct_path, voxels=ct.array)
+    labels, masks = _labels(plan, image, reader)
+    leaks += scan.folder(plan.labels_path)
+    phase, view = _content(plan, image, masks)
+    lesions = labels.pop("lesions", None)
+    metadata = metadata_row(
+        plan.facts,
+        ct.geometry,
+        case_id=plan.case_id,
+        patient_id=plan.patient_id,
+        split=plan.split,
+        site=plan.site,
+        lesions=lesions,
+        **phase.columns(),
+        **view.columns(),
+    )
+    data = {
         "metadata": metadata,
-        "geometry": {
-            "shape": geometry.shape,
-            "spacing": geometry.spacing,
-            "affine": geometry.affine,
-            "orientation": geometry.orientation,
-            "source_orientation": source.pop("orientation"),
-        },
-        "source": source,
-        "hounsfield": clipped.as_record(),
+        "geometry": _geometry(ct.geometry, image.source.pop("orientation", None)),
+        "source": image.source | {"clinical_faults": list(plan.clinical_faults)},
+        "hounsfield": image.clipped.as_record(),
+        "phase": phase.as_record(),
+        "view": view.as_record(),
         "labels": labels,
     }
-
-
-_Image = tuple[Volume, Clipped, dict[str, Any], Scan]
-
-
-def _read_dicom(plan: CasePlan, reader: Reader) -> _Image:
-    volume, clipped, stack = read_series(plan.slices, reader)
-    if plan.doubt:
-        raise Quarantined(plan.doubt)
-    syntaxes = sorted({s.transfer_syntax for s in plan.slices})
-    return (
-        volume,
-        clipped,
-        {
-            "format": "dicom",
-            "orientation": stack.orientation,
-            "transfer_syntax": [pydicom.uid.UID(s).name for s in syntaxes],
-            "lossy": any(s.lossy for s in plan.slices)
-            or bool(LOSSY_SYNTAXES.intersection(syntaxes)),
-            "slices": len(stack.order),
-            "copies_of_slices": len(stack.duplicates),
-            "slice_deviation_mm": round(stack.deviation_mm, 6),
-            "faults": _header_faults(plan.slices),
-        },
-        Scan.of_series(plan.slices, stack.order, stack.geometry),
+    leaks += scan.value(data, "record")
+    if leaks:
+        raise PantskitError(f"{plan.case_id}: {explain(leaks)}; nothing of the case was kept")
+    export = _export(plan, image, scan, reader)
+    flags = {"lossy": image.source.get("lossy", False), "head_in_view": view.head_in_view}
+    data["deidentification"] = audit_record(
+        plan.slices, plan.facts, plan.identifiers, scan, export=export, flags=flags
     )
+    return data
 
 
-def _header_faults(slices: tuple[ImageHeader, ...]) -> list[str]:
-    """What is odd between the headers of a series and need not be wrong."""
-    faults = []
-    numbers = sorted({s.instance for s in slices if s.instance is not None})
-    if len(set(np.diff(numbers).tolist())) > 1:
-        faults.append("instance numbers have gaps, though no position between slices is missing")
-    if len({(s.slope, s.intercept) for s in slices}) > 1:
-        faults.append("rescale slope and intercept differ between slices; each has its own")
-    return faults
-
-
-def _read_nifti(plan: CasePlan) -> _Image:
-    assert plan.nifti is not None
-    try:
-        source = read_volume(plan.nifti.path)
-    except GeometryError as error:  # readable, but its place is in doubt
-        raise Quarantined(str(error)) from None
-    volume, clipped = volume_to_hu(source)
-    facts = {
-        "format": "nifti",
-        "orientation": source.geometry.orientation,
-        "type": str(source.array.dtype),
-        "faults": list(source.faults),
+def _geometry(geometry: Geometry, source_orientation: str | None) -> dict[str, Any]:
+    return {
+        "shape": geometry.shape,
+        "spacing": geometry.spacing,
+        "affine": geometry.affine,
+        "orientation": geometry.orientation,
+        "source_orientation": source_orientation,
     }
-    return volume, clipped, facts, Scan.of_volume(source.geometry)
 
 
-def _labels(plan: CasePlan, scan: Scan, ct: Geometry, reader: Reader) -> dict[str, Any]:
-    """Write the case's masks; what the record says of them, `{}` without annotations."""
+def _labels(
+    plan: CasePlan, image: Image, reader: Reader
+) -> tuple[dict[str, Any], CodedMasks | None]:
+    """Write the case's masks; what the record says of them, and the masks.
+
+    Without annotations in this run, those of an earlier one stay while they fit the CT.
+    """
+    ct = image.volume.geometry
     if plan.labels is None:
-        return {}
-    label_map = LabelMap.parse(plan.label_map) if plan.label_map else None
-    found = read_masks(plan.labels, label_map, reader, case_id=plan.case_id, scan=scan)
-    resampling = onto_grid(found, ct, case_id=plan.case_id, resample=plan.resample_labels)
+        return _earlier_labels(plan, ct), None
+    settings = plan.settings
+    label_map = LabelMap.parse(settings.label_map) if settings.label_map else None
+    found = read_masks(plan.labels, label_map, reader, case_id=plan.case_id, scan=image.scan)
+    resampling = onto_grid(
+        found, ct, case_id=plan.case_id, resample=settings.resample_labels, follow=image.follow
+    )
     dataset = Dataset(plan.root, {})
     written = write_case_labels(dataset, plan.case_id, plan.split, found.coded, ct)
     lesion = found.coded.mask(LESION)
-    return {
+    record = {
         **written,
         "united": {s: names for s, names in found.sources.items() if len(names) > 1},
         "sources": found.sources,
@@ -177,26 +149,58 @@ def _labels(plan: CasePlan, scan: Scan, ct: Geometry, reader: Reader) -> dict[st
         "faults": found.faults,
         "lesions": None if lesion is None else len(components(lesion, ct.affine)[1]),
     }
+    return record, found.coded
 
 
-def _require_no_leak(plan: CasePlan, scan: LeakScan, data: dict[str, Any]) -> None:
-    leaks = scan.value(data, "record")
-    for folder in plan.folders:
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-            leaks += scan.text(path.relative_to(folder.parent).as_posix(), "file name")
-            leaks += scan.file(path) if path.is_file() else []
-    if leaks:
-        found = sorted({f"{leak.attribute} in {leak.place}" for leak in leaks})
-        raise PantskitError(
-            f"{plan.case_id}: the leak scan found identifying values ({'; '.join(found[:5])}); "
-            "nothing of the case was kept"
-        )
+def _earlier_labels(plan: CasePlan, ct: Geometry) -> dict[str, Any]:
+    """What an earlier run recorded of labels that are still there; `{}` where none fit."""
+    dataset = Dataset(plan.root, {})
+    earlier = dataset.records.read(STAGE, plan.case_id)
+    if earlier and earlier.data.get("labels") and plan.labels_path.is_dir():
+        grid = earlier.data["geometry"]
+        if Geometry(tuple(grid["shape"]), grid["affine"]).same_grid(ct):
+            lesions = earlier.data["metadata"].get("lesions")
+            return {**earlier.data["labels"], "lesions": lesions}
+    _remove_labels(plan)
+    return {}
+
+
+def _content(plan: CasePlan, image: Image, masks: CodedMasks | None) -> tuple[Phase, View]:
+    """What the voxels tell: contrast phase and what is in view."""
+    facts = plan.facts
+    organs = measure_organs(image.volume.array, masks) if masks else None
+    phase = decide_phase(facts.get("phase"), facts.get("phase_reason", ""), organs)
+    regions = [r for r in (facts.get("body_part") or "").split("-") if r]
+    return phase, look_at(image.volume, masks, regions)
+
+
+def _export(plan: CasePlan, image: Image, scan: LeakScan, reader: Reader) -> dict[str, Any] | None:
+    """Write the series as de-identified DICOM where that is asked for."""
+    folder = plan.export_path
+    if folder is None or plan.pseudonyms is None:
+        return None
+    return export_series(
+        image.slices,
+        reader,
+        folder,
+        pseudonyms=plan.pseudonyms,
+        case_id=plan.case_id,
+        patient_id=plan.patient_id,
+        facts=plan.facts,
+        scan=scan,
+    )
 
 
 def remove_outputs(plan: CasePlan) -> None:
     """Take away whatever was written of a case, so that none is half there."""
-    for folder in plan.folders:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(plan.ct_path.parent, ignore_errors=True)
+    if plan.export_path:
+        shutil.rmtree(plan.export_path, ignore_errors=True)
+    _remove_labels(plan)
+
+
+def _remove_labels(plan: CasePlan) -> None:
+    shutil.rmtree(plan.labels_path, ignore_errors=True)
     Dataset(plan.root, {}).records.path("labels", plan.case_id).unlink(missing_ok=True)
 
 
@@ -224,7 +228,7 @@ def _safe(error: Exception, plan: CasePlan, scan: LeakScan) -> Exception:
 
 def _named_files(plan: CasePlan) -> list[tuple[Path, str]]:
     """Source files with the words that stand for them in messages; longest names first."""
-    files = [(plan.nifti.path, "the CT")] if plan.nifti else []
+    files = [(plan.volume.path, "the CT")] if plan.volume else []
     files += [(header.file.path, "a DICOM file") for header in plan.slices]
     files.append((plan.root, "the dataset"))
     return sorted(set(files), key=lambda item: -len(str(item[0])))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pantskit.core.crew import Crew
 from pantskit.core.dataset import SPLITS, Dataset
 from pantskit.core.errors import ConfigError, PantskitError
+from pantskit.core.files import content_hash
 from pantskit.core.labels import STRUCTURES, LabelMap
+from pantskit.core.labelsets import COMBINED
 from pantskit.core.records import CaseRecord
 from pantskit.core.run import Job, RunSummary, run_cases
-from pantskit.ingest.case import ingest_case, leak_scan, remove_outputs
+from pantskit.core.workers import Workers
+from pantskit.ingest.audit import dataset_statement
+from pantskit.ingest.case import STAGE, ingest_case, leak_scan, remove_outputs
+from pantskit.ingest.clinical import Clinical, ClinicalJoin, read_clinical
+from pantskit.ingest.leaks import LeakScan, explain, identifiers_of_run
 from pantskit.ingest.plan import (
     Planned,
     open_pseudonyms,
@@ -23,10 +31,8 @@ from pantskit.ingest.plan import (
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.survey import survey
 
-STAGE = "ingest"
-
 # Raised when the same input would give another case: earlier records then no longer count.
-RECIPE = 1
+RECIPE = 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class IngestSummary:
         others: number of files that are neither DICOM nor NIfTI.
         unused_labels: annotations that no case took, by their first name.
         copies: sources with the content of another one, which were left.
+        clinical: how the clinical table fits the patients; None without one.
     """
 
     run: RunSummary
@@ -46,6 +53,7 @@ class IngestSummary:
     others: int = 0
     unused_labels: tuple[str, ...] = ()
     copies: tuple[str, ...] = ()
+    clinical: dict[str, Any] | None = None
 
 
 def ingest(
@@ -67,51 +75,89 @@ def ingest(
         ConfigError, LabelError, DatasetError: If there is nothing to do or nowhere to put it;
             nothing is written then. What is wrong with one case becomes its record instead.
     """
+    _require_sense(settings)
+    clinical = read_clinical(settings.clinical) if settings.clinical else None
+    with _crew(settings) as crew:
+        found, labels = survey(sources, settings, workers=crew)
+        patients = [s.first.description.get("PatientID", "") for s in found.series]
+        joined = clinical.join(patients) if clinical else None
+        existed = out.exists()
+        dataset = Dataset.create(out, name=settings.name, annotated=())
+        try:
+            pseudonyms = open_pseudonyms(dataset, settings)
+            planned, copies = plan_cases(found, out, pseudonyms, settings, joined)
+            planned, unused = with_labels(planned, labels)
+            require_whole_patients(dataset, planned, settings.split)
+        except PantskitError:
+            if not existed:
+                (out / "dataset.json").unlink(missing_ok=True)
+                out.rmdir()
+            raise
+        run = run_cases(
+            ingest_case,
+            [_job(p) for p in planned.values()],
+            stage=STAGE,
+            store=dataset.records,
+            settings=_fingerprinted(settings),
+            workers=crew,
+            timeout_s=settings.timeout_s,
+            progress=progress,
+        )
+    write_tables(dataset)
+    run = _fail_leaks(dataset, run, planned, clinical)
+    told = None if clinical is None or joined is None else _told(clinical, joined)
+    return IngestSummary(run, planned, found.others, unused, copies, told)
+
+
+def _require_sense(settings: IngestSettings) -> None:
     if settings.split not in SPLITS:
         raise ConfigError(f"split {settings.split!r} is unknown; it is {' or '.join(SPLITS)}")
     if settings.label_map:
         LabelMap.parse(settings.label_map)
-    found, labels = survey(sources, settings)
-    existed = out.exists()
-    dataset = Dataset.create(out, name=settings.name, annotated=())
-    try:
-        pseudonyms = open_pseudonyms(dataset, settings)
-        planned, copies = plan_cases(found, out, pseudonyms, settings)
-        planned, unused = with_labels(planned, labels)
-        require_whole_patients(dataset, planned, settings.split)
-    except PantskitError:
-        if not existed:
-            (out / "dataset.json").unlink(missing_ok=True)
-            out.rmdir()
-        raise
-    summary = run_cases(
-        ingest_case,
-        [_job(p, dataset) for p in planned.values()],
-        stage=STAGE,
-        store=dataset.records,
-        settings=_fingerprinted(settings),
-        workers=settings.workers,
-        timeout_s=settings.timeout_s,
-        progress=progress,
-    )
-    write_tables(dataset)
-    summary = _fail_leaks(dataset, summary, planned)
-    return IngestSummary(summary, planned, found.others, unused, copies)
 
 
-def _job(item: Planned, dataset: Dataset) -> Job:
+@contextmanager
+def _crew(settings: IngestSettings) -> Iterator[Crew]:
+    """Workers for the whole run: they read headers first and make the cases then."""
+    if settings.cluster is None:
+        with Workers(settings.workers, settings.memory_mb) as workers:
+            yield workers
+        return
+    from pantskit.core.cluster import ClusterWorkers
+
+    with ClusterWorkers(settings.cluster) as cluster:
+        yield cluster
+
+
+def _told(clinical: Clinical, joined: ClinicalJoin) -> dict[str, Any]:
+    """What the terminal says of the clinical table: counts and row numbers, no value."""
+    return {
+        "joined": len(joined.rows),
+        "rows_without_ct": list(joined.rows_without_ct),
+        "patients_without_row": len(joined.patients_without_row),
+        "unknown_values": dict(clinical.unknown),
+    }
+
+
+def _job(item: Planned) -> Job:
     plan = item.plan
-    outputs = [dataset.image_path(plan.case_id, plan.split)]
+    outputs = [plan.ct_path]
     if plan.labels:
-        outputs.append(dataset.labels_path(plan.case_id, plan.split) / "combined_labels.nii.gz")
-    return Job(plan.case_id, plan, item.inputs, tuple(outputs))
+        outputs.append(plan.labels_path / COMBINED)
+    if plan.export_path:
+        outputs.append(plan.export_path)
+    return Job(plan.case_id, plan, item.inputs, tuple(outputs), memory_mb=plan.memory_mb)
 
 
 def _fingerprinted(settings: IngestSettings) -> dict[str, Any]:
     """The settings that change what a case becomes."""
-    names = ("resample_labels", "split", "site")
+    names = ("resample_labels", "resample_tilt", "resample_spacing", "series", "prefer")
     label_map = asdict(LabelMap.parse(settings.label_map)) if settings.label_map else None
-    return {n: getattr(settings, n) for n in names} | {"label_map": label_map, "recipe": RECIPE}
+    return {n: getattr(settings, n) for n in (*names, "split", "site")} | {
+        "label_map": label_map,
+        "clinical": content_hash(settings.clinical) if settings.clinical else None,
+        "recipe": RECIPE,
+    }
 
 
 def write_tables(dataset: Dataset) -> None:
@@ -126,24 +172,47 @@ def write_tables(dataset: Dataset) -> None:
     # A structure counts as annotated in the dataset when it is in every labelled case.
     annotated = [s for s in STRUCTURES if labelled and all(s in voxels for voxels in labelled)]
     dataset.info["annotated"] = annotated
+    audits = [r.data["deidentification"] for r in done if "deidentification" in r.data]
+    dataset.info["deidentification"] = dataset_statement(audits)
     dataset.write_info()
 
 
-def _fail_leaks(dataset: Dataset, summary: RunSummary, planned: dict[str, Planned]) -> RunSummary:
-    """Scan records and table rows as they were written; a leak takes its case away."""
+def _fail_leaks(
+    dataset: Dataset, run: RunSummary, planned: dict[str, Planned], clinical: Clinical | None
+) -> RunSummary:
+    """Scan records, rows and tables as they were written; a leak takes its case away.
+
+    Raises:
+        PantskitError: If a table of the dataset leaks though no record or row does; it is
+            removed.
+    """
     records = []
-    for record in summary.records:
+    for record in run.records:
         plan = planned[record.case_id].plan
         scan = leak_scan(plan)
-        leaks = scan.value(asdict(record), "record") if record.case_id in summary.ran else []
+        leaks = scan.value(asdict(record), "record") if record.case_id in run.ran else []
         leaks += scan.value(dataset.metadata.get(record.case_id, {}), "metadata")
         if leaks:
             remove_outputs(plan)
-            found = f"{leaks[0].attribute} in {leaks[0].place}"
-            message = f"{record.case_id}: the leak scan found {found}; nothing of it was kept"
+            message = f"{record.case_id}: {explain(leaks)}; nothing of the case was kept"
             record = replace(record, status="failed", message=message, data={}, outputs=())
             dataset.records.write(record)
         records.append(record)
-    if tuple(records) != summary.records:
+    if tuple(records) != run.records:
         write_tables(dataset)
-    return replace(summary, records=tuple(records))
+    _scan_tables(dataset, planned, clinical)
+    return replace(run, records=tuple(records))
+
+
+def _scan_tables(dataset: Dataset, planned: dict[str, Planned], clinical: Clinical | None) -> None:
+    plans = [item.plan for item in planned.values()]
+    identifiers = identifiers_of_run(plan.identifiers for plan in plans)
+    if clinical is not None:
+        identifiers = {**clinical.identifiers, **identifiers}
+    rows = [value for row in dataset.metadata.values() for value in row.values()]
+    words = [str(dataset.info["name"]), *{plan.site for plan in plans}, *STRUCTURES]
+    scan = LeakScan(identifiers, own_words=words, facts=[v for v in rows if isinstance(v, str)])
+    for path in sorted(dataset.root.glob("*.*")):
+        if path.is_file() and (leaks := scan.file(path)):
+            path.unlink()
+            raise PantskitError(f"{explain(leaks)}; the table was removed")

@@ -11,12 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pantskit.core.dataset import Dataset
-from pantskit.core.errors import ConfigError
+from pantskit.core.errors import ConfigError, ImageError
 from pantskit.core.files import content_hash
+from pantskit.ingest.clinical import ClinicalJoin, complete_facts
 from pantskit.ingest.deidentify import Pseudonyms, patient_secret, read_key
 from pantskit.ingest.describe import describe_header
 from pantskit.ingest.discover import Found
 from pantskit.ingest.headers import ImageHeader
+from pantskit.ingest.identifiers import Identifiers, path_identifiers
 from pantskit.ingest.label_sources import (
     LabelSource,
     LabelTarget,
@@ -24,10 +26,13 @@ from pantskit.ingest.label_sources import (
     unused_labels,
     volume_stem,
 )
-from pantskit.ingest.leaks import Identifiers
 from pantskit.ingest.series import Series
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.sources import Reader, SourceFile
+
+# Memory of a worker: Python with its libraries; a voxel of the CT as int16 with its compressed
+# file and some slack; a voxel of codes, of one mask being read, and of its file.
+_BASE_MB, _CT_BYTES, _LABEL_BYTES = 300.0, 4, 4
 
 
 @dataclass(frozen=True)
@@ -38,16 +43,17 @@ class CasePlan:
         case_id, patient_id, site: pseudonyms (the site may be a name that was given).
         split: `"train"` or `"test"`.
         root: folder of the dataset.
-        slices: headers of a DICOM series; empty for NIfTI.
-        nifti: the NIfTI file; None for DICOM.
+        slices: headers of a DICOM series; empty for a volume file.
+        volume: the NIfTI or NRRD file; None for DICOM.
         skip: why it is no CT volume of anatomy; raised as `Skipped`.
         fault: what is wrong with it already; raised as a failure.
         doubt: why it may not be whole; raised as `Quarantined`, after what its slices tell.
-        facts: from `describe_header`.
+        facts: from `describe_header`, completed by the clinical table.
+        clinical_faults: where the clinical table contradicts itself or the header.
         identifiers: values that must not come out.
         labels: where its annotations lie, or None.
-        label_map: `--label-map` as given, or None.
-        resample_labels: whether labels on another grid are resampled.
+        settings: of the run.
+        pseudonyms: to write de-identified DICOM with; None where none is asked for.
     """
 
     case_id: str
@@ -56,24 +62,41 @@ class CasePlan:
     split: str
     root: Path
     slices: tuple[ImageHeader, ...] = ()
-    nifti: SourceFile | None = None
+    volume: SourceFile | None = None
     skip: str = ""
     fault: str = ""
     doubt: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    clinical_faults: tuple[str, ...] = ()
     identifiers: Identifiers = field(default_factory=dict)
     labels: LabelSource | None = None
-    label_map: str | None = None
-    resample_labels: bool = False
+    settings: IngestSettings = field(default_factory=IngestSettings)
+    pseudonyms: Pseudonyms | None = None
 
     @property
-    def folders(self) -> tuple[Path, Path]:
-        """Where the CT and the labels go."""
-        dataset = Dataset(self.root, {})
-        return (
-            dataset.image_path(self.case_id, self.split).parent,
-            dataset.labels_path(self.case_id, self.split),
-        )
+    def ct_path(self) -> Path:
+        """Where the CT goes."""
+        return Dataset(self.root, {}).image_path(self.case_id, self.split)
+
+    @property
+    def labels_path(self) -> Path:
+        """The folder that the labels go to."""
+        return Dataset(self.root, {}).labels_path(self.case_id, self.split)
+
+    @property
+    def export_path(self) -> Path | None:
+        """The folder that de-identified DICOM goes to; None where none is asked for."""
+        folder = self.settings.export_dicom
+        return folder / self.case_id if folder and self.slices else None
+
+    @property
+    def memory_mb(self) -> float:
+        """What its worker will take at most: by the size of the volume, before a pixel is read."""
+        if not self.slices:
+            return 0.0 if self.volume is None else _BASE_MB + 12 * _file_mb(self.volume)
+        voxels = sum(h.rows * h.columns * h.frames for h in self.slices)
+        per_voxel = _CT_BYTES + (_LABEL_BYTES if self.labels else 0)
+        return _BASE_MB + voxels * per_voxel / 2**20
 
 
 @dataclass(frozen=True)
@@ -121,16 +144,27 @@ def open_pseudonyms(dataset: Dataset, settings: IngestSettings) -> Pseudonyms:
 
 
 def plan_cases(
-    found: Found, out: Path, pseudonyms: Pseudonyms, settings: IngestSettings
+    found: Found,
+    out: Path,
+    pseudonyms: Pseudonyms,
+    settings: IngestSettings,
+    clinical: ClinicalJoin | None = None,
 ) -> tuple[dict[str, Planned], tuple[str, ...]]:
     """A plan for every series and file.
+
+    Args:
+        found: what the sources hold.
+        out: the dataset.
+        pseudonyms: of its key.
+        settings: of the run.
+        clinical: what a clinical table says of the patients; None without one.
 
     Returns:
         case_id to plan, and the sources that are copies of one planned before.
     """
     planned: dict[str, Planned] = {}
     copies: list[str] = []
-    for item in _items(found, _Common(out, pseudonyms, settings)):
+    for item in _items(found, _Common(out, pseudonyms, settings, clinical)):
         if item.plan.case_id in planned:
             copies.append(item.place)
         planned.setdefault(item.plan.case_id, item)
@@ -192,6 +226,7 @@ class _Common:
     out: Path
     pseudonyms: Pseudonyms
     settings: IngestSettings
+    clinical: ClinicalJoin | None = None
 
     def plan(self, identity: str, patient: str, site: str, **rest: Any) -> CasePlan:
         settings = self.settings
@@ -201,8 +236,8 @@ class _Common:
             site=settings.site or self.pseudonyms.of("site", site),
             split=settings.split,
             root=self.out,
-            label_map=settings.label_map,
-            resample_labels=settings.resample_labels,
+            settings=settings,
+            pseudonyms=self.pseudonyms if settings.export_dicom else None,
             **rest,
         )
 
@@ -211,8 +246,9 @@ def _items(found: Found, common: _Common) -> Iterator[Planned]:
     scans = Counter(_patient(s) for s in found.series if not (s.skip or s.fault))
     for series in found.series:
         yield _plan_series(series, common, alone=scans[_patient(series)] <= 1)
-    for file in found.nifti:
-        yield _plan_nifti(file, common)
+    with Reader() as reader:
+        for file in found.volumes:
+            yield _plan_volume(file, common, reader)
     for bad in found.bad:
         plan = common.plan(f"file:{bad.file}", f"file:{bad.file}", "", fault=bad.message)
         yield Planned(plan, str(bad.file), (), (), bad.file.folder)
@@ -224,8 +260,17 @@ def _patient(series: Series) -> str:
 
 def _plan_series(series: Series, common: _Common, *, alone: bool) -> Planned:
     description = series.first.description
-    paths = tuple(sorted({s.file.path for s in series.slices}))
-    identity = series.identity or _content(series)
+    files = dict.fromkeys(s.file for s in series.slices)
+    identity = series.identity or f"file:{series.first.file}"
+    facts = describe_header(description)
+    identifiers = {**path_identifiers(f.place for f in files), **series.identifiers}
+    faults: list[str] = []
+    if common.clinical is not None:
+        patient_id = description.get("PatientID", "")
+        row = common.clinical.row_for(patient_id, description.get("StudyDate", ""))
+        facts, faults = complete_facts(facts, row)
+        faults += common.clinical.faults_for(patient_id)
+        identifiers = {**common.clinical.identifiers_for(patient_id), **identifiers}
     plan = common.plan(
         f"series:{identity}",
         patient_secret(description, identity),
@@ -234,9 +279,11 @@ def _plan_series(series: Series, common: _Common, *, alone: bool) -> Planned:
         skip=series.skip,
         fault=series.fault,
         doubt=series.doubt,
-        facts=describe_header(description),
-        identifiers=series.identifiers,
+        facts=facts,
+        clinical_faults=tuple(faults),
+        identifiers=identifiers,
     )
+    paths = tuple(sorted({f.path for f in files}))
     folder = series.first.file.folder
     patient_id = description.get("PatientID", "")
     number = description.get("SeriesNumber", "")
@@ -247,26 +294,30 @@ def _plan_series(series: Series, common: _Common, *, alone: bool) -> Planned:
     return Planned(plan, place, paths, tuple(keys), folder)
 
 
-def _content(series: Series) -> str:
-    """Identity by content, for series without UIDs."""
-    digests = []
-    with Reader() as reader:
-        for header in series.slices:
-            with reader.read(header.file) as stream:
-                digests.append(hashlib.sha256(stream.read()).hexdigest())
-    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
-
-
-def _plan_nifti(file: SourceFile, common: _Common) -> Planned:
-    identity = f"nifti:{content_hash(file.path)}"
+def _plan_volume(file: SourceFile, common: _Common, reader: Reader) -> Planned:
+    try:
+        with reader.local(file) as path:
+            identity = f"nifti:{content_hash(path)}"
+        fault = ""
+    except (OSError, ImageError) as error:
+        identity, fault = f"file:{file}", str(error)
     stem = volume_stem(file.name)
     plan = common.plan(
         identity,
         identity,
         "",
-        nifti=file,
+        volume=file,
+        fault=fault,
         facts=describe_header({}),
-        identifiers={stem.lower(): "file name"} if len(stem) > 5 else {},
+        identifiers=path_identifiers([file.place]),
     )
     keys = (stem, stem.removesuffix("_0000"), file.folder.name)
     return Planned(plan, str(file), (file.path,), keys, file.folder)
+
+
+def _file_mb(file: SourceFile) -> float:
+    """Size of a volume file; 0 where it cannot be told."""
+    try:
+        return file.path.stat().st_size / 2**20
+    except OSError:
+        return 0.0

@@ -23,12 +23,31 @@ def summary_lines(summary: IngestSummary, out: Path) -> list[str]:
         lines += [f"{'':<13}{note}" for note in row["notes"]]
     lines += [f"left: {place} has the content of another source" for place in summary.copies]
     if summary.others:
-        lines.append(f"{summary.others} files are neither DICOM nor NIfTI and were left")
+        lines.append(f"{summary.others} files are no DICOM images and no volumes and were left")
     if summary.unused_labels:
         lines.append(f"labels without a CT: {', '.join(summary.unused_labels)}")
+    lines += _clinical_lines(summary.clinical or {})
     if nothing_taken(summary):
         lines.append("there was no CT to take: the reason of each source stands above")
     return [*lines, f"{out}: {summary.run.describe()}"]
+
+
+def _clinical_lines(told: dict[str, Any]) -> list[str]:
+    """How the clinical table fits: row numbers and counts only."""
+    if not told:
+        return []
+    lines = [f"clinical table: rows of {told['joined']} patients joined"]
+    if told["patients_without_row"]:
+        lines.append(f"clinical table: {told['patients_without_row']} patients have no row")
+    if told["rows_without_ct"]:
+        rows = ", ".join(map(str, told["rows_without_ct"][:10]))
+        more = ", ..." if len(told["rows_without_ct"]) > 10 else ""
+        lines.append(f"clinical table: no CT for its rows {rows}{more}")
+    lines += [
+        f"clinical table: {count} values of {field} are in no vocabulary"
+        for field, count in told["unknown_values"].items()
+    ]
+    return lines
 
 
 def nothing_taken(summary: IngestSummary) -> bool:
@@ -45,7 +64,8 @@ def summary_json(summary: IngestSummary, out: Path) -> str:
     """The same for programs."""
     cases = [_row(summary, record) for record in summary.run.records]
     counts = summary.run.counts
-    return json.dumps({"dataset": str(out), "counts": counts, "cases": cases}, indent=2)
+    told = {"dataset": str(out), "counts": counts, "cases": cases, "clinical": summary.clinical}
+    return json.dumps(told, indent=2)
 
 
 def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
@@ -68,7 +88,7 @@ def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
             notes += labels["faults"]
         elif planned.labels is None and any(p.plan.labels for p in summary.planned.values()):
             notes.append("no labels found for it")
-        notes += record.data["source"]["faults"]
+        notes += _odd(record.data)
     return {
         "case_id": record.case_id,
         "status": record.status,
@@ -76,6 +96,17 @@ def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
         "notes": notes,
         "unmapped": labels.get("unmapped", []),
     }
+
+
+def _odd(data: dict[str, Any]) -> list[str]:
+    """What is to be known of a case that was made."""
+    source, view = data["source"], data["view"]
+    notes = ["lossy compression"] if source.get("lossy") else []
+    if resampling := source.get("resampling"):
+        notes.append(f"resampled: {', '.join(resampling['causes'])}")
+    if view["head_in_view"]:
+        notes.append("a head may be in view: its face is not removed")
+    return [*notes, *source["faults"], *source["clinical_faults"], *view["faults"]]
 
 
 def _short(names: Sequence[str]) -> str:

@@ -28,8 +28,7 @@ class IngestSettings:
         workers: processes.
         cluster: address of a Dask scheduler whose workers take the place of processes here.
         timeout_s: a case that takes longer is failed.
-        memory_mb: a worker that grows beyond it is stopped and its case failed; None for no
-            limit.
+        memory_mb: memory that all workers together may take; None for most of what is free.
     """
 
     labels: Path | None = None

@@ -1,0 +1,119 @@
+"""A case's CT from its source, whatever its format, in the standard orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pydicom
+
+from pantskit.core.codedmasks import Codes
+from pantskit.core.errors import GeometryError, Quarantined
+from pantskit.core.nrrd import NRRD_SUFFIXES, read_nrrd
+from pantskit.core.volume import Volume, read_volume
+from pantskit.ingest.dicom_geometry import IrregularStack
+from pantskit.ingest.dicom_pixels import LOSSY_SYNTAXES, read_series
+from pantskit.ingest.headers import ImageHeader
+from pantskit.ingest.hounsfield import Clipped, volume_to_hu
+from pantskit.ingest.masks import following
+from pantskit.ingest.plan import CasePlan
+from pantskit.ingest.planes import Scan
+from pantskit.ingest.resample import resampling_record
+from pantskit.ingest.sources import Reader
+
+
+@dataclass(frozen=True)
+class Image:
+    """A CT that has been read.
+
+    Attributes:
+        volume: int16 HU in [-1000, 1000], in the standard orientation.
+        clipped: what the clip changed.
+        source: what the record says of where it came from.
+        scan: its slices as they were in the source, for annotations drawn on them.
+        slices: headers in the order of their places, copies left out; empty for a volume file.
+        follow: takes codes on the source's slices to codes on the volume's grid, where the
+            volume was resampled; else None.
+    """
+
+    volume: Volume
+    clipped: Clipped
+    source: dict[str, Any]
+    scan: Scan
+    slices: tuple[ImageHeader, ...] = ()
+    follow: Callable[[Codes], Codes] | None = None
+
+
+def read_image(plan: CasePlan, reader: Reader) -> Image:
+    """Read the CT of a case.
+
+    Raises:
+        ImageError, GeometryError: If it cannot be read whole.
+        Quarantined: If its content or place is in doubt.
+        Skipped: If it is a label map.
+    """
+    return _read_volume(plan, reader) if plan.volume else _read_series(plan, reader)
+
+
+def _read_series(plan: CasePlan, reader: Reader) -> Image:
+    volume, clipped, layout = read_series(
+        plan.slices,
+        reader,
+        resample_tilt=plan.settings.resample_tilt,
+        resample_spacing=plan.settings.resample_spacing,
+    )
+    if plan.doubt:
+        raise Quarantined(plan.doubt)
+    syntaxes = sorted({s.transfer_syntax for s in plan.slices})
+    source = {
+        "format": "dicom",
+        "transfer_syntax": [pydicom.uid.UID(s).name for s in syntaxes],
+        "lossy": any(s.lossy for s in plan.slices) or bool(LOSSY_SYNTAXES.intersection(syntaxes)),
+        "slices": len(layout.order),
+        "copies_of_slices": len(layout.duplicates),
+        "slice_deviation_mm": round(layout.deviation_mm, 6),
+        "faults": _header_faults(plan.slices),
+    }
+    if isinstance(layout, IrregularStack):
+        source["resampling"] = resampling_record(layout, plan.slices[0].tilt)
+    else:
+        source["orientation"] = layout.orientation
+    return Image(
+        volume,
+        clipped,
+        source,
+        Scan.of_series(plan.slices, layout.order, layout.geometry),
+        tuple(plan.slices[index] for index in layout.order),
+        following(layout),
+    )
+
+
+def _header_faults(slices: tuple[ImageHeader, ...]) -> list[str]:
+    """What is odd between the headers of a series and need not be wrong."""
+    faults = []
+    numbers = sorted({s.instance for s in slices if s.instance is not None})
+    if len(set(np.diff(numbers).tolist())) > 1:
+        faults.append("instance numbers have gaps, though no position between slices is missing")
+    if len({(s.slope, s.intercept) for s in slices}) > 1:
+        faults.append("rescale slope and intercept differ between slices; each has its own")
+    return faults
+
+
+def _read_volume(plan: CasePlan, reader: Reader) -> Image:
+    assert plan.volume is not None
+    nrrd = plan.volume.name.lower().endswith(NRRD_SUFFIXES)
+    try:
+        with reader.local(plan.volume) as path:
+            source = read_nrrd(path) if nrrd else read_volume(path)
+    except GeometryError as error:  # readable, but its place is in doubt
+        raise Quarantined(str(error)) from None
+    volume, clipped = volume_to_hu(source)
+    facts = {
+        "format": "nrrd" if nrrd else "nifti",
+        "orientation": source.geometry.orientation,
+        "type": str(source.array.dtype),
+        "faults": list(source.faults),
+    }
+    return Image(volume, clipped, facts, Scan.of_volume(source.geometry))
