@@ -23,18 +23,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.measure.boxes import union_box
 from pantskit.measure.compiled import compiled
-from pantskit.measure.nearest import (
-    Distances,
-    Points,
-    Spacing,
-    Surface,
-    distances_to,
-    neighbourhood,
-    settle_ties,
-)
-from pantskit.measure.overlap import Mask, require_one_shape
+from pantskit.measure.nearest import Distances, Points, Spacing, distances_to, settle_ties
+from pantskit.measure.packed import Mask, PackedMask, Words, lay_out, pack
 from pantskit.measure.surfels import surfel_areas
 
 Definition = Literal["surfel", "counted", "counted-le"]
@@ -104,8 +95,8 @@ class SurfaceDistances:
 
 
 def nsd(
-    reference: Mask,
-    prediction: Mask,
+    reference: Mask | PackedMask,
+    prediction: Mask | PackedMask,
     spacing: Spacing,
     tolerances_mm: Sequence[float],
     *,
@@ -139,8 +130,8 @@ def nsd(
 
 
 def surface_distances(
-    reference: Mask,
-    prediction: Mask,
+    reference: Mask | PackedMask,
+    prediction: Mask | PackedMask,
     spacing: Spacing,
     *,
     definition: Definition = "surfel",
@@ -161,30 +152,39 @@ def surface_distances(
     Raises:
         ValueError: If the shapes differ, or a tolerance or spacing makes no sense.
     """
-    require_one_shape(reference, prediction)
-    _require_sense(reference, spacing, tolerances_mm, definition)
-    box = union_box(reference, prediction)
-    if box is None:
+    _require_sense(reference, prediction, spacing, tolerances_mm, definition)
+    masks = [m if isinstance(m, PackedMask) else pack(m) for m in (reference, prediction)]
+    if all(mask.box is None for mask in masks):
         none = np.empty(0)
         return SurfaceDistances(none, none, none, none, (0,) * len(tolerances_mm))
-    margin = tuple(r + 1 for r in neighbourhood(spacing, within_mm).reach)
-    # From here on arrays are (k, j, i): the memory order of volumes, read backwards.
-    surfaces = [_surface(m[box].T, margin, definition) for m in (reference, prediction)]
-    points = [np.flatnonzero(s.reshape(-1) != 0) for s in surfaces]
+    layout = lay_out(masks)
+    surfaces = [_surface(words, definition) for words in layout.words]
+    points = [_set_bits(s.reshape(-1), int(np.bitwise_count(s).sum())) for s in surfaces]
     both = [
         distances_to(surfaces[other], points[here], points[other], spacing, within_mm)
         for here, other in ((0, 1), (1, 0))
     ]
-    ties = settle_ties(both, points, surfaces, margin, spacing, tolerances_mm)
-    weights = [_weights(s, p, spacing, definition) for s, p in zip(surfaces, points, strict=True)]
+    ties = settle_ties(both, points, surfaces, layout.inner, spacing, tolerances_mm)
+    weights = [
+        _weights(words, places, spacing, definition)
+        for words, places in zip(layout.words, points, strict=True)
+    ]
     return SurfaceDistances(both[0], both[1], weights[0], weights[1], ties)
 
 
 def _require_sense(
-    mask: Mask, spacing: Spacing, tolerances_mm: Sequence[float], definition: str
+    reference: Mask | PackedMask,
+    prediction: Mask | PackedMask,
+    spacing: Spacing,
+    tolerances_mm: Sequence[float],
+    definition: str,
 ) -> None:
-    if mask.ndim != 3 or len(spacing) != 3:
-        raise ValueError(f"expected a 3D mask and 3 spacings, found {mask.shape} and {spacing}")
+    if reference.shape != prediction.shape:
+        raise ValueError(
+            f"reference {reference.shape} and prediction {prediction.shape} differ in shape"
+        )
+    if len(reference.shape) != 3 or len(spacing) != 3:
+        raise ValueError(f"expected 3D masks and 3 spacings, found {reference.shape}, {spacing}")
     if not all(s > 0 and math.isfinite(s) for s in spacing):
         raise ValueError(f"spacing must be positive millimetres, found {spacing}")
     if not all(t >= 0 and math.isfinite(t) for t in tolerances_mm):
@@ -193,80 +193,124 @@ def _require_sense(
         raise ValueError(f"unknown NSD definition {definition!r}; known: {', '.join(DEFINITIONS)}")
 
 
-def _surface(mask: Mask, margin: tuple[int, ...], definition: Definition) -> Surface:
-    """Neighbourhood codes of the surface points of a cropped mask, 0 elsewhere.
+def _surface(voxels: Words, definition: Definition) -> Words:
+    """Bits of the surface points of a mask.
 
     Args:
-        mask: (k, j, i) bool, cropped.
-        margin: empty voxels to lay around it along (k, j, i), 1 or more.
-        definition: `"surfel"`: a point is the corner below the voxel of its index, coded as
-            in `surfels`. Counted: it is the voxel itself, coded 1.
+        voxels: (k, j, i // 64) bits with empty margins.
+        definition: `"surfel"`: a point is the corner below the voxel of its index. Counted:
+            it is the voxel itself.
     """
-    padded = np.zeros([n + 2 * m for n, m in zip(mask.shape, margin, strict=True)], np.uint8)
-    inner = tuple(slice(m, m + n) for n, m in zip(mask.shape, margin, strict=True))
-    padded[inner] = mask
-    surface = np.zeros_like(padded)
+    surface = np.zeros_like(voxels)
     if definition == "surfel":
-        _corners(padded, surface)
+        _corners(voxels, surface)
     else:
-        _boundary(padded, surface)
+        _boundary(voxels, surface)
     return surface
 
 
 @compiled
-def _corners(voxels: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
-    for x in range(1, voxels.shape[0]):
-        for y in range(1, voxels.shape[1]):
-            for z in range(1, voxels.shape[2]):
-                code = np.uint8(
-                    voxels[x - 1, y - 1, z - 1]
-                    | voxels[x - 1, y - 1, z] << 1
-                    | voxels[x - 1, y, z - 1] << 2
-                    | voxels[x - 1, y, z] << 3
-                    | voxels[x, y - 1, z - 1] << 4
-                    | voxels[x, y - 1, z] << 5
-                    | voxels[x, y, z - 1] << 6
-                    | voxels[x, y, z] << 7
-                )
-                codes[x, y, z] = 0 if code == 255 else code
+def _corners(voxels: NDArray[np.uint64], corners: NDArray[np.uint64]) -> None:
+    """Corners around which both values occur: some of the eight voxels, and not all."""
+    one, top = np.uint64(1), np.uint64(63)
+    for k in range(1, voxels.shape[0]):
+        for j in range(1, voxels.shape[1]):
+            carry_any = carry_all = np.uint64(0)
+            for n in range(voxels.shape[2]):
+                a, b = voxels[k - 1, j - 1, n], voxels[k - 1, j, n]
+                c, d = voxels[k, j - 1, n], voxels[k, j, n]
+                some, every = a | b | c | d, a & b & c & d
+                some_both = some | (some << one) | carry_any
+                every_both = every & ((every << one) | carry_all)
+                corners[k, j, n] = some_both & ~every_both
+                carry_any, carry_all = some >> top, every >> top
 
 
 @compiled
-def _boundary(voxels: NDArray[np.uint8], boundary: NDArray[np.uint8]) -> None:
+def _boundary(voxels: NDArray[np.uint64], boundary: NDArray[np.uint64]) -> None:
     """Voxels inside with one of their six face neighbours outside."""
-    for x in range(1, voxels.shape[0] - 1):
-        for y in range(1, voxels.shape[1] - 1):
-            for z in range(1, voxels.shape[2] - 1):
-                enclosed = (
-                    voxels[x - 1, y, z]
-                    & voxels[x + 1, y, z]
-                    & voxels[x, y - 1, z]
-                    & voxels[x, y + 1, z]
-                    & voxels[x, y, z - 1]
-                    & voxels[x, y, z + 1]
-                )
-                boundary[x, y, z] = voxels[x, y, z] & (1 - enclosed)
+    one, top, zero = np.uint64(1), np.uint64(63), np.uint64(0)
+    last = voxels.shape[2] - 1
+    for k in range(1, voxels.shape[0] - 1):
+        for j in range(1, voxels.shape[1] - 1):
+            for n in range(voxels.shape[2]):
+                here = voxels[k, j, n]
+                before = voxels[k, j, n - 1] >> top if n > 0 else zero
+                after = voxels[k, j, n + 1] << top if n < last else zero
+                enclosed = ((here << one) | before) & ((here >> one) | after)
+                enclosed &= voxels[k, j - 1, n] & voxels[k, j + 1, n]
+                enclosed &= voxels[k - 1, j, n] & voxels[k + 1, j, n]
+                boundary[k, j, n] = here & ~enclosed
 
 
-def _weights(
-    surface: Surface,
-    points: Points,
-    spacing: Spacing,
-    definition: Definition,
-) -> Distances:
+@compiled
+def _set_bits(words: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
+    """The places of the `count` bits that are set, in order."""
+    places = np.empty(count, np.int64)
+    found = 0
+    for n in range(words.size):
+        word, place = words[n], 64 * n
+        while word != 0:
+            if word & np.uint64(255) == 0:
+                word >>= np.uint64(8)
+                place += 8
+                continue
+            if word & np.uint64(1):
+                places[found] = place
+                found += 1
+            word >>= np.uint64(1)
+            place += 1
+    return places
+
+
+@compiled
+def _codes(
+    voxels: NDArray[np.uint64], corners: NDArray[np.int64], rows: int, columns: int
+) -> NDArray[np.uint8]:
+    """Which of the eight voxels around a corner are inside, coded as in `surfels`."""
+    codes = np.empty(corners.size, np.uint8)
+    around = (-rows * columns - columns, -rows * columns, -columns, 0)
+    for n in range(corners.size):
+        code = np.uint64(0)
+        for step in around[::-1]:
+            bit = corners[n] + step
+            here = voxels[bit >> 6] >> np.uint64(bit & 63)
+            before = voxels[(bit - 1) >> 6] >> np.uint64((bit - 1) & 63)
+            two = (before & np.uint64(1)) | ((here & np.uint64(1)) << np.uint64(1))
+            code = (code << np.uint64(2)) | two
+        codes[n] = code
+    return codes
+
+
+def _weights(voxels: Words, points: Points, spacing: Spacing, definition: Definition) -> Distances:
     if definition != "surfel":
         return np.ones(points.size)
-    weights: Distances = surfel_areas(spacing[::-1])[surface.reshape(-1)[points]]
+    _, rows, words = voxels.shape
+    codes = _codes(voxels.reshape(-1), points, rows, 64 * words)
+    weights: Distances = surfel_areas(spacing[::-1])[codes]
     return weights
+
+
+# Shares closer to the one that is asked for may fall on either side of it by rounding.
+_CLOSE_SHARE = 1e-9
 
 
 def _percentile(distances: Distances, weights: Distances, percent: float) -> float:
     if not distances.size:
         return math.inf
-    order = np.lexsort((weights, distances))
-    share = np.cumsum(weights[order]) / np.sum(weights[order])
-    place = int(np.searchsorted(share, percent / 100.0))
+    wanted = percent / 100.0
+    share = _shares(weights, order := np.argsort(distances))
+    place = int(np.searchsorted(share, wanted))
+    if np.abs(share[max(0, place - 1) : place + 1] - wanted).min() < _CLOSE_SHARE:
+        # Sums depend on the order of equal distances: take surface-distance's.
+        share = _shares(weights, order := np.lexsort((weights, distances)))
+        place = int(np.searchsorted(share, wanted))
     return float(distances[order[min(place, distances.size - 1)]])
+
+
+def _shares(weights: Distances, order: NDArray[np.intp]) -> Distances:
+    shares: Distances = np.cumsum(weights[order]) / np.sum(weights[order])
+    return shares
 
 
 def _mean(distances: Distances, weights: Distances) -> float:
