@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, write_volume
-from pantskit.ingest.listing import listing_end, listing_lines, listing_table, takes_nothing
+from pantskit.ingest.listing import listing_end, listing_lines, print_listing, takes_nothing
 from pantskit.ingest.report import listing
 from pantskit.ingest.settings import IngestSettings
 
@@ -84,12 +84,15 @@ def test_lines_are_aligned_and_hold_every_reason(rows):
     assert all(any(row["reason"] in line for line in lines) for row in rows.values())
 
 
-def test_table_of_a_terminal_holds_the_same(rows):
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(listing_table(list(rows.values())))
-    text = console.export_text()
-    assert "localizer by its ImageType" in text
-    assert "Br40d" in text
+def test_terminal_shows_the_same_with_sources_and_reasons_below(rows):
+    out = io.StringIO()
+    print_listing(list(rows.values()), Console(width=300, file=out))
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert lines[0].endswith("phase")
+    for row in rows.values():
+        at = lines.index(f"    {row['source']}")
+        assert lines[at - 1].startswith(row["kind"])
+        assert not row["reason"] or lines[at + 1] == f"    {row['reason']}"
 
 
 def test_end_counts_what_would_become_of_all(rows):

@@ -19,7 +19,7 @@ from pantskit.ingest.series import Series
 from pantskit.ingest.sources import Reader, SourceFile
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
 # What would become of a source, for people.
 _KINDS = {"taken": "CT", "skipped": "skipped", "quarantined": "quarantined", "failed": "fails"}
@@ -75,22 +75,22 @@ def listing_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def listing_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """A listing as a table for a terminal."""
-    from rich.table import Table
+def print_listing(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """A listing on a terminal: where each source lies, and its reason, stand below its numbers."""
+    from rich.padding import Padding
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for name in _COLUMNS[:-1]:
-        table.add_column(name, no_wrap=True)
-    table.add_column("source", overflow="fold")
+    cells = [_cells(row)[:-1] for row in rows]
+    widths = [max(map(len, column)) for column in zip(_COLUMNS[:-1], *cells, strict=True)]
+    if rows:
+        console.print(Text(_aligned(_COLUMNS[:-1], widths), style="bold"))
     colours = {"skipped": "dim", "quarantined": "yellow", "fails": "red", "labels": "cyan"}
-    for row in rows:
-        *cells, source = map(Text, _cells(row))
-        if row["reason"]:
-            source.append(f"\n{row['reason']}", style="italic")
-        table.add_row(*cells, source, style=colours.get(row["kind"], ""))
-    return table
+    for row, line in zip(rows, cells, strict=True):
+        style = colours.get(row["kind"], "")
+        console.print(Text(_aligned(line, widths), style=style))
+        below = [Text(row["source"], style=style)]
+        below += [Text(row["reason"], style=f"italic {style}")] if row["reason"] else []
+        console.print(Padding(Text("\n").join(below), (0, 0, 0, 4)))
 
 
 def _series_row(
@@ -184,8 +184,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["kind"],
         str(row["study"] or ""),
         str(row["slices"] or ""),
-        " x ".join(map(str, row["shape"] or ())),
-        " x ".join(f"{s:.3g}" for s in row["spacing"] or ()),
+        "x".join(map(str, row["shape"] or ())),
+        "x".join(f"{s:.3g}" for s in row["spacing"] or ()),
         row["orientation"] or "",
         f"{thick:g}" if thick else "",
         (row["kernel"] or "").replace("\\", " "),
