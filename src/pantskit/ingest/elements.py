@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,17 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import data_element_generator, read_dataset
 
 from pantskit.core.errors import ImageError
+from pantskit.ingest.cutting import (
+    LONG_VR,
+    SHORT_VR,
+    Cut,
+    MoreNeeded,
+    OddHeader,
+    PixelElement,
+    cut_elements,
+    pixel_element,
+    swapped,
+)
 from pantskit.ingest.identifiers import (
     Census,
     Found,
@@ -41,14 +51,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 _IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
-PIXEL_DATA = 0x7FE00010
-_PIXELS = 0x7FE00008  # FloatPixelData, the first of the three that hold pixels
 _CHARACTER_SET, _TRANSFER_SYNTAX = 0x00080005, 0x00020010
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_UNDEFINED = 0xFFFFFFFF
-
-_LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _NUMBERS = frozenset(b"AT DS FD FL IS SL SS UL US".split())  # they identify nobody
 
 _FIRST_BYTES = 1 << 14  # holds the header of most slices
@@ -56,28 +59,9 @@ _MOST_BYTES = 1 << 28  # of a header; one of 10,000 frames has a few dozen megab
 _LONG_ELEMENT = 1024  # longer ones are remembered by their digest
 _MEMORY = 200_000  # elements remembered: some dozen megabytes
 
-_explicit = struct.Struct("<HH2sH").unpack_from
-_implicit = struct.Struct("<HHL").unpack_from
-_length = struct.Struct("<L").unpack_from
-
 Converter = Callable[[Any], Any]
 _Meaning = tuple[tuple[Found, ...], Any]
 HeaderMemory = dict[Any, Any]  # what elements mean, by their bytes; one for the files of a run
-
-
-@dataclass(frozen=True)
-class PixelElement:
-    """The element that ends a header.
-
-    Attributes:
-        tag: which of the three that hold pixels.
-        offset: byte at which its value begins; in a deflated object, after inflating.
-        length: bytes of the value; None where it is in fragments, which tell their own.
-    """
-
-    tag: int
-    offset: int
-    length: int | None
 
 
 @dataclass(frozen=True)
@@ -99,14 +83,6 @@ class Elements:
     pixels: PixelElement | None
     big_endian: bool = False
     dataset: Dataset | None = None
-
-
-class _Odd(Exception):
-    """A header that is for pydicom to read."""
-
-
-class _Short(Exception):
-    """More bytes are needed."""
 
 
 class _Prefix:
@@ -187,7 +163,7 @@ def read_elements(
         if syntax == DEFLATED:
             prefix.inflate_from(start)
         found, end = _plain(prefix, meta, start, syntax, wanted, memory)
-    except _Odd:
+    except OddHeader:
         return _by_pydicom(prefix, stream, wanted)
     if not whole(found.values.get("SOPClassUID", "")):
         return found
@@ -196,27 +172,24 @@ def read_elements(
     return replace(found, dataset=dataset)
 
 
-_Cut = list[tuple[int, int, int]]  # tag, start and end of each element
-
-
-def _meta(prefix: _Prefix) -> tuple[_Cut, int, str]:
+def _meta(prefix: _Prefix) -> tuple[Cut, int, str]:
     """The elements of group 2, where they end, and the transfer syntax."""
     while True:
         try:
-            meta, start = _cut(prefix.data, 132, explicit=True, last_group=2)
+            meta, start = cut_elements(prefix.data, 132, explicit=True, last_group=2)
             break
-        except _Short:
+        except MoreNeeded:
             if not prefix.more():
-                raise _Odd from None
+                raise OddHeader from None
     for tag, begin, end in meta:
         if tag == _TRANSFER_SYNTAX:
             return meta, start, prefix.data[begin + 8 : end].decode("ascii").strip("\0 ")
-    raise _Odd
+    raise OddHeader
 
 
 def _plain(
     prefix: _Prefix,
-    meta: _Cut,
+    meta: Cut,
     start: int,
     syntax: str,
     wanted: Mapping[int, tuple[str, Converter]],
@@ -225,18 +198,18 @@ def _plain(
     """The header by cutting it into elements, and where its pixels begin."""
     explicit = syntax != _IMPLICIT
     if syntax == _BIG_ENDIAN:
-        raise _Odd
-    if not explicit and prefix.data[start + 4 : start + 6] in _LONG_VR | _SHORT_VR:
-        raise _Odd  # its bytes say otherwise
+        raise OddHeader
+    if not explicit and prefix.data[start + 4 : start + 6] in LONG_VR | SHORT_VR:
+        raise OddHeader  # its bytes say otherwise
     complete = False
     while True:
         try:
-            cut, end = _cut(prefix.data, start, explicit=explicit, complete=complete)
-            pixels = _pixel_element(prefix.data, end, explicit, complete)
+            cut, end = cut_elements(prefix.data, start, explicit=explicit, complete=complete)
+            pixels = pixel_element(prefix.data, end, explicit=explicit, complete=complete)
             break
-        except _Short:
+        except MoreNeeded:
             if complete:
-                raise _Odd from None
+                raise OddHeader from None
             complete = not prefix.more()
     values: dict[str, Any] = {}
     identifiers: list[Identifiers] = list(_preamble(prefix.data[:128], memory))
@@ -247,90 +220,9 @@ def _plain(
     return Elements(values, tuple(identifiers), census, pixels), end
 
 
-def _cut(
-    data: bytes,
-    at: int,
-    *,
-    explicit: bool,
-    last_group: int = 0xFFFF,
-    nested: bool = False,
-    complete: bool = False,
-) -> tuple[_Cut, int]:
-    """Elements from `at` to the pixels (nested: to the item's end), and where that is.
-
-    Raises:
-        _Odd: If tags do not rise, or a value representation is unknown.
-        _Short: If the data end before the pixels, unless they are complete and end between
-            two elements.
-    """
-    found: _Cut = []
-    size, last = len(data), -1
-    while True:
-        if at + 8 > size:
-            if complete and at == size:
-                return found, at
-            raise _Short
-        if explicit:
-            group, element, vr, length = _explicit(data, at)
-        else:
-            group, element, length = _implicit(data, at)
-        tag = group << 16 | element
-        if group > last_group or (tag == _ITEM_END if nested else tag >= _PIXELS):
-            return found, at
-        if tag <= last or group == 0xFFFE:
-            raise _Odd
-        value = at + 8
-        if explicit and vr in _LONG_VR:
-            if value + 4 > size:
-                raise _Short
-            length = _length(data, value)[0]
-            value += 4
-            if length == _UNDEFINED and vr != b"SQ":
-                raise _Odd
-        elif explicit and vr not in _SHORT_VR:
-            raise _Odd
-        end = _sequence_end(data, value, explicit) if length == _UNDEFINED else value + length
-        if end > size:
-            raise _Short
-        found.append((tag, at, end))
-        last, at = tag, end
-
-
-def _sequence_end(data: bytes, at: int, explicit: bool) -> int:
-    """Where a sequence ends that does not tell its length."""
-    while True:
-        if at + 8 > len(data):
-            raise _Short
-        group, element, length = _implicit(data, at)
-        tag, at = group << 16 | element, at + 8
-        if tag == _SEQUENCE_END:
-            return at
-        if tag != _ITEM:
-            raise _Odd
-        at = (
-            _cut(data, at, explicit=explicit, nested=True)[1] + 8
-            if length == _UNDEFINED
-            else (at + length)
-        )
-
-
-def _pixel_element(data: bytes, at: int, explicit: bool, complete: bool) -> PixelElement | None:
-    if at + 12 > len(data):
-        if complete and at == len(data):
-            return None
-        raise _Short
-    group, element, length = _implicit(data, at)
-    tag = group << 16 | element
-    if tag > PIXEL_DATA:
-        return None
-    if explicit:
-        length = _length(data, at + 8)[0]
-    return PixelElement(tag, at + (12 if explicit else 8), None if length == _UNDEFINED else length)
-
-
 def _interpret(
     data: bytes,
-    cut: _Cut,
+    cut: Cut,
     explicit: bool,
     wanted: Mapping[int, tuple[str, Converter]],
     memory: HeaderMemory,
@@ -410,10 +302,10 @@ def _by_pydicom(
     implicit, little = dataset.original_encoding
     head = stream.read(12)
     if not little:
-        head = _swapped(head)
+        head = swapped(head)
     pixels = None
-    if len(head) == 12 and _implicit(head)[0] == PIXEL_DATA >> 16:
-        pixels = _pixel_element(head, 0, not implicit, False)
+    if len(head) == 12:  # of the element that pydicom stopped at
+        pixels = pixel_element(head, 0, explicit=not implicit)
     if pixels:
         pixels = replace(pixels, offset=pixels.offset + stream.tell() - 12)
     values = {}
@@ -422,9 +314,3 @@ def _by_pydicom(
         if tag in part and (value := converter(part[tag].value)) is not None:
             values[keyword] = value
     return Elements(values, identifiers, census, pixels, not little, dataset)
-
-
-def _swapped(head: bytes) -> bytes:
-    """The head of a big-endian explicit element, as little-endian."""
-    group, element, vr, reserved, length = struct.unpack(">HH2sHL", head)
-    return struct.pack("<HH2sHL", group, element, vr, reserved, length)

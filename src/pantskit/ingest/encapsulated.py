@@ -11,6 +11,8 @@ from pantskit.core.errors import ImageError
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _head = struct.Struct("<HHL")
 
+_MOST_ITEMS = 1 << 20  # a frame has a few fragments; an object of more items was forged
+
 Fragment = tuple[int, int]  # byte of the object at which it begins, and its length
 
 
@@ -58,6 +60,8 @@ def _items(stream: IO[bytes], at: int, size: int) -> tuple[list[Fragment], bool]
             return items, False
         items.append((at, length))
         at += length
+        if len(items) > _MOST_ITEMS:
+            raise ImageError(f"compressed pixels in more than {_MOST_ITEMS} pieces are not read")
 
 
 def _by_table(

@@ -11,7 +11,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 
 from pantskit.core.errors import ImageError
-from pantskit.ingest.elements import PIXEL_DATA, Converter, Elements, HeaderMemory, read_elements
+from pantskit.ingest.cutting import PIXEL_DATA
+from pantskit.ingest.elements import Converter, Elements, HeaderMemory, read_elements
 from pantskit.ingest.enhanced import frame_attributes
 from pantskit.ingest.identifiers import Census, Identifiers
 from pantskit.ingest.sources import SourceFile

@@ -121,8 +121,9 @@ def to_hu(
         padded, measured = 0, [low, high]
     else:
         first, last = padding or (1.0, 0.0)
+        rescale = (float(slope), float(intercept), float(first), float(last))
         low, high, *measured, below, above, padded = _scale(
-            stored, float(slope), float(intercept), float(first), float(last), flat, start, *steps
+            stored, *rescale, *_type_ends(stored.dtype), flat, start, *steps
         )
     clipped = Clipped(int(below), int(above), int(padded))
     if padded < stored.size:
@@ -186,6 +187,13 @@ def _clip_ends(dtype: np.dtype[Any], slope: float, intercept: float) -> tuple[An
     return dtype.type(max(least, bounds.min)), dtype.type(min(most, bounds.max))
 
 
+def _type_ends(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    if dtype.kind == "f":
+        return dtype.type(-np.inf), dtype.type(np.inf)
+    bounds = np.iinfo(dtype)
+    return dtype.type(bounds.min), dtype.type(bounds.max)
+
+
 def _flattened(out: NDArray[np.int16]) -> tuple[NDArray[np.int16], int, tuple[int, int]]:
     """The memory under a (rows, columns) view as one line, where the view begins, its steps."""
     steps = (out.strides[0] // out.itemsize, out.strides[1] // out.itemsize)
@@ -234,36 +242,44 @@ def _scale(
     intercept: float,
     first_padding: float,
     last_padding: float,
+    lowest: Any,
+    highest: Any,
     out: Any,
     start: int,
     row_step: int,
     column_step: int,
 ) -> Any:
-    """HU with any slope and padding; none where its first value is above its last."""
+    """HU with any slope and padding; none where its first value is above its last.
+
+    Written without branches, so that it compiles to wide instructions; lowest and highest are
+    the ends of the stored type.
+    """
     rows, columns = stored.shape
     line = np.empty(columns, np.int16)
     low = high = stored[0, 0]
-    measured_low, measured_high = np.inf, -np.inf
+    measured_low, measured_high = highest, lowest
     below = above = padded = 0
     for r in range(rows):
+        under: Any = np.int32(0)
+        over: Any = np.int32(0)
+        paddings: Any = np.int32(0)
         for c in range(columns):
             value = stored[r, c]
             low = min(low, value)
             high = max(high, value)
-            if first_padding <= value <= last_padding:
-                padded += 1
-                line[c] = -1000
-                continue
-            measured_low = min(measured_low, value)
-            measured_high = max(measured_high, value)
+            padding = (value >= first_padding) & (value <= last_padding)
+            measured_low = min(measured_low, highest if padding else value)
+            measured_high = max(measured_high, lowest if padding else value)
             hu = np.rint(value * slope + intercept)
-            if hu < -1000.0:
-                below += 1
-                hu = -1000.0
-            elif hu > 1000.0:
-                above += 1
-                hu = 1000.0
-            line[c] = np.int16(hu)
+            under += (hu < -1000.0) & (not padding)
+            over += (hu > 1000.0) & (not padding)
+            paddings += padding
+            hu = -1000.0 if hu < -1000.0 else hu
+            hu = 1000.0 if hu > 1000.0 else hu
+            line[c] = np.int16(-1000.0 if padding else hu)
+        below += under
+        above += over
+        padded += paddings
         _place(line, out, start + r * row_step, column_step)
     return low, high, measured_low, measured_high, below, above, padded
 
