@@ -1,8 +1,8 @@
 """Every text that a written file holds, decompressed: what the leak scan looks through.
 
-NIfTI, JSON, CSV, Parquet, PNG and DICOM are read by their structure, so that compressed columns,
-chunks and element values are seen as they are; anything else as bytes. Text is looked for as
-UTF-8, Latin-1, UTF-16 in both orders, and in the character sets of DICOM.
+NIfTI, JSON, CSV, Excel, Parquet, PNG and DICOM are read by their structure, so that compressed
+columns, chunks and element values are seen as they are; anything else as bytes. Text is looked
+for as UTF-8, Latin-1, UTF-16 in both orders, and in the character sets of DICOM.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import json
 import re
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ _CODECS = (
     "shift_jis", "euc_jp", "euc_kr", "iso2022_jp", "iso2022_jp_2", "iso2022_kr",
 )  # fmt: skip
 _NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?\s*")
+_XML_TEXT = re.compile(r">([^<>]*[^<>\s][^<>]*)<")
 _NIFTI_HEADER = 352
 _SMALLEST_HEADER = 348
 _GZIP = b"\x1f\x8b"
@@ -103,6 +105,8 @@ def _pieces(
         yield from _png(raw)
     elif raw[:4] == b"PAR1":
         yield from _parquet(raw)
+    elif raw[:4] == b"PK\3\4" and suffix == ".xlsx":
+        yield from _workbook(raw)
     elif suffix == ".json":
         yield Piece("", len(raw))
         yield from _values(json.loads(raw))
@@ -190,6 +194,23 @@ def _parquet(raw: bytes) -> Iterator[Piece]:
 def _hashable(value: Any) -> Any:
     simple = value is None or isinstance(value, (str, int, float))
     return value if simple else json.dumps(value, default=str).encode()
+
+
+def _workbook(raw: bytes) -> Iterator[Piece]:
+    """An Excel file: its cells, the names of its sheets, and the texts of its properties."""
+    import openpyxl
+
+    yield Piece("", len(raw))
+    book = openpyxl.load_workbook(io.BytesIO(raw), read_only=True)
+    for sheet in book.worksheets:
+        yield Piece(sheet.title)
+        for row in sheet.iter_rows(values_only=True):
+            yield from _values([cell for cell in row if cell is not None])
+    book.close()
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        for name in archive.namelist():
+            if not name.startswith(("xl/worksheets/", "xl/styles", "xl/sharedStrings")):
+                yield from map(Piece, _XML_TEXT.findall(archive.read(name).decode("utf-8")))
 
 
 def _png(raw: bytes) -> Iterator[Piece]:
