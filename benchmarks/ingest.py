@@ -118,15 +118,15 @@ def whole_command(*command: str | Path) -> tuple[float, float, float]:
     return numbers[0], numbers[1], numbers[2]
 
 
-def show(title: str, timings: dict[str, Timing], aims: dict[str, float]) -> None:
-    """A line each, with how many times the first one's it takes."""
-    ours = next(iter(timings.values()))
+def show(title: str, timings: dict[str, Timing], aims: dict[str, float], ours: int = 1) -> None:
+    """A line each, with how many times our ways, the first so many, it takes."""
+    mine = [*timings.values()][:ours]
     print(f"\n{title}")
-    for name, timing in timings.items():
-        ratio = "" if timing is ours else f"{timing.cpu / ours.cpu:6.2f} x"
-        size = f"{timing.megabytes:8.2f} MB ({timing.megabytes / ours.megabytes:5.3f})"
+    for n, (name, timing) in enumerate(timings.items()):
+        ratios = "".join(f"{timing.cpu / own.cpu:8.2f} x" for own in mine) if n >= ours else ""
+        size = f"{timing.megabytes:8.2f} MB ({timing.megabytes / mine[0].megabytes:5.3f})"
         aim = f"  aim {aims[name]:g} x" if name in aims else ""
-        print(f"  {name:<50}{timing.cpu:8.2f} s {size} {ratio:>9}{aim}", flush=True)
+        print(f"  {name:<52}{timing.cpu:8.2f} s {size}{ratios}{aim}", flush=True)
 
 
 # Ours
@@ -156,17 +156,22 @@ def slices_of(series: Path) -> Any:
 
 
 def ct_only(series: Path, work: Path, repeat: int) -> None:
+    zipped, plain = (with_dcm2niix(series, "-z", z) for z in "in")
+    other = with_dicom2nifti(series)
     runs: dict[str, Run] = {
         OURS: partial(our_ingest, series),
-        f"dcm2niix -z i ({Z6}) + nibabel ({Z1})": then_nibabel(with_dcm2niix(series, "-z", "i")),
-        f"dcm2niix -z n + nibabel ({Z1})": then_nibabel(with_dcm2niix(series, "-z", "n")),
-        f"dicom2nifti ({Z1}) + nibabel ({Z1})": then_nibabel(with_dicom2nifti(series)),
+        "the same without de-identification, scan, record": partial(our_conversion, series),
+        f"dcm2niix -z i ({Z6}) + nibabel ({Z1})": then_nibabel(zipped),
+        f"dicom2nifti ({Z1}) + nibabel ({Z1})": then_nibabel(other),
+        f"dcm2niix -z i ({Z6}) + nibabel's get_fdata ({Z1})": then_nibabel(zipped, floats=True),
+        f"dicom2nifti ({Z1}) + nibabel's get_fdata ({Z1})": then_nibabel(other, floats=True),
+        f"dcm2niix -z n + nibabel ({Z1})": then_nibabel(plain),
     }
     timings = in_turns(runs, work, repeat)
     for name in [*runs][1:]:
         require_equal(timings[OURS].folder, timings[name].folder, [CT])
-    aims = dict.fromkeys([*runs][1::2], 10.0)
-    show("(a) CT only: de-identified, scanned, recorded / clipped, reoriented", timings, aims)
+    aims = dict.fromkeys([*runs][2:4], 10.0)
+    show("(a) CT only: de-identified, scanned, recorded / clipped, reoriented", timings, aims, 2)
 
 
 def conversion(series: Path, work: Path, repeat: int) -> None:
@@ -185,7 +190,7 @@ def conversion(series: Path, work: Path, repeat: int) -> None:
             standardize(next(theirs.glob("*.nii.gz")), work / "turned" / CT)
             theirs = work / "turned"
         require_equal(timings[OURS].folder, theirs, [CT])
-    show("(b) conversion", timings, dict(zip([*runs][2:], (5.0, 1.0, 8.0), strict=True)))
+    show("(b) conversion", timings, dict(zip([*runs][2:], (5.0, 1.0, 8.0), strict=True)), 2)
     raw = voxels_of(next(timings[OURS].folder.glob(CT)))
     size = (timings[OURS].folder / CT).stat().st_size
     for level in (6, 1):

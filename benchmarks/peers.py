@@ -47,14 +47,20 @@ def with_dicom2nifti(series: Path) -> Run:
     return lambda out: dicom2nifti.dicom_series_to_nifti(series, out / CT, reorient_nifti=False)
 
 
-def then_nibabel(convert: Run, labels: Path | None = None) -> Run:
-    """A conversion, and what a script with nibabel does with it: clip, reorient, save."""
+def then_nibabel(convert: Run, labels: Path | None = None, *, floats: bool = False) -> Run:
+    """A conversion, and what a script with nibabel does with it: clip, reorient, save.
+
+    Args:
+        convert: writes one image into a folder.
+        labels: a label map or a folder of masks, written as masks and a combined map.
+        floats: read by `get_fdata`, as nibabel's tutorials do, and not as integers.
+    """
 
     def run(out: Path) -> None:
         raw = out / "raw"
         raw.mkdir()
         convert(raw)
-        standardize(next(raw.glob("*.nii*")), out / CT)
+        standardize(next(raw.glob("*.nii*")), out / CT, floats=floats)
         shutil.rmtree(raw)
         if labels:
             write_labels(labels, out)
@@ -62,9 +68,10 @@ def then_nibabel(convert: Run, labels: Path | None = None) -> Run:
     return run
 
 
-def standardize(path: Path, out: Path) -> None:
+def standardize(path: Path, out: Path, *, floats: bool = False) -> None:
     image = nib.load(path)
-    save(np.clip(np.asanyarray(image.dataobj), -1000, 1000).astype(np.int16), image.affine, out)
+    hu = image.get_fdata() if floats else np.asanyarray(image.dataobj)
+    save(np.clip(hu, -1000, 1000).astype(np.int16), image.affine, out)
 
 
 def save(data: NDArray[Any], affine: NDArray[Any], out: Path) -> None:
