@@ -76,7 +76,6 @@ class ClusterWorkers(Crew):
             self._client = Client(
                 **where, timeout=self._answer_s, set_as_default=False, name="pantskit"
             )
-            self._client.run_on_scheduler(_allow_no_failures)
         except (OSError, ValueError, TypeError) as error:
             self._close()
             raise ConfigError(
@@ -84,8 +83,15 @@ class ClusterWorkers(Crew):
                 f"({type(error).__name__}); see that it runs and can be reached from here"
             ) from None
         try:
+            self._client.run_on_scheduler(_allow_no_failures)
             self._look()
             self._require_ready()
+        except ImportError as error:
+            self._close()
+            raise ConfigError(
+                f"{self.address}: the scheduler cannot import pantskit ({error}); its Python must "
+                "be the one of this command"
+            ) from None
         except BaseException:
             self._close()
             raise

@@ -149,12 +149,14 @@ class Crew(ABC):
         largest_batch: items that travel together at most.
         retries_alone: workers share their memory, so that what was killed is tried again
             when nothing else runs.
+        deaths: batches that were lost with their worker so far.
         began: a worker has begun; before that, one that dies means that none ever will.
     """
 
     count: int
     largest_batch = _BATCH_MOST
     retries_alone = True
+    deaths = 0
     began = False
 
     @abstractmethod
@@ -213,6 +215,7 @@ class Crew(ABC):
                     batch, worker.batch = worker.batch, ()
                     result = worker.collect()
                     if isinstance(result, Lost):
+                        self.deaths += 1
                         yield from self._lost(result, batch, backlog, retries)
                         continue
                     self.began = True

@@ -20,7 +20,7 @@ from typing import Any
 from blake3 import blake3
 
 from pantskit.core.crew import Crew, Outcome
-from pantskit.core.errors import ConfigError, PantskitError, Quarantined, Skipped, WorkerLost
+from pantskit.core.errors import ConfigError, PantskitError, Quarantined, Skipped
 from pantskit.core.files import (
     content_hash,
     explain_os_error,
@@ -137,11 +137,12 @@ def run_cases(
     twice = [case_id for case_id, n in Counter(job.case_id for job in jobs).items() if n > 1]
     if twice:
         raise ConfigError(f"{stage}: case IDs appear twice: {', '.join(sorted(twice)[:5])}")
-    with _claimed(store.root, jobs) as deaths:
+    with _claimed(store.root, jobs) as claim:
         own = Workers(workers, memory_mb) if isinstance(workers, int) else nullcontext(workers)
         with own as crew:
             records: dict[str, CaseRecord] = {}
             case = _Case(task, stage, store, jsonable(settings))
+            deaths = crew.deaths
             todo = _not_done(case, jobs, crew, records)
             if progress:
                 for n, record in enumerate(records.values(), 1):
@@ -155,22 +156,28 @@ def run_cases(
                 retries=retries,
             ):
                 record = outcome.value or _record_of_loss(case, order.job, outcome)
-                if isinstance(outcome.error, WorkerLost):
-                    deaths.append(outcome.error)
                 records[record.case_id] = record
                 if progress:
                     progress(record, len(records), len(jobs))
+            claim.litter = crew.deaths > deaths
     ran = {order.job.case_id for order in todo}
     ordered = tuple(records[job.case_id] for job in jobs)
     return RunSummary(stage, ordered, tuple(j.case_id for j in jobs if j.case_id in ran))
 
 
+@dataclass
+class _Claim:
+    """A run's hold on a folder; `litter` once workers died, who may have left files."""
+
+    litter: bool = False
+
+
 @contextmanager
-def _claimed(root: Path, jobs: Sequence[Job]) -> Iterator[list[WorkerLost]]:
+def _claimed(root: Path, jobs: Sequence[Job]) -> Iterator[_Claim]:
     """Mark a folder as being written to; temporary files of killed processes go.
 
     They are looked for after a run or a worker was killed only: a walk over a large dataset
-    takes its time. Yields a list for the deaths of workers.
+    takes its time.
     """
     folder = root / ".pantskit" / "running"
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,10 +188,10 @@ def _claimed(root: Path, jobs: Sequence[Job]) -> Iterator[list[WorkerLost]]:
         for mark in killed:
             mark.unlink(missing_ok=True)
     mark = folder / secrets.token_hex(4)
-    deaths: list[WorkerLost] = []
+    claim = _Claim()
     with held(mark):
-        yield deaths
-        if deaths:
+        yield claim
+        if claim.litter:
             _sweep(root, elsewhere)
         mark.unlink()  # stays after an exception: workers were stopped at whatever they did
     with suppress(OSError):

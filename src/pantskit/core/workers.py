@@ -198,7 +198,7 @@ class _Process(Worker):
         """Whether the batch is known to be lost without pebble having said so."""
         if self._future.done():
             return True
-        begun, _, taker = self._cell
+        taker, begun = self._cell[2], self._cell[0]  # in this order: it is written in the other
         if taker:  # pebble replaces a process that left with exit status 0 without a word
             return bool(begun != taker) or not self._pool.active
         waited = time.monotonic() - self._handed_out
