@@ -39,11 +39,6 @@ class Found:
     others: int = 0
 
     @property
-    def nifti(self) -> list[SourceFile]:
-        """The NIfTI files that lie on disk."""
-        return [f for f in self.volumes if not f.member and is_nifti(f)]
-
-    @property
     def empty(self) -> bool:
         """Whether there is nothing that could become a case or a record."""
         return not (self.series or self.volumes or self.bad)
@@ -141,7 +136,11 @@ def _missing(count: int) -> str:
 
 
 def discover_labels(
-    path: Path, images: Iterable[Path], known: Found | None = None
+    path: Path,
+    images: Iterable[Path],
+    known: Found | None = None,
+    *,
+    workers: Crew | None = None,
 ) -> list[LabelSource]:
     """Annotations under `--labels`: volume files, DICOM mask series, segmentations, RTSTRUCT.
 
@@ -149,12 +148,13 @@ def discover_labels(
         path: the file or folder.
         images: files that are the CTs, wherever they lie.
         known: the content of the path, where it is a source too and has been looked through.
+        workers: processes to parse headers in.
 
     Raises:
         ConfigError: If the path does not exist.
         LabelError: If there is nothing that could be an annotation.
     """
-    found = known or discover([path])
+    found = known or discover([path], workers=workers)
     masks = [s.slices for s in found.series if s.is_mask or _in_mask_folder(s)]
     objects = [h for s in found.series for h in s.slices if is_label_object(h.sop_class)]
     taken = {image.resolve() for image in images}

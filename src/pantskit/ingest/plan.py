@@ -13,6 +13,7 @@ from typing import Any
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, ImageError
 from pantskit.core.files import content_hash
+from pantskit.ingest.archives import archive_stem
 from pantskit.ingest.clinical import ClinicalJoin, complete_facts
 from pantskit.ingest.deidentify import Pseudonyms, patient_secret, read_key
 from pantskit.ingest.describe import describe_header
@@ -287,7 +288,7 @@ def _plan_series(series: Series, common: _Common, *, alone: bool) -> Planned:
     folder = series.first.file.folder
     patient_id = description.get("PatientID", "")
     number = description.get("SeriesNumber", "")
-    keys = [f"{patient_id}_{number}", folder.name, folder.name.removesuffix(".zip")]
+    keys = [f"{patient_id}_{number}", folder.name, archive_stem(folder.name)]
     # A patient's name for labels is clear only where the patient has one CT here.
     keys += [patient_id] if alone and patient_id else []
     place = f"{folder} ({len(series.slices)} files)"

@@ -51,7 +51,7 @@ def survey(
         # An archive that holds scans and masks is looked through once.
         same = list(sources) == [settings.labels] and settings.labels.is_file()
         images = [file.path for file in found.volumes if not file.member]
-        labels = discover_labels(settings.labels, images, found if same else None)
+        labels = discover_labels(settings.labels, images, found if same else None, workers=workers)
         taken = {header.file for source in labels for header in source.headers}
         found.series = [s for s in found.series if s.first.file not in taken]
     # After that: a mask must not take the place of a scan.
