@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dicom_labels import segmentation, structure_set
+from dicom_mutants import Element, Parts
 from dicom_truth import difference, slices_of
 from ingest_runs import Case, Report, run_ingest
 from pydicom.dataset import FileDataset
@@ -438,6 +439,20 @@ def test_row_13_value_that_claims_to_go_on_after_the_pixels_costs_nothing(bench,
     report = bench.run(workers=1)
     (case,) = report.of("/bad")
     assert case.status == "failed" or difference(report.ct(case), truth) == ""
+
+
+@pytest.mark.parametrize("vr", [b"SH", b"US", b"SQ"])
+def test_row_13_pixels_whose_vr_is_that_of_no_pixels_fail_the_series(bench, series, vr):
+    # The length of such a value is told elsewhere: read as pixels, it would go on behind its end.
+    bench.write(series())
+    path = min(bench.bad.iterdir())
+    parts = Parts.of(path.read_bytes())
+    at = parts.index(0x7FE00010)
+    pixels = parts.elements[at]
+    parts.elements[at:] = [Element(0x7FE00010, vr, b"0 "), Element(0x7FE11010, b"OW", pixels.value)]
+    path.write_bytes(parts.encoded)
+    report = bench.run()
+    assert "done" not in [case.status for case in report.of("/bad")]
 
 
 @pytest.mark.parametrize("which", [0, 2, 4])

@@ -381,11 +381,12 @@ def _forge_fragments(parts: Parts, rng: Generator) -> None:
         return
     value = parts.elements[at].value
     forged = (
-        b"", item + ends, item * 5000 + ends, value[:-8], value + rng.bytes(len(value)),
+        b"", item + ends, item * 5000 + ends, value[:-8],
         item + struct.pack("<HHI", 0xFFFE, 0xE000, 0x7FFFFFFF) + b"\xff\xd8",
         struct.pack("<HHI", 0xFFFE, 0xE000, 8) + b"\xff" * 8 + value[8:],
         value[8:], item + item + value[8:],
     )  # fmt: skip
+    forged += () if parts.elements[at].length else (value + value, value + b"\0\0")
     new = forged[int(rng.integers(len(forged)))]
     length = _ENDLESS if rng.random() < 0.7 else None
     vr = (b"OB", b"OW", b"UN")[int(rng.integers(3))]

@@ -50,10 +50,11 @@ def slices_of(files: Iterable[Path | BinaryIO]) -> list[Slice]:
     """The slices of files, in the order given; a multi-frame object gives one per frame."""
     found: list[Slice] = []
     for file in files:
-        image = pydicom.dcmread(file)
+        image = pydicom.dcmread(file, force=True)  # old files lack the mark
         # Without these pydicom decodes nothing. How values are shown does not matter here, and the
         # syntax is the one in which pydicom could read the header.
         image.setdefault("PhotometricInterpretation", "MONOCHROME2")
+        image.setdefault("SamplesPerPixel", 1)
         image.setdefault("BitsStored", image.get("BitsAllocated"))
         if "TransferSyntaxUID" not in image.file_meta:
             implicit, _ = image.original_encoding

@@ -1,0 +1,203 @@
+"""Thousands of damaged and forged series: each ends in a record, and no wrong volume comes out.
+
+Every mutant is a series of a few small slices in a folder of its own, and many are given to one
+run of the command, as a curator would give a damaged disc. What is written is compared with a
+decode of the mutated files by pydicom (`dicom_truth`): whatever was accepted must hold every
+slice that lies in the folder, and nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_mutants import BYTES, ELEMENTS, Files, zipped
+from dicom_seeds import Seed, made_seeds, real_seeds
+from dicom_truth import Slice, difference, slices_of
+from ingest_runs import Case, Report, report_of
+
+MEMORY_MIB = 1200  # of the run and of each of its processes
+SECONDS_A_CASE = 20.0
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One series and what was done to it.
+
+    Attributes:
+        name: of its folder or archive.
+        what: the seed and the mutation.
+        files: what its folder holds.
+        beside: those of the files that are no CT, whatever they have become.
+        archive: holds the files instead of a folder.
+    """
+
+    name: str
+    what: str
+    files: Files
+    beside: frozenset[bytes] = frozenset()
+    archive: bytes | None = None
+
+    def write(self, root: Path) -> None:
+        if self.archive is not None:
+            (root / f"{self.name}.zip").write_bytes(self.archive)
+            return
+        (root / self.name).mkdir()
+        for number, raw in enumerate(self.files):
+            (root / self.name / f"{number}").write_bytes(raw)
+
+
+def mutants(count: int, data: Path | None, seed: int) -> Iterator[Mutant]:
+    """As many mutants as asked for; the same for the same seed."""
+    seeds = made_seeds() | (real_seeds(data) if data else {})
+    names = list(seeds)
+    changes = BYTES | ELEMENTS
+    for number in range(count):
+        rng = np.random.default_rng([seed, number])
+        name = names[int(rng.integers(len(names)))]
+        files: Seed = seeds[name](f"1.2.826.0.1.3680043.10.{seed}.{number + 1}")
+        label = f"m{number:05d}"
+        kind = rng.random()
+        if kind < 0.04:
+            yield Mutant(label, f"{name}: untouched", files, beside(name, files))
+            continue
+        if kind < 0.12:
+            packed = zipped(files, rng)
+            what = f"{name}: in a damaged archive"
+            yield Mutant(label, what, files, beside(name, files), packed)
+            continue
+        change = list(changes)[int(rng.integers(len(changes)))]
+        try:
+            changed = changes[change](files, rng)
+        except ValueError:  # elements of a syntax that is not taken apart
+            change = list(BYTES)[int(rng.integers(len(BYTES)))]
+            changed = BYTES[change](files, rng)
+        others = beside(name, files) | (
+            beside(name, changed) if len(changed) == len(files) else set()
+        )
+        yield Mutant(label, f"{name}: {change}", changed, others)
+
+
+def beside(seed: str, files: Files) -> frozenset[bytes]:
+    """What lies beside the CT in a seed: a structure set, a segmentation."""
+    return frozenset(
+        files[{"rtstruct": 2, "seg": 1}[seed] :] if seed in ("rtstruct", "seg") else ()
+    )
+
+
+def run_command(source: Path, out: Path, seconds: float) -> tuple[Report, float]:
+    """The command in a process of its own, and the largest memory of any of its processes."""
+    words = [sys.executable, "-m", "pantskit", "ingest", str(source), "--out", str(out), "--json"]
+    printed, errors = out.with_suffix(".json"), out.with_suffix(".log")
+    with printed.open("wb") as stdout, errors.open("wb") as stderr:
+        child = subprocess.Popen([*words, "--workers", "1"], stdout=stdout, stderr=stderr)
+        ends = time.monotonic() + seconds
+        while True:
+            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() > ends:
+                child.kill()
+                pytest.fail(f"no end after {seconds:.0f} s: {errors.read_text()[-500:]}")
+            time.sleep(0.05)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    said = errors.read_text(errors="replace")
+    assert child.returncode in (0, 1), (child.returncode, said[-3000:])
+    assert "Traceback" not in said
+    return report_of(out, child.returncode, printed.read_text()), usage.ru_maxrss / 1024
+
+
+def fault(mutant: Mutant, cases: tuple[Case, ...], report: Report) -> str:
+    """What is wrong with the outcome of one mutant; empty when it is right."""
+    if not cases and len(set(mutant.files)) > 1:
+        return "no record"
+    for case in cases:
+        if re.match(r"\w+ while the case was made", case.reason) or "Traceback" in case.reason:
+            return f"an error that nobody meant: {case.reason}"
+        seconds = float(str(report.record(case)["seconds"]))
+        if seconds > SECONDS_A_CASE:
+            return f"took {seconds:.0f} s"
+    done = [case for case in cases if case.status == "done"]
+    if not done:
+        return f"refused: {cases[0].reason}" if "untouched" in mutant.what and usual(mutant) else ""
+    try:
+        truth = distinct(slices_of(map(io.BytesIO, set(mutant.files) - mutant.beside)))
+    except Exception as error:  # whatever pydicom says of a damaged file
+        return f"accepted, but pydicom says {type(error).__name__}: {error}"
+    differences = [difference(report.ct(case), truth) for case in done]
+    return "; ".join(d for d in differences if d)
+
+
+def usual(mutant: Mutant) -> bool:
+    """Whether the seed, left alone, is a CT that must be taken."""
+    seed = mutant.what.split(":")[0]
+    return seed not in ("siemens-tilt", "seg", "real-enhanced")
+
+
+def distinct(slices: list[Slice]) -> list[Slice]:
+    """Slices that are equal in place and pixels are one."""
+    kept: dict[tuple[bytes, ...], Slice] = {}
+    for one in slices:
+        key = (one.hu.tobytes(), one.origin.tobytes(), one.down.tobytes(), one.across.tobytes())
+        kept.setdefault(key, one)
+    return list(kept.values())
+
+
+def examine(made: list[Mutant], root: Path, seconds: float) -> tuple[dict[str, str], Counter[str]]:
+    """Ingest all mutants in one run.
+
+    Returns:
+        The faults by mutant, and how many mutants had a case of each status.
+    """
+    source = root / "in"
+    source.mkdir()
+    for mutant in made:
+        mutant.write(source)
+    report, memory = run_command(source, root / "dataset", seconds)
+    report.check()
+    assert memory < MEMORY_MIB
+    by_name: dict[str, list[Case]] = {}
+    for case in report.cases:
+        (name,) = re.findall(r"/(m\d{5})", case.source)
+        by_name.setdefault(name, []).append(case)
+    faults, statuses = {}, Counter[str]()
+    for mutant in made:
+        cases = tuple(by_name.get(mutant.name, ()))
+        statuses.update({case.status for case in cases} or {"no DICOM"})
+        if found := fault(mutant, cases, report):
+            faults[f"{mutant.name} {mutant.what}"] = found
+    return faults, statuses
+
+
+@pytest.fixture(scope="module")
+def real_data(pytestconfig: pytest.Config) -> Path | None:
+    """The real series to mutate; without them the made ones alone."""
+    data = pytestconfig.rootpath.parent / "shared" / "data"
+    return data if data.is_dir() else None
+
+
+def test_hundreds_of_mutants_end_in_a_record_or_in_their_own_voxels(tmp_path, real_data):
+    faults, statuses = examine(list(mutants(160, real_data, seed=1)), tmp_path, 120)
+    assert faults == {}
+    # Not everything is refused: harmless damage leaves the voxels as they are.
+    assert statuses["done"] > 30
+    assert statuses["failed"] > 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_thousands_of_mutants_end_in_a_record_or_in_their_own_voxels(tmp_path, real_data, seed):
+    faults, statuses = examine(list(mutants(500, real_data, seed)), tmp_path, 600)
+    assert faults == {}
+    assert statuses["done"] > 100
