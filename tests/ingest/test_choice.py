@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from pantskit.core.errors import ConfigError
+from pantskit.core.geometry import Geometry
+from pantskit.core.volume import Volume, write_volume
 from pantskit.ingest.choice import choose
 from pantskit.ingest.discover import discover
 from pantskit.ingest.kernels import kernel_class
 from pantskit.ingest.series import Series
+from pantskit.ingest.settings import IngestSettings
+from pantskit.ingest.survey import survey
 
 CORONAL = {"row": (1.0, 0.0, 0.0), "column": (0.0, 0.0, -1.0)}
 
@@ -21,7 +25,7 @@ class Study:
     """One study in the making: series of 20 mm along the patient, all of one acquisition."""
 
     def __init__(self, series: Any, folder: Path) -> None:
-        self._made, self._folder, self._names = series, folder, {}
+        self._made, self.folder, self._names = series, folder, {}
 
     def add(
         self,
@@ -53,12 +57,12 @@ class Study:
             attributes={k: v for k, v in (shared | attributes).items() if v is not None},
             **(geometry or {}),
         )
-        made.write(self._folder / name)
+        made.write(self.folder / name)
         self._names[made.uid] = name
 
     def skipped(self, rule: str = "best", **settings: Any) -> dict[str, str]:
         """Name of every series to the reason why it is not taken."""
-        chosen = choose(discover([self._folder]).series, rule, **settings)
+        chosen = choose(discover([self.folder]).series, rule, **settings)
         return {self._names[s.first.series_uid]: s.skip for s in chosen}
 
     def taken(self, rule: str = "best", **settings: Any) -> set[str]:
@@ -140,7 +144,7 @@ def test_derived_images_give_way_to_original_ones_and_photon_energies_to_both(st
 
 def test_series_with_missing_slices_takes_no_place_and_keeps_its_own_reason(study):
     study.add("thin", thickness=1)
-    sorted((study._folder / "thin").iterdir())[3].unlink()
+    sorted((study.folder / "thin").iterdir())[3].unlink()
     study.add("thick", thickness=5)
     assert study.taken() == {"thin", "thick"}  # thin ends as quarantined
     study.add("thinner", thickness=0.5)
@@ -172,6 +176,26 @@ def test_preference_can_be_given(study):
     assert study.taken(prefer=("sharp", "thin")) == {"thin sharp"}
 
 
+@pytest.mark.parametrize("rule", ["best", "study"])
+def test_series_that_annotations_were_drawn_on_is_taken_in_place_of_the_others(study, rule):
+    study.add("thin", thickness=1)
+    study.add("thick", thickness=5)
+    study.add("mpr", thickness=3, ImageType=["DERIVED", "PRIMARY", "AXIAL", "CT_SOM5 MPR"])
+    drawn_on = {"thick", "mpr"}
+    taken = study.taken(rule, annotated=lambda s: s.first.file.folder.name in drawn_on)
+    assert taken == drawn_on
+
+
+def test_annotations_named_after_a_series_make_it_the_one_to_take(study, tmp_path):
+    study.add("thin", thickness=1, SeriesNumber=4)
+    study.add("thick", thickness=5, SeriesNumber=5)
+    mask = Volume(np.ones((8, 6, 5), np.uint8), Geometry((8, 6, 5), np.eye(4)))
+    write_volume(tmp_path / "masks" / "QX778812_5" / "pancreas.nii.gz", mask)
+    found, _ = survey([study.folder], IngestSettings(labels=tmp_path / "masks"))
+    taken = {s.first.description["SeriesNumber"] for s in found.series if not s.skip}
+    assert taken == {"5"}
+
+
 def test_unknown_rules_and_preferences_are_errors(study):
     study.add("one")
     with pytest.raises(ConfigError, match="series 'first' is unknown; it is one of best"):
@@ -183,7 +207,7 @@ def test_unknown_rules_and_preferences_are_errors(study):
 def test_choice_does_not_change_who_a_series_is(study):
     study.add("thin", thickness=1)
     study.add("thick", thickness=5)
-    before = discover([study._folder]).series
+    before = discover([study.folder]).series
     after: list[Series] = choose(before)
     assert [s.identity for s in after] == [s.identity for s in before]
     assert [s.skip for s in after] != [s.skip for s in before]
@@ -192,7 +216,7 @@ def test_choice_does_not_change_who_a_series_is(study):
 def test_choice_does_not_depend_on_the_order_of_the_series(study):
     for name, thickness in (("a", 1), ("b", 5), ("c", 2)):
         study.add(name, thickness=thickness)
-    found = discover([study._folder]).series
+    found = discover([study.folder]).series
     taken = {s.identity for s in choose(found) if not s.skip}
     assert taken == {s.identity for s in choose(found[::-1]) if not s.skip}
 

@@ -44,6 +44,7 @@ def choose(
     prefer: Sequence[str] = (),
     *,
     usable: Callable[[Series], bool] = is_whole,
+    annotated: Callable[[Series], bool] = lambda series: False,
 ) -> list[Series]:
     """The series, those that are not to be taken with a reason in `skip`.
 
@@ -62,6 +63,8 @@ def choose(
             derived, not of one photon energy), `soft`, `sharp` (kernels), `thin`, `thick`,
             `slices` (more of them); empty for axial, original, soft, thin, slices.
         usable: whether a series could become a case.
+        annotated: whether annotations are known to be of a series: then it is taken, and ranks
+            before all that are not, since they were drawn on its slices.
 
     Raises:
         ConfigError: If the rule or a word of `prefer` is unknown.
@@ -79,14 +82,14 @@ def choose(
         return found
     groups: dict[Any, list[int]] = defaultdict(list)
     for n, one in enumerate(found):
-        if one.reformat and not one.skip:
+        if one.reformat and not one.skip and not annotated(one):
             found[n] = replace(one, skip=one.reformat)
         elif not (one.skip or one.fault) and (key := _scan_of(one, rule)):
             groups[key].append(n)
     for numbers in groups.values():
         if len(numbers) < 2:
             continue
-        candidates = [_Candidate(n, found[n], prefer) for n in numbers]
+        candidates = [_Candidate(n, found[n], prefer, annotated(found[n])) for n in numbers]
         for number, reason in _passed_over(candidates, rule, usable):
             found[number] = replace(found[number], skip=reason)
     return found
@@ -114,7 +117,7 @@ def _passed_over(
             better = taken[0] if taken else None
         else:
             better = next((t for t in taken if t.takes_place_of(one)), None)
-        if better:
+        if better and not one.annotated:
             what = (
                 "series of this study" if rule == "study" else "reconstruction of this acquisition"
             )
@@ -132,16 +135,19 @@ class _Candidate:
         number: its place among all series.
         series: the series.
         prefer: criteria, the most important first.
+        annotated: whether annotations were drawn on it.
     """
 
     number: int
     series: Series
     prefer: tuple[str, ...]
+    annotated: bool
 
     @cached_property
     def rank(self) -> tuple[Any, ...]:
         """The lower the better; of equals the order is the same in every run."""
-        return (*(_CRITERIA[word](self) for word in self.prefer), self.series.identity)
+        criteria = (_CRITERIA[word](self) for word in self.prefer)
+        return (not self.annotated, *criteria, self.series.identity)
 
     def takes_place_of(self, other: _Candidate) -> bool:
         """Whether this shows all that the other does, and of the same acquisition."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from pantskit.core.crew import Crew
@@ -11,6 +12,7 @@ from pantskit.ingest.choice import choose
 from pantskit.ingest.discover import Found, discover, discover_labels
 from pantskit.ingest.label_sources import LabelSource
 from pantskit.ingest.reading import Progress
+from pantskit.ingest.series import Series
 from pantskit.ingest.settings import IngestSettings
 
 
@@ -55,5 +57,27 @@ def survey(
         taken = {header.file for source in labels for header in source.headers}
         found.series = [s for s in found.series if s.first.file not in taken]
     # After that: a mask must not take the place of a scan.
-    found.series = choose(found.series, settings.series, settings.prefer)
+    found.series = choose(
+        found.series, settings.series, settings.prefer, annotated=partial(_annotated, _Told(labels))
+    )
     return found, labels
+
+
+class _Told:
+    """What annotations say of the series they were drawn on.
+
+    Attributes:
+        uids: SeriesInstanceUIDs they refer to.
+        names: names that they go by.
+    """
+
+    def __init__(self, labels: Sequence[LabelSource]) -> None:
+        self.uids = {uid for s in labels for o in s.objects for uid in o.references.series}
+        self.names = {key for s in labels if not s.objects for key in s.keys}
+
+
+def _annotated(told: _Told, series: Series) -> bool:
+    first = series.first
+    number = f"{first.description.get('PatientID', '')}_{first.description.get('SeriesNumber', '')}"
+    folder = first.file.folder.name
+    return first.series_uid in told.uids or bool({number, folder} & told.names)
