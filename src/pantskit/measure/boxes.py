@@ -19,68 +19,7 @@ def union_box(*masks: NDArray[np.bool_]) -> Box | None:
     Returns:
         Slices along (i, j, k), or None when all masks are empty.
     """
-    # Scanned as they lie in memory; (2, 3) bounds come back in that axis order.
-    fortran = all(m.flags.f_contiguous for m in masks)
-    bounds = np.array([masks[0].shape[::-1] if fortran else masks[0].shape, (0, 0, 0)])
-    for mask in masks:
-        memory = np.ascontiguousarray(mask.T if fortran else mask).view(np.uint8)
-        flat = memory.reshape(-1)
-        words = flat[: flat.size - flat.size % 8].view(np.uint64)
-        _grow(words, flat, memory.shape[1], memory.shape[2], bounds)
-    if bounds[1, 0] == 0:
-        return None
-    lower, upper = (bounds[:, ::-1] if fortran else bounds).tolist()
-    i, j, k = (slice(a, b) for a, b in zip(lower, upper, strict=True))
-    return i, j, k
-
-
-@compiled
-def _grow(
-    words: NDArray[np.uint64],
-    flat: NDArray[np.uint8],
-    rows: int,
-    columns: int,
-    bounds: NDArray[np.int64],
-) -> None:
-    """Widen `bounds` (first index, last index + 1, per axis) to hold all non-zero voxels.
-
-    Most of a scan is background: 64 words of it are passed over by one test.
-    """
-    whole = words.size // 64
-    for n in range(whole):
-        found = np.uint64(0)
-        for m in range(64 * n, 64 * n + 64):
-            found |= words[m]
-        if found != 0:
-            _grow_by_rows(flat, 512 * n, 512 * n + 512, rows, columns, bounds)
-    _grow_by_rows(flat, 512 * whole, flat.size, rows, columns, bounds)
-
-
-@compiled
-def _grow_by_rows(
-    flat: NDArray[np.uint8],
-    start: int,
-    stop: int,
-    rows: int,
-    columns: int,
-    bounds: NDArray[np.int64],
-) -> None:
-    """Widen `bounds` by the voxels from `start` to `stop`, a row or a part of one at a time."""
-    while start < stop:
-        row = start // columns
-        end = min(stop, (row + 1) * columns)
-        first, last = start, end - 1
-        while first < end and flat[first] == 0:
-            first += 1
-        if first < end:
-            while flat[last] == 0:
-                last -= 1
-            x, y, begin = row // rows, row % rows, row * columns
-            bounds[0, 0], bounds[1, 0] = min(bounds[0, 0], x), max(bounds[1, 0], x + 1)
-            bounds[0, 1], bounds[1, 1] = min(bounds[0, 1], y), max(bounds[1, 1], y + 1)
-            bounds[0, 2] = min(bounds[0, 2], first - begin)
-            bounds[1, 2] = max(bounds[1, 2], last - begin + 1)
-        start = end
+    return join(*(label_boxes(mask.view(np.uint8)).get(1) for mask in masks))
 
 
 def label_boxes(labels: NDArray[np.uint8]) -> dict[int, Box]:
@@ -92,13 +31,14 @@ def label_boxes(labels: NDArray[np.uint8]) -> dict[int, Box]:
     Returns:
         Label value to slices along (i, j, k); values that do not occur have none.
     """
+    # Scanned as it lies in memory; bounds come back in that axis order.
     fortran = labels.flags.f_contiguous
     memory = np.ascontiguousarray(labels.T if fortran else labels)
     bounds = np.zeros((256, 2, 3), dtype=np.int64)
     bounds[:, 0] = memory.shape
     flat = memory.reshape(-1)
     whole = flat.size - flat.size % 8
-    _grow_labels(flat[:whole].view(np.uint64), flat, memory.shape[1], memory.shape[2], bounds)
+    _grow(flat[:whole].view(np.uint64), flat, memory.shape[1], memory.shape[2], bounds)
     result = {}
     for value in np.flatnonzero(bounds[:, 1, 0]):
         box = bounds[value][:, ::-1] if fortran else bounds[value]
@@ -108,34 +48,58 @@ def label_boxes(labels: NDArray[np.uint8]) -> dict[int, Box]:
 
 
 @compiled
-def _grow_labels(
+def _grow(
     words: NDArray[np.uint64],
     flat: NDArray[np.uint8],
     rows: int,
     columns: int,
     bounds: NDArray[np.int64],
 ) -> None:
-    """Widen each value's bounds by its voxels; words of background are passed over."""
-    last = -(-flat.size // 8)
-    for n in range(last):
-        if n < words.size and words[n] == 0:
+    """Widen each value's bounds (first index, last index + 1) by its runs along a row.
+
+    What lies within a run is passed over eight voxels at a time, background still faster.
+    """
+    ones = np.uint64(0x0101010101010101)
+    n = 0
+    while n < flat.size:
+        if n & 7 == 0:
+            n = _next_filled(words, n >> 3) << 3
+            if n >= flat.size:
+                break
+        value = flat[n]
+        if value == 0:
+            n += 1
             continue
-        start = 8 * n
-        z = start % columns
-        y = start // columns % rows
-        x = start // columns // rows
-        for m in range(start, min(start + 8, flat.size)):
-            value = flat[m]
-            if value:
-                low, high = bounds[value, 0], bounds[value, 1]
-                low[0], high[0] = min(low[0], x), max(high[0], x + 1)
-                low[1], high[1] = min(low[1], y), max(high[1], y + 1)
-                low[2], high[2] = min(low[2], z), max(high[2], z + 1)
-            z += 1
-            if z == columns:
-                z, y = 0, y + 1
-                if y == rows:
-                    y, x = 0, x + 1
+        row = n // columns
+        begin, first, end = row * columns, n, (row + 1) * columns
+        eight = ones * np.uint64(value)
+        n += 1
+        while n < end:
+            if n & 7 == 0 and n + 8 <= end and words[n >> 3] == eight:
+                n += 8
+            elif flat[n] == value:
+                n += 1
+            else:
+                break
+        low, high = bounds[value, 0], bounds[value, 1]
+        low[0], high[0] = min(low[0], row // rows), max(high[0], row // rows + 1)
+        low[1], high[1] = min(low[1], row % rows), max(high[1], row % rows + 1)
+        low[2], high[2] = min(low[2], first - begin), max(high[2], n - begin)
+
+
+@compiled
+def _next_filled(words: NDArray[np.uint64], n: int) -> int:
+    """The first word from n on that is not 0, or the number of words."""
+    while n + 64 <= words.size:
+        found = np.uint64(0)
+        for m in range(n, n + 64):  # without a way out of it, several words at a time
+            found |= words[m]
+        if found != 0:
+            break
+        n += 64
+    while n < words.size and words[n] == 0:
+        n += 1
+    return n
 
 
 def join(*boxes: Box | None) -> Box | None:
