@@ -12,7 +12,6 @@ from scipy.stats import mannwhitneyu
 
 from pantskit.measure.statistics import (
     auc,
-    bootstrap_auc,
     delong_auc,
     predictive_values,
     roc_curve,
@@ -36,7 +35,6 @@ def test_infinite_scores_rank_first_and_last() -> None:
 
 def test_auc_needs_both_classes() -> None:
     assert math.isnan(auc([True, True], [0.1, 0.2]))
-    assert math.isnan(bootstrap_auc([False], [0.1], ["a"]).low)
     with pytest.raises(ValueError, match="positive and negative"):
         roc_curve([True, True], [0.1, 0.2])
 
@@ -68,38 +66,6 @@ def test_auc_with_ties_is_mann_whitneys_and_scikit_learns(cases: list[tuple[bool
     np.testing.assert_allclose(curve.thresholds[1:], thresholds[1:])
     area = np.trapezoid(curve.sensitivity, curve.false_positive_rate)
     assert auc(truth, scores) == pytest.approx(area)
-
-
-def test_bootstrap_interval_holds_the_auc_and_repeats_itself() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.random(200) < 0.3
-    scores = rng.normal(size=200) + truth
-    first = bootstrap_auc(truth, scores, range(200))
-    again = bootstrap_auc(truth, scores, range(200))
-    assert first == again
-    assert first.low < first.value < first.high
-    assert first.value == auc(truth, scores)
-    # Hanley and McNeil's standard error for this AUC and these counts is about 0.034.
-    assert 0.08 < first.high - first.low < 0.18
-
-
-def test_bootstrap_draws_patients_not_scans() -> None:
-    """Ten scans of each patient, all alike, tell no more than one scan each."""
-    rng = np.random.default_rng(1)
-    truth = np.arange(30) % 3 == 0
-    scores = rng.normal(size=30) + truth
-    one_each = bootstrap_auc(truth, scores, range(30))
-    ten_each = bootstrap_auc(
-        np.repeat(truth, 10), np.repeat(scores, 10), np.repeat(np.arange(30), 10).tolist()
-    )
-    as_if_apart = bootstrap_auc(np.repeat(truth, 10), np.repeat(scores, 10), range(300))
-    assert (ten_each.low, ten_each.high) == pytest.approx((one_each.low, one_each.high))
-    assert as_if_apart.high - as_if_apart.low < 0.5 * (ten_each.high - ten_each.low)
-
-
-def test_bootstrap_of_perfect_separation_is_certain() -> None:
-    interval = bootstrap_auc([True] * 5 + [False] * 5, range(10, 0, -1), range(10))
-    assert (interval.low, interval.value, interval.high) == (1.0, 1.0, 1.0)
 
 
 def test_wilson_interval_of_textbook_counts() -> None:
@@ -147,18 +113,6 @@ def test_delong_is_the_variance_of_every_pair() -> None:
     ours = delong_auc(truth, scores)
     assert ours.value == pytest.approx(wins.mean(), abs=1e-12)
     assert ours.value - ours.low == pytest.approx(1.959963984540054 * variance**0.5, abs=1e-12)
-
-
-def test_bootstrap_is_near_that_of_confidenceinterval() -> None:
-    from confidenceinterval import roc_auc_score
-
-    truth, scores = scored_cases(1, 300)
-    _, (low, high) = roc_auc_score(
-        truth.astype(int), scores, method="bootstrap_percentile", n_resamples=500, random_state=3
-    )
-    ours = bootstrap_auc(truth, scores, range(truth.size), samples=4000, seed=4)
-    # Five hundred samples leave the 2.5th percentile about 0.006 of doubt here.
-    assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.02)
 
 
 def test_delong_of_perfect_scores_has_no_width_and_of_one_case_no_end() -> None:

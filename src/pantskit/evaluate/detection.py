@@ -15,10 +15,10 @@ from typing import Any
 from pantskit.core.errors import ConfigError, DatasetError
 from pantskit.core.records import read_table
 from pantskit.evaluate.settings import EvaluateConfig
+from pantskit.measure.bootstrap import bootstrap_auc
 from pantskit.measure.curves import PrecisionRecall, precision_recall
 from pantskit.measure.statistics import (
     Roc,
-    bootstrap_auc,
     delong_auc,
     predictive_values,
     roc_curve,

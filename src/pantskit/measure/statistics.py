@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -79,53 +78,32 @@ def auc(positive: ArrayLike, scores: ArrayLike) -> float:
     truth, values = _checked(positive, scores, both=False)
     if truth.all() or not truth.any():
         return math.nan
-    return float(_weighted_auc(truth, values, np.ones((1, truth.size)))[0])
+    return float(weighted_auc(truth, values, np.ones((1, truth.size)))[0])
 
 
-def bootstrap_auc(
-    positive: ArrayLike,
-    scores: ArrayLike,
-    patients: Sequence[Hashable],
-    *,
-    confidence: float = 0.95,
-    samples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """AUC with a percentile bootstrap interval that resamples patients, not scans.
-
-    All scans of a drawn patient come along, as often as the patient was drawn. Samples in
-    which one class is missing are left out.
+def weighted_auc(truth: NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
+    """AUC for each row of case weights; NaN where a class has no weight.
 
     Args:
-        positive: (n,) bool; per scan.
-        scores: (n,) per scan.
-        patients: (n,) whose scan it is.
-        confidence: of the interval.
-        samples: number of bootstrap samples.
-        seed: of the draws: the same input gives the same interval.
+        truth: (n,) bool.
+        scores: (n,).
+        weights: (samples, n); how often each case counts.
 
     Returns:
-        The AUC of the cases as they are, with its interval; NaN when one class is missing.
+        (samples,) AUC of each row.
     """
-    truth, values = _checked(positive, scores, both=False)
-    value = auc(truth, values)
-    if math.isnan(value):
-        return Interval(value, math.nan, math.nan)
-    numbers = {patient: n for n, patient in enumerate(dict.fromkeys(patients))}
-    whose = np.array([numbers[patient] for patient in patients])
-    rng = np.random.default_rng(seed)
-    found = []
-    chunk = max(1, 2_000_000 // truth.size)  # keeps the weights below some 50 MB
-    for start in range(0, samples, chunk):
-        count = min(chunk, samples - start)
-        drawn = rng.integers(0, len(numbers), size=(count, len(numbers)))
-        times = np.stack([np.bincount(row, minlength=len(numbers)) for row in drawn])
-        found.append(_weighted_auc(truth, values, times[:, whose].astype(np.float64)))
-    results = np.concatenate(found)
-    results = results[~np.isnan(results)]
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(results, [tail, 100 - tail])
-    return Interval(value, float(low), float(high))
+    _, level = np.unique(scores, return_inverse=True)
+    order = np.argsort(level, kind="stable")
+    starts = np.flatnonzero(np.diff(level[order], prepend=-1))
+    sorted_weights, sorted_truth = weights[:, order], truth[order]
+    positives = np.add.reduceat(sorted_weights * sorted_truth, starts, axis=1)
+    negatives = np.add.reduceat(sorted_weights * ~sorted_truth, starts, axis=1)
+    below = np.cumsum(negatives, axis=1) - negatives
+    wins = (positives * (below + negatives / 2)).sum(axis=1)
+    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+    shares = np.full(len(wins), math.nan)
+    np.divide(wins, pairs, out=shares, where=pairs > 0)
+    return shares
 
 
 def delong_auc(positive: ArrayLike, scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
@@ -210,28 +188,6 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == trials else centre + half
     return Interval(share, low, high)
-
-
-def _weighted_auc(truth: NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
-    """AUC for each row of case weights; NaN where a class has no weight.
-
-    Args:
-        truth: (n,) bool.
-        scores: (n,).
-        weights: (samples, n); how often each case counts.
-    """
-    _, level = np.unique(scores, return_inverse=True)
-    order = np.argsort(level, kind="stable")
-    starts = np.flatnonzero(np.diff(level[order], prepend=-1))
-    sorted_weights, sorted_truth = weights[:, order], truth[order]
-    positives = np.add.reduceat(sorted_weights * sorted_truth, starts, axis=1)
-    negatives = np.add.reduceat(sorted_weights * ~sorted_truth, starts, axis=1)
-    below = np.cumsum(negatives, axis=1) - negatives
-    wins = (positives * (below + negatives / 2)).sum(axis=1)
-    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-    shares = np.full(len(wins), math.nan)
-    np.divide(wins, pairs, out=shares, where=pairs > 0)
-    return shares
 
 
 def _checked(
