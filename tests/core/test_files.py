@@ -20,7 +20,10 @@ from pantskit.core.files import (
     atomic_path,
     content_hash,
     explain_os_error,
+    held,
+    is_abandoned,
     jsonable,
+    remove_leftovers,
     write_bytes,
     write_json,
     write_text,
@@ -219,3 +222,22 @@ def test_a_hash_is_of_the_content(tmp_path: Path) -> None:
     assert content_hash(tmp_path / "a") == blake3(data).hexdigest()[:32]
     (tmp_path / "b").write_bytes(data)
     assert content_hash(tmp_path / "a") == content_hash(tmp_path / "b")
+
+
+def test_a_file_in_use_is_told_from_one_whose_process_died(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with held(path):
+        assert not is_abandoned(path)
+    assert is_abandoned(path)
+    assert not is_abandoned(tmp_path / "none")
+
+
+def test_only_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    (deep / f"{TEMPORARY_PREFIX}x-ct.nii.gz").touch()
+    (deep / "ct.nii.gz").touch()
+    with atomic_path(deep / "mask.nii.gz") as part:
+        part.write_text("half")
+        assert remove_leftovers(tmp_path) == 1
+    assert names(deep) == ["ct.nii.gz", "mask.nii.gz"]

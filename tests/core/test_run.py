@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pantskit.core import run as run_module
 from pantskit.core.errors import ConfigError, ImageError, Quarantined, Skipped
 from pantskit.core.records import CaseRecord, RecordStore
 from pantskit.core.run import Job, RunSummary, fingerprint, run_cases
+from pantskit.core.workers import Workers
 
 
 def work(job: Job) -> dict[str, Any]:
@@ -34,6 +36,8 @@ def work(job: Job) -> dict[str, Any]:
         raise ZeroDivisionError("1/0")
     elif what == "image":
         raise ImageError(f"{job.case_id}: not an image")
+    elif what == "quarantine with facts":
+        raise Quarantined(f"{job.case_id}: tilted", data={"tilt_degrees": np.float32(12.5)})
     elif what == "quarantine":
         raise Quarantined(f"{job.case_id}: slices are missing")
     elif what == "skip":
@@ -121,6 +125,17 @@ def test_what_a_task_raises_becomes_its_cases_record(
     assert second.status == "done"
     assert summary.exit_status == (0 if status == "skipped" else 1)
     assert [r.case_id for r in summary.not_done] == ([] if status == "skipped" else ["c00"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_facts_of_a_case_that_is_not_done_go_into_its_record(
+    workers: int, tmp_path: Path, store: RecordStore
+) -> None:
+    run(jobs(tmp_path, 1, {0: "quarantine with facts"}), store, workers=workers)
+    record = store.read("work", "c00")
+    assert record is not None
+    assert (record.status, record.message) == ("quarantined", "c00: tilted")
+    assert record.data == {"tilt_degrees": 12.5}
 
 
 def test_dead_and_hanging_workers_cost_their_own_case_only(
@@ -247,6 +262,40 @@ def test_a_changed_input_runs_again(tmp_path: Path, store: RecordStore) -> None:
     assert run(todo, store).ran == ("c1",)
     source.unlink()
     assert run(todo, store).ran == ("c1",)
+
+
+@pytest.mark.parametrize("limit", [2**30, 0])  # compared in this process, in the workers
+def test_an_input_of_several_cases_is_read_once(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_COMPARED_HERE_BYTES", limit)
+    archive, store = tmp_path / "all.zip", RecordStore(tmp_path / "out")
+    archive.write_text("one")
+    read: list[Path] = []
+
+    class Here(Workers):
+        def map(self, task: Any, items: Any, **options: Any) -> Any:
+            if task is run_module._hash:
+                read.extend(items)
+            return super().map(task, items, **options)
+
+    monkeypatch.setattr(run_module, "Workers", Here)
+    todo = [Job(f"c{n}", inputs=(archive,)) for n in range(5)]
+    with Here(1) as workers:
+        assert len(run(todo, store, workers=workers).ran) == 5
+        assert run(todo, store, workers=workers).ran == ()
+        archive.write_text("two")
+        assert len(run(todo, store, workers=workers).ran) == 5
+        assert read == [archive] * 3  # once a run
+    marks = {r.fingerprint for r in store.all("work")}
+    assert marks == {fingerprint(todo[0], None)}
+
+
+def test_cases_wait_for_memory(tmp_path: Path, store: RecordStore) -> None:
+    todo = [Job(f"c{n}", "large", memory_mb=600) for n in range(2)] + [Job("c9", memory_mb=10)]
+    summary = run(todo, store, workers=2, memory_mb=1000)
+    assert summary.counts == {"done": 3}  # both at once would be more than the workers may take
+    assert summary.ran == ("c0", "c1", "c9")
 
 
 def test_a_renamed_input_runs_again(tmp_path: Path, store: RecordStore) -> None:
