@@ -148,18 +148,47 @@ def read_volume(path: Path) -> Volume:
         header = _parse_header(path, file)
         geometry = header.geometry
         flat, faults = _read_voxels(path, file, header)
-    array = flat.reshape(header.shape, order="F")
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if header.scaled:
-        scaled = array.astype(np.float32)
-        scaled *= np.float32(header.slope)
-        scaled += np.float32(header.intercept)
-        array = scaled
-    elif array.dtype == np.float64:
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, as callers check for
-            array = array.astype(np.float32)
+    array = _decoded(flat.reshape(header.shape, order="F"), header)
     return Volume(array, geometry, header.faults + faults, header.label_space)
+
+
+def read_filled_slabs(path: Path, faults: list[str]) -> Iterator[tuple[int, Array]]:
+    """The slices of an image that hold anything but zeros, some at a time.
+
+    Args:
+        path: the file.
+        faults: receives what was odd about it, at the end.
+
+    Yields:
+        Index of the first slice; (i, j, n) voxels as `read_volume` gives them. In between
+        lie slices whose every byte is 0.
+
+    Raises:
+        ImageError: If the file is not a whole 3D NIfTI image.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        header = _parse_header(path, file)
+        short = _require_room(path, file, header)
+        depth = header.shape[2]
+        slice_bytes = header.n_bytes // depth
+        slices = max(1, _SLAB_BYTES // slice_bytes)
+        try:
+            file.seek(header.offset)
+            for k in range(0, depth, slices):
+                size = slice_bytes * min(slices, depth - k)
+                chunk = file.read(size)
+                if len(chunk) < size:
+                    raise short
+                if np.frombuffer(chunk, np.bool_).any():
+                    stored = np.frombuffer(chunk, header.dtype)
+                    slab = stored.reshape((*header.shape[:2], -1), order="F")
+                    yield k, _decoded(slab, header)
+            faults += header.faults + _trailing(len(file.read(1)))
+        except EOFError:
+            raise short from None
+        except DAMAGED as error:
+            raise ImageError(f"{path}: damaged gzip ({error}); copy it again") from None
 
 
 def read_label_map(path: Path) -> Volume:
@@ -227,18 +256,31 @@ def as_mask(volume: Volume, name: str) -> Volume:
     Raises:
         LabelError: If a value is not finite.
     """
-    array, faults = volume.array, list(volume.faults)
+    mask, odd = inside_of(volume.array, name)
+    return replace(volume, array=mask, faults=volume.faults + faults_of_mask(odd))
+
+
+def inside_of(array: Array, name: str) -> tuple[Mask, set[float]]:
+    """Which voxels of a mask's image are inside, and which values but 0 and 1 it holds.
+
+    Raises:
+        LabelError: If a value is not finite.
+    """
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise LabelError(f"{name}: mask holds values that are not finite")
     if array.dtype == np.uint8 and array.max() <= 1:
-        return replace(volume, array=array.view(np.bool_))
+        return array.view(np.bool_), set()
     mask = np.greater(array, 0.5)
-    odd = np.unique(array[array != mask])
-    if odd.size:
-        shown = ", ".join(f"{float(v):g}" for v in odd[:6])
-        more = ", ..." if odd.size > 6 else ""
-        faults.append(f"mask is not binary: it holds {shown}{more}; all above 0.5 taken as inside")
-    return replace(volume, array=mask, faults=tuple(faults))
+    return mask, set(np.unique(array[array != mask]).tolist())
+
+
+def faults_of_mask(odd: set[float]) -> tuple[str, ...]:
+    """What to say of a mask that holds other values than 0 and 1."""
+    if not odd:
+        return ()
+    shown = ", ".join(f"{float(v):g}" for v in sorted(odd)[:6])
+    more = ", ..." if len(odd) > 6 else ""
+    return (f"mask is not binary: it holds {shown}{more}; all above 0.5 taken as inside",)
 
 
 def write_volume(path: Path, volume: Volume, *, label_space: str | None = None) -> None:
@@ -467,20 +509,12 @@ def _read_voxels(
     path: Path, file: io.BufferedIOBase, header: Header
 ) -> tuple[Array, tuple[str, ...]]:
     """All voxels as one flat array in file order, and what was odd about the file's end."""
-    zipped = isinstance(file, gzip.GzipFile)
-    size = path.stat().st_size
-    limit = size * _MAX_GZIP_RATIO if zipped else size
-    short = ImageError(
-        f"{path}: file ends before its {header.n_bytes} bytes of voxels; it was cut short, "
-        "copy it again"
-    )
-    if header.offset + header.n_bytes > limit:
-        raise short
-    if not zipped and not header.scaled:
+    short = _require_room(path, file, header)
+    if not isinstance(file, gzip.GzipFile) and not header.scaled:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         count = header.n_bytes // header.dtype.itemsize
         flat: Array = np.frombuffer(mapped, header.dtype, count, header.offset)
-        more = size - header.offset - header.n_bytes
+        more = path.stat().st_size - header.offset - header.n_bytes
         return flat, _trailing(more)
     flat = np.zeros(header.n_bytes // header.dtype.itemsize, header.dtype)
     view = flat.data.cast("B")
@@ -494,6 +528,34 @@ def _read_voxels(
     except DAMAGED as error:
         raise ImageError(f"{path}: damaged gzip ({error}); copy it again") from None
     return flat, _trailing(more)
+
+
+def _require_room(path: Path, file: io.BufferedIOBase, header: Header) -> ImageError:
+    """Refuse a file too small for its voxels; returns the error for one that turns out so."""
+    size = path.stat().st_size
+    short = ImageError(
+        f"{path}: file ends before its {header.n_bytes} bytes of voxels; it was cut short, "
+        "copy it again"
+    )
+    zipped = isinstance(file, gzip.GzipFile)
+    if header.offset + header.n_bytes > (size * _MAX_GZIP_RATIO if zipped else size):
+        raise short
+    return short
+
+
+def _decoded(array: Array, header: Header) -> Array:
+    """Stored voxels in this machine's byte order, scaled, and never float64."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if header.scaled:
+        scaled = array.astype(np.float32)
+        scaled *= np.float32(header.slope)
+        scaled += np.float32(header.intercept)
+        return scaled
+    if array.dtype == np.float64:
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, as callers check for
+            return array.astype(np.float32)
+    return array
 
 
 def _trailing(n_bytes: int) -> tuple[str, ...]:
