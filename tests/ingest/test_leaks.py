@@ -13,9 +13,9 @@ import nibabel as nib
 import numpy as np
 import polars as pl
 import pytest
+from planting import TEXT_VRS, plant, planted_elements
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from planting import TEXT_VRS, plant, planted_elements
 
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, write_volume

@@ -19,16 +19,16 @@ TEXT_VRS += ("UR", "UT", "OB")
 
 # Elements by which a file is read or a series is taken: with other values in them there is no
 # case whose outputs could be looked through.
-STEERING = set(
-    """SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID StudyInstanceUID
-    SeriesInstanceUID Modality RescaleType PhotometricInterpretation NumberOfFrames
-    LossyImageCompression InstanceNumber SeriesNumber PatientID PatientName PatientBirthDate
-    PatientSex StudyDate SeriesDate AcquisitionDate AcquisitionDateTime AcquisitionNumber
-    BurnedInAnnotation PixelPresentation VolumetricProperties VolumeBasedCalculationTechnique
-    PlanarConfiguration ICCProfile FrameOfReferenceUID ExtendedOffsetTable
-    PresentationIntentType AcquisitionTime TemporalPositionIdentifier StackID
-    ModalityLUTType ConvolutionKernel QualityControlImage""".split()
+_STEERING = (
+    "SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID "
+    "Modality RescaleType PhotometricInterpretation NumberOfFrames LossyImageCompression "
+    "InstanceNumber SeriesNumber PatientID PatientName PatientBirthDate PatientSex StudyDate "
+    "SeriesDate AcquisitionDate AcquisitionDateTime AcquisitionNumber BurnedInAnnotation "
+    "PixelPresentation VolumetricProperties VolumeBasedCalculationTechnique PlanarConfiguration "
+    "ICCProfile FrameOfReferenceUID ExtendedOffsetTable PresentationIntentType AcquisitionTime "
+    "TemporalPositionIdentifier StackID ModalityLUTType ConvolutionKernel QualityControlImage"
 )
+STEERING = set(_STEERING.split())
 
 
 @dataclass(frozen=True)

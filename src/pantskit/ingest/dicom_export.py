@@ -45,6 +45,7 @@ METHOD_CODES = {
     "113108": "Retain Patient Characteristics Option",
 }
 _DATES_KEPT = "113107"
+_DATES = ("StudyDate", "SeriesDate", "AcquisitionDate")
 
 # Terms of the standard that may be repeated (PS3.3 C.7.3.1.1.2, C.7.6.1.1.5, C.8.2.1.1.1).
 _PATIENT_POSITIONS = {"HFP", "HFS", "HFDR", "HFDL", "FFDR", "FFDL", "FFP", "FFS"}
@@ -71,7 +72,7 @@ class _Export:
     kernel: str | None
     repeated: set[str]
     days: int
-    dates: set[str] = field(default_factory=set)
+    dates: frozenset[str]
     burned_in: set[str] = field(default_factory=set)
 
 
@@ -117,6 +118,8 @@ def export_series(
         _write_slices(slices, reader, part, shared, scan)
         # A moved date can fall on another true one by chance; it is then no leak.
         scan.allow_dates(shared.dates)
+        if shared.kernel:
+            scan.allow_fact(shared.kernel)
         if leaks := scan.folder(part):
             raise PantskitError(f"{case_id}: {explain(leaks)} of its DICOM export")
         size = sum(path.stat().st_size for path in part.iterdir())
@@ -157,7 +160,9 @@ def _shared(
     kernels = {s.kernel for s in slices}
     kernel = known_kernel(kernels.pop()) if len(kernels) == 1 else None
     days = pseudonyms.shift_days(patient_id)
-    return _Export(pseudonyms, case_id, patient_id, facts, rules, kernel, repeated, days)
+    told = (shifted_date(s.description.get(d), days) for s in slices for d in _DATES)
+    dates = frozenset(date for date in told if date)
+    return _Export(pseudonyms, case_id, patient_id, facts, rules, kernel, repeated, days, dates)
 
 
 def _write_slices(
@@ -241,12 +246,10 @@ def _codes(shared: _Export) -> dict[str, str]:
 
 def _study(made: Dataset, header: ImageHeader, source: Dataset, k: int, shared: _Export) -> None:
     rules, told = shared.rules, header.description
-    for keyword in ("StudyDate", "SeriesDate", "AcquisitionDate"):
-        date = shifted_date(told.get(keyword), shared.days)
-        if date:
-            shared.dates.add(date)
-        if not rules.dates:
-            date = told.get(keyword)
+    for keyword in _DATES:
+        date = told.get(keyword)
+        if rules.dates:
+            date = shifted_date(date, shared.days)
         if date or keyword == "StudyDate":
             setattr(made, keyword, date or "")
     made.StudyTime = "" if rules.dates else source.get("StudyTime", "")
@@ -301,7 +304,7 @@ def _image(made: Dataset, header: ImageHeader, source: Dataset, k: int) -> None:
     made.RescaleSlope = _decimal(header.slope)
     made.RescaleType = "HU"
     centres, widths = (_numbers(source.get(w)) for w in ("WindowCenter", "WindowWidth"))
-    if centres and len(centres) == len(widths):
+    if centres and len(centres) == len(widths) and min(widths) >= 1:
         made.WindowCenter, made.WindowWidth = centres, widths
     if header.lossy:
         made.LossyImageCompression = "01"
@@ -359,7 +362,7 @@ def _in_sixteen_bits(value: int, signed: bool) -> int:
 
 
 def _written_syntax(syntax: str) -> str:
-    return syntax if UID(syntax).is_encapsulated else str(ExplicitVRLittleEndian)
+    return str(syntax if UID(syntax).is_encapsulated else ExplicitVRLittleEndian)
 
 
 def _meta(made: FileDataset, header: ImageHeader, source: Dataset, rules: Rules) -> None:
@@ -367,7 +370,7 @@ def _meta(made: FileDataset, header: ImageHeader, source: Dataset, rules: Rules)
     if not rules.meta:
         made.preamble = source.preamble
         meta.update(source.file_meta)
-    meta.MediaStorageSOPClassUID = CT_IMAGE
+    meta.MediaStorageSOPClassUID = UID(CT_IMAGE)
     meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     meta.TransferSyntaxUID = UID(_written_syntax(header.transfer_syntax))
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID

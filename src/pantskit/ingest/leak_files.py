@@ -35,6 +35,7 @@ _RUN = re.compile(rb"[\t\x1b\x20-\x7e\x80-\xff]{3,}")
 _VOXEL_RUN = re.compile(rb"[\x20-\x7e\x80-\xf7]{4,}")
 _ASCII_RUN = re.compile(rb"[\x20-\x7e]{7,}")
 _WIDE_RUN = re.compile(r"[^\x00-\x1f\ufffd]{2,}")
+_NEAR_RUN = re.compile(r"[\x20-\u052f]{3,}")  # Latin, Greek, Cyrillic
 # The numbers 1 to 4 in a row, as dimensions are, read in the wrong order: letters with accents.
 _SMALL_NUMBERS = re.compile(r"[\u0100\u0200\u0300\u0400]{2,}")
 _CODECS = (
@@ -128,9 +129,10 @@ def texts_of(raw: bytes) -> Iterator[Piece]:
     if len(raw) <= _WIDE_LIMIT and not _is_plain(raw):
         for codec in ("utf-16-le", "utf-16-be"):
             for start in (0, 1):
-                # Numbers between letters come out as letters of far scripts, which part words.
-                text = raw[start:].decode(codec, "replace")
-                yield from (Piece(run) for run in _WIDE_RUN.findall(_SMALL_NUMBERS.sub("\0", text)))
+                text = _SMALL_NUMBERS.sub("\0", raw[start:].decode(codec, "replace"))
+                yield from map(Piece, _WIDE_RUN.findall(text))
+                # Numbers beside a word come out as letters of far scripts, which are no part of it.
+                yield from map(Piece, _NEAR_RUN.findall(text))
 
 
 def _is_plain(raw: bytes) -> bool:

@@ -169,6 +169,16 @@ class LeakScan:
             self._needles.dates.pop((int(date[:4]), int(date[4:6]), int(date[6:8])), None)
             self._needles.dates.pop((int(date[:4]), int(date[4:6]), 0), None)
 
+    def allow_fact(self, fact: str) -> None:
+        """Let one more fact pass, as those given at first."""
+        allowed = _words_of_all([fact])
+        for word, phrases in self._needles.words.items():
+            self._needles.words[word] = [
+                (phrase, attribute)
+                for phrase, attribute in phrases
+                if not (attribute.endswith(_DESCRIBING) and allowed.issuperset(phrase))
+            ]
+
     @property
     def needles(self) -> int:
         """How many values are looked for."""
@@ -303,9 +313,15 @@ class LeakScan:
 
 def explain(leaks: Iterable[Leak]) -> str:
     """What a message says of leaks: attributes and places, never a value."""
-    found = sorted({f"{leak.attribute} in {leak.place}" for leak in leaks})
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return f"the leak scan found identifying values ({'; '.join(found[:5])}{more})"
+    places: dict[str, list[str]] = {}
+    for leak in leaks:
+        places.setdefault(leak.attribute, []).append(leak.place)
+    told = []
+    for attribute, found in sorted(places.items()):
+        first, *others = sorted(set(found))
+        told.append(f"{attribute} in {first}" + (f" and {len(others)} more" if others else ""))
+    more = f"; and {len(told) - 8} more attributes" if len(told) > 8 else ""
+    return f"the leak scan found identifying values ({'; '.join(told[:8])}{more})"
 
 
 def identifiers_of_run(cases: Iterable[Identifiers]) -> Found:
