@@ -54,10 +54,10 @@ Part = tuple[Mask, tuple[int, int, int]]  # with its first voxel's index
 
 def _cut(mask: Mask, first: int) -> Part:
     """A copy of the box around some slices' mask, of which `first` is the first one."""
-    rows = mask.any(axis=0)
-    j, k = np.flatnonzero(rows.any(axis=1)), np.flatnonzero(rows.any(axis=0))
+    rows = np.any(mask, axis=0)
+    j, k = np.flatnonzero(np.any(rows, axis=1)), np.flatnonzero(np.any(rows, axis=0))
     part = mask[:, j[0] : j[-1] + 1, k[0] : k[-1] + 1]
-    i = np.flatnonzero(part.any(axis=2).any(axis=1))
+    i = np.flatnonzero(np.any(part, axis=(1, 2)))
     start = (int(i[0]), int(j[0]), first + int(k[0]))
     return part[i[0] : i[-1] + 1].copy(order="F"), start
 

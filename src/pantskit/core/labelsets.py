@@ -8,6 +8,8 @@ has changed since, so that no score depends on which of the two was read.
 from __future__ import annotations
 
 import json
+import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from pantskit.core.crops import MaskCrop, read_mask_crop
 from pantskit.core.errors import DatasetError, GeometryError, LabelError
 from pantskit.core.files import content_hash
 from pantskit.core.geometry import Geometry, require_same_grid
@@ -39,6 +42,7 @@ from pantskit.core.records import RecordStore
 from pantskit.core.volume import Volume, read_header, read_label_map, read_mask
 
 COMBINED = "combined_labels.nii.gz"
+COMBINED_NAMES = (COMBINED, "combined_labels.nii")
 SEGMENTATIONS = "segmentations"
 LABELS_STAGE = "labels"  # records of what a combined map reproduces
 SPLIT_FOLDERS = {"train": ("ImageTr", "LabelTr"), "test": ("ImageTe", "LabelTe")}
@@ -76,7 +80,7 @@ class CaseLabels:
         self._label_map = label_map
         self._dataset = dataset
         self._map: Volume | None = None
-        self._values: frozenset[int] = frozenset()
+        self._values: tuple[int, ...] | None = None
         self._exact: frozenset[str] | None = None
         self._geometry: Geometry | None = None
         self._faults: dict[str, None] = {}
@@ -101,7 +105,7 @@ class CaseLabels:
             LabelError: If the case has only masks without geometry (.npz).
         """
         if self._geometry is None:
-            masks = (p for p in self.mask_paths.values() if p.suffix != ".npz")
+            masks = (p for p in self.mask_paths.values() if p.suffix.lower() != ".npz")
             path = next(masks, self.map_path)
             if path is None:
                 raise LabelError(f"{self.case_id}: .npz masks need a combined map for their grid")
@@ -113,9 +117,10 @@ class CaseLabels:
         if self.mask_paths:
             return tuple(s for s in STRUCTURES if s in self.mask_paths)
         label_map = self.label_map_used()
-        self._load_map()
-        present = {s for v in self._values for s in label_map.ids.get(v, ())}
-        return tuple(s for s in STRUCTURES if s in present or s in label_map.annotated)
+        annotated = set(label_map.annotated)
+        if not annotated.issuperset(label_map.structures):  # of the others, those that are there
+            annotated.update(*(label_map.ids.get(v, ()) for v in self._map_values()))
+        return tuple(s for s in STRUCTURES if s in annotated)
 
     def annotation(self, structure: str) -> Annotation:
         """Present, empty or absent; reads the structure."""
@@ -134,12 +139,7 @@ class CaseLabels:
             ImageError, GeometryError, LabelError: If a file cannot be read as what it should
                 be, or lies on another grid than the case's other labels.
         """
-        if structure in self.rivals:
-            names = " and ".join(p.name for p in self.rivals[structure])
-            raise LabelError(
-                f"{self.case_id}: {names} all mean {structure}; keep one, or unite them as "
-                f"{structure}.nii.gz"
-            )
+        self._require_one_file(structure)
         if structure in self.mask_paths:
             if structure in self._exact_in_map():
                 return self._mask_from_map(PANTS.label_map(), structure)
@@ -147,6 +147,38 @@ class CaseLabels:
         if self.mask_paths or structure not in self.structures():
             return None
         return self._mask_from_map(self.label_map_used(), structure)
+
+    def ids_in_map(self, structure: str) -> tuple[int, ...] | None:
+        """The label map's ids that make up an annotated structure, exactly.
+
+        None where the structure has to be read from its own file: it has one, and the map is
+        not known to give it back.
+        """
+        if not self.mask_paths:
+            return self.label_map_used().ids_of(structure)
+        if structure in self._exact_in_map() and structure not in self.rivals:
+            return PANTS.label_map().ids_of(structure)
+        return None
+
+    def mask_crop(self, structure: str) -> MaskCrop:
+        """A structure from its own file, with no more than the box around it in memory.
+
+        Raises:
+            ImageError, GeometryError, LabelError: As `mask`; also if it has no file.
+        """
+        self._require_one_file(structure)
+        path = self.mask_paths.get(structure)
+        if path is None:
+            raise LabelError(f"{self.case_id}: has no mask of {structure}")
+        if path.suffix.lower() == ".npz":
+            return MaskCrop(self._read_npz(path), (0, 0, 0), self.geometry)
+        crop = read_mask_crop(path)
+        self._check(path, crop.geometry, crop.faults)
+        return crop
+
+    def forget(self) -> None:
+        """Give back the memory of the label map; it is read again when asked for."""
+        self._map = None
 
     def masks(self, structures: Iterator[str] | tuple[str, ...] | None = None) -> dict[str, Mask]:
         """Masks of the annotated ones among `structures` (default: all 28)."""
@@ -198,6 +230,20 @@ class CaseLabels:
             )
         return self._label_map
 
+    def _require_one_file(self, structure: str) -> None:
+        if structure in self.rivals:
+            names = " and ".join(p.name for p in self.rivals[structure])
+            raise LabelError(
+                f"{self.case_id}: {names} all mean {structure}; keep one, or unite them as "
+                f"{structure}.nii.gz"
+            )
+
+    def _map_values(self) -> tuple[int, ...]:
+        if self._values is None:
+            counts = label_counts(self._load_map().array)
+            self._values = tuple(int(v) for v in np.flatnonzero(counts) if v)
+        return self._values
+
     def _load_map(self) -> Volume:
         assert self.map_path is not None
         if self._map is None:
@@ -206,25 +252,27 @@ class CaseLabels:
             require_same_grid(
                 volume.geometry, self.geometry, what=f"{self.case_id}: label map and masks"
             )
-            self._values = frozenset(np.flatnonzero(label_counts(volume.array)).tolist()) - {0}
             self._map = volume
         return self._map
 
     def _mask_from_map(self, label_map: LabelMap, structure: str) -> Mask:
         volume = self._load_map()
-        label_map.require_known(list(self._values), name=f"{self.case_id}: {self.map_path}")
+        label_map.require_known(list(self._map_values()), name=f"{self.case_id}: {self.map_path}")
         return mask_of_ids(volume.array, label_map.ids_of(structure))
 
     def _read_mask(self, path: Path) -> Mask:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             return self._read_npz(path)
         volume = read_mask(path)
-        self._note(path, volume.faults)
-        require_same_grid(
-            volume.geometry, self.geometry, what=f"{self.case_id}: {path.name} and other labels"
-        )
+        self._check(path, volume.geometry, volume.faults)
         mask: Mask = volume.array
         return mask
+
+    def _check(self, path: Path, geometry: Geometry, faults: tuple[str, ...]) -> None:
+        self._note(path, faults)
+        require_same_grid(
+            geometry, self.geometry, what=f"{self.case_id}: {path.name} and other labels"
+        )
 
     def _read_npz(self, path: Path) -> Mask:
         try:
@@ -328,15 +376,14 @@ def labels_in(
     masks: dict[str, Path] = {}
     rivals: dict[str, tuple[Path, ...]] = {}
     # A later place wins: segmentations/ is the release's. .nii.gz wins over .npz.
-    for place in (folder, folder / SEGMENTATIONS):
+    files = _files(folder)
+    for place in (files, _files(folder / SEGMENTATIONS)):
         for suffix in (".npz", ".nii", ".nii.gz"):
             for structure, paths in _by_structure(place, suffix).items():
-                exact = [p for p in paths if p.name == structure + suffix]
+                exact = [p for p in paths if _bears(p.name, structure, suffix)]
                 masks[structure] = (exact or paths)[0]
-                rivals[structure] = () if exact else paths[1:] and paths
-    map_path = next(
-        (p for n in (COMBINED, "combined_labels.nii") if (p := folder / n).is_file()), None
-    )
+                rivals[structure] = () if len(exact or paths) == 1 else paths
+    map_path = next((p for n in COMBINED_NAMES for p in files if p.name.lower() == n), None)
     if map_path is None and not masks:
         return None
     return CaseLabels(
@@ -349,14 +396,27 @@ def labels_in(
     )
 
 
-def _by_structure(folder: Path, suffix: str) -> dict[str, tuple[Path, ...]]:
-    """Files of a folder whose names mean a structure, by structure."""
+def _by_structure(files: list[Path], suffix: str) -> dict[str, tuple[Path, ...]]:
+    """Files whose names mean a structure, by structure."""
     found: dict[str, tuple[Path, ...]] = {}
-    for path in sorted(folder.glob(f"[!.]*{suffix}")):
-        structure = find_structure(path.name)
-        if structure and path.is_file():
+    for path in files:
+        structure = find_structure(path.name) if path.name.lower().endswith(suffix) else None
+        if structure:
             found[structure] = (*found.get(structure, ()), path)
     return found
+
+
+def _bears(name: str, structure: str, suffix: str) -> bool:
+    """Whether a file is called exactly as the structure; capitals in the suffix do not matter."""
+    return name.startswith(structure) and name.lower() == structure + suffix
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder but hidden ones, sorted; none where there is no folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(Path(e.path) for e in entries if e.is_file() and e.name[0] != ".")
 
 
 def identify_label_space(combined: LabelArray, masks: Mapping[str, Mask]) -> LabelSpace | None:
@@ -395,7 +455,7 @@ def _find_cases(path: Path, label_map: LabelMap | None, split: str | None) -> It
     if path.is_file():
         yield CaseLabels(_stem(path), map_path=path, label_map=label_map)
         return
-    if (path / COMBINED).is_file() or (path / SEGMENTATIONS).is_dir():
+    if (path / SEGMENTATIONS).is_dir() or _holds_combined(path):
         one = labels_in(path.absolute(), label_map=label_map)
         if one is not None:
             yield one
@@ -411,12 +471,17 @@ def _find_cases(path: Path, label_map: LabelMap | None, split: str | None) -> It
                 labels = labels_in(entry, label_map=label_map, dataset=path)
                 if labels is not None:
                     yield labels
-            elif entry.name.endswith((".nii", ".nii.gz")):
+            elif entry.name.lower().endswith((".nii", ".nii.gz")):
                 yield CaseLabels(_stem(entry), map_path=entry, label_map=label_map)
 
 
+def _holds_combined(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(e.name.lower() in COMBINED_NAMES and e.is_file() for e in entries)
+
+
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def places_of_dataset_json(folder: Path) -> tuple[Path, ...]:
