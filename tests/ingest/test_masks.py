@@ -297,7 +297,7 @@ def test_labels_of_a_tilted_ct_follow_its_slices_onto_the_resampled_grid(series,
     made.positions += np.outer(np.arange(5), (0, 0.75, 0))  # a row a slice
     made.write(tmp_path / "ct")
     (found,) = discover([tmp_path / "ct"]).series
-    volume, _, layout = read_series(found.slices, Reader(), resample_tilt=True)
+    volume, _, layout = read_series(found.slices, Reader(), allowed=("tilt",))
     codes = np.zeros((8, 6, 5), np.uint8, order="F")
     codes[2, [5, 4, 3, 2, 1], range(5)] = 1  # one line along z in the patient
     masks = CaseMasks(CodedMasks(codes, [frozenset(), frozenset({"aorta"})], {"aorta"}), None)

@@ -254,9 +254,7 @@ def headers_of(folder: Path) -> list:
 def test_series_is_resampled_from_its_files(tilted):
     headers, positions, hu = tilted
     with Reader() as reader:
-        volume, clipped, layout = read_series(
-            headers, reader, resample_tilt=True, resample_spacing=True
-        )
+        volume, clipped, layout = read_series(headers, reader, allowed=("tilt", "spacing"))
     assert volume.geometry.orientation == "LAI"
     assert volume.array.flags.f_contiguous
     assert (clipped.low, clipped.high) == (np.rint(hu.min()), np.rint(hu.max()))
@@ -269,14 +267,14 @@ def test_series_is_resampled_from_its_files(tilted):
 @pytest.mark.parametrize(
     ("allowed", "refused"),
     [
-        ({}, "spacing varies from 2 to 4 mm.*and slices shift sideways"),
-        ({"resample_tilt": True}, "spacing varies from 2 to 4 mm"),
-        ({"resample_spacing": True}, "gantry tilt of 17.0 degrees"),
+        ((), "spacing varies from 2 to 4 mm.*and slices shift sideways"),
+        (("tilt",), "spacing varies from 2 to 4 mm"),
+        (("spacing",), "gantry tilt of 17.0 degrees"),
     ],
 )
 def test_each_cause_needs_its_own_permission(tilted, allowed, refused):
     with Reader() as reader, pytest.raises(Quarantined, match=refused):
-        read_series(tilted[0], reader, **allowed)
+        read_series(tilted[0], reader, allowed=allowed)
 
 
 def test_mask_series_follows_the_ct_onto_its_grid(series, tilted, tmp_path):
@@ -285,16 +283,16 @@ def test_mask_series_follows_the_ct_onto_its_grid(series, tilted, tmp_path):
     made = series(stored=stored)
     made.pixel_spacing, made.positions = SPACING, positions
     masks = headers_of(made.write(tmp_path / "mask"))
-    both = {"resample_tilt": True, "resample_spacing": True}
+    both = ("tilt", "spacing")
     with Reader() as reader:
-        mask = read_mask_series(masks, reader, **both)
-        ct, _, _ = read_series(headers, reader, **both)
+        mask = read_mask_series(masks, reader, allowed=both)
+        ct, _, _ = read_series(headers, reader, allowed=both)
     assert mask.geometry.same_grid(ct.geometry, tolerance_mm=1e-9)
     assert mask.array.dtype == np.bool_
     np.testing.assert_array_equal(mask.reoriented("LPS").array[:, :, 0].T[-ROWS:], stored[0] > 0)
 
 
-ALLOWED = {"resample_tilt": True, "resample_spacing": True}
+ALLOWED = ("tilt", "spacing")
 
 
 def real_slices(folder: Path):
@@ -313,7 +311,7 @@ def test_real_tilted_series_lies_where_its_slices_say(shared_data, name, tilt):
     folder = shared_data / "dicom" / name
     headers = headers_of(folder)
     with Reader() as reader:
-        volume, _, layout = read_series(headers, reader, resample_tilt=True)
+        volume, _, layout = read_series(headers, reader, allowed=("tilt",))
     record = resampling_record(layout, headers[0].tilt)
     assert record["tilt_degrees"] == pytest.approx(tilt, abs=1e-3)
     assert record["tilt_degrees_by_tag"] == (-18.5 if name == "philips_tilt" else None)
@@ -332,4 +330,4 @@ def test_real_series_with_a_gap_is_never_filled(shared_data):
     headers = headers_of(shared_data / "dicom/missing_slice")
     assert series_layout(headers).causes == ("missing",)
     with Reader() as reader, pytest.raises(Quarantined, match="slices are missing: 1 of 5"):
-        read_series(headers, reader, **ALLOWED)
+        read_series(headers, reader, allowed=ALLOWED)

@@ -49,6 +49,7 @@ class Job:
         payload: what the task needs to know; must pickle.
         inputs: files whose names and content decide whether the case has to run again.
         outputs: files the task writes; one that is missing makes the case run again.
+        settings: of this case alone, which decide likewise; must be JSON.
         memory_mb: what its worker will take at most as far as one can tell beforehand, Python
             and libraries (about 150) included; 0 where nobody knows.
     """
@@ -57,6 +58,7 @@ class Job:
     payload: Any = None
     inputs: tuple[Path, ...] = ()
     outputs: tuple[Path, ...] = ()
+    settings: Any = None
     memory_mb: float = 0.0
 
 
@@ -317,7 +319,8 @@ def fingerprint(job: Job, settings: Any, known: Mapping[Path, str] | None = None
         settings: what else decides.
         known: hashes of inputs that need not be read again.
     """
-    hasher = blake3(json.dumps(jsonable(settings), sort_keys=True, default=repr).encode())
+    both = jsonable([settings, job.settings])
+    hasher = blake3(json.dumps(both, sort_keys=True, default=repr).encode())
     for path in job.inputs:
         hasher.update(f"\n{path.name}\n".encode())  # a mask's name says what it is of
         hasher.update(((known or {}).get(path) or _hash(path)).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -152,16 +152,15 @@ def read_series(
     slices: Sequence[ImageHeader],
     reader: Reader,
     *,
-    resample_tilt: bool = False,
-    resample_spacing: bool = False,
+    allowed: Collection[str] = (),
 ) -> tuple[Volume, Clipped, Layout]:
     """Decode a CT series.
 
     Args:
         slices: its headers, complete and of one kind, in any order.
         reader: opens their files.
-        resample_tilt: resample slices of a tilted gantry onto an orthogonal grid.
-        resample_spacing: resample slices at varying distances onto a regular grid.
+        allowed: what may be wrong with the stack: `"tilt"`, `"spacing"`; it is resampled onto a
+            regular orthogonal grid then.
 
     Returns:
         int16 HU in [-1000, 1000] in the standard orientation and in Fortran order; what was
@@ -176,7 +175,7 @@ def read_series(
     """
     layout = series_layout(slices)
     if isinstance(layout, IrregularStack):
-        layout.require(*_allowed(resample_tilt, resample_spacing))
+        layout.require(*allowed)
     _require_whole(slices)
     clipped = Clipped()
     with SliceReader(reader) as pixels:
@@ -196,8 +195,7 @@ def read_mask_series(
     slices: Sequence[ImageHeader],
     reader: Reader,
     *,
-    resample_tilt: bool = False,
-    resample_spacing: bool = False,
+    allowed: Collection[str] = (),
 ) -> Volume:
     """Decode a series whose non-zero pixels are a mask.
 
@@ -210,7 +208,7 @@ def read_mask_series(
     """
     layout = series_layout(slices)
     if isinstance(layout, IrregularStack):
-        layout.require(*_allowed(resample_tilt, resample_spacing))
+        layout.require(*allowed)
     _require_whole(slices)
     with SliceReader(reader) as pixels:
         if isinstance(layout, IrregularStack):
@@ -291,10 +289,6 @@ def significant_bits(
     elif low >= 0 and high < 1 << format.stored:
         return np.asarray((pixels << unused) >> unused)
     raise Quarantined(f"pixels use bits beyond the {format.stored} that the header declares")
-
-
-def _allowed(tilt: bool, spacing: bool) -> list[str]:
-    return [cause for cause, allowed in (("tilt", tilt), ("spacing", spacing)) if allowed]
 
 
 def _require_whole(slices: Sequence[ImageHeader]) -> None:

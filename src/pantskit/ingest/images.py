@@ -58,12 +58,7 @@ def read_image(plan: CasePlan, reader: Reader) -> Image:
 
 
 def _read_series(plan: CasePlan, reader: Reader) -> Image:
-    volume, clipped, layout = read_series(
-        plan.slices,
-        reader,
-        resample_tilt=plan.settings.resample_tilt,
-        resample_spacing=plan.settings.resample_spacing,
-    )
+    volume, clipped, layout = read_series(plan.slices, reader, allowed=plan.settings.allowed)
     if plan.doubt:
         raise Quarantined(plan.doubt)
     syntaxes = sorted({s.transfer_syntax for s in plan.slices})

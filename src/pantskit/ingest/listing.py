@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,15 @@ _KINDS = {"taken": "CT", "skipped": "skipped", "quarantined": "quarantined", "fa
 _COLUMNS = ("", "study", "slices", "size", "spacing", "axes", "thick", "kernel", "phase", "source")
 
 
-def listing_rows(found: Found, labels: Sequence[LabelSource] = ()) -> list[dict[str, Any]]:
+def listing_rows(
+    found: Found, labels: Sequence[LabelSource] = (), allowed: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """One row for each series, volume file, damaged file and annotation.
 
     Args:
         found: the content of the sources, after `choose`.
         labels: annotations of `--labels`.
+        allowed: what may be wrong with a stack of slices, as for `read_series`.
 
     Returns:
         Rows that JSON can hold. `kind` is CT, NIfTI or NRRD for what would become a case, or
@@ -41,7 +44,7 @@ def listing_rows(found: Found, labels: Sequence[LabelSource] = ()) -> list[dict[
     """
     studies: dict[tuple[str, ...], int] = {}
     patients: dict[str, int] = {}
-    rows = [_series_row(series, patients, studies) for series in found.series]
+    rows = [_series_row(series, patients, studies, allowed) for series in found.series]
     with Reader() as reader:
         rows += [_volume_row(file, reader) for file in found.volumes]
     rows += [_row(str(b.file), "fails", b.message) for b in found.bad]
@@ -94,9 +97,12 @@ def print_listing(rows: Sequence[dict[str, Any]], console: Console) -> None:
 
 
 def _series_row(
-    series: Series, patients: dict[str, int], studies: dict[tuple[str, ...], int]
+    series: Series,
+    patients: dict[str, int],
+    studies: dict[tuple[str, ...], int],
+    allowed: Collection[str],
 ) -> dict[str, Any]:
-    first, expected = series.first, outlook(series)
+    first, expected = series.first, outlook(series, allowed)
     patient = first.description.get("PatientID", "")
     number = studies.setdefault((patient, first.study_uid), len(studies) + 1)
     phase = phase_of(first.description)

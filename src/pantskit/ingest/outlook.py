@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from pantskit.core.errors import PantskitError, Quarantined
 from pantskit.core.geometry import Geometry
-from pantskit.ingest.dicom_pixels import series_stack
+from pantskit.ingest.dicom_geometry import IrregularStack
+from pantskit.ingest.dicom_pixels import series_layout, series_stack
+from pantskit.ingest.resample import resampled_geometry
 from pantskit.ingest.series import Series
 
 
@@ -28,32 +31,42 @@ class Outlook:
     copies: int = 0
 
 
-def outlook(series: Series) -> Outlook:
-    """What a series would become, without opt-ins to resample it."""
+def outlook(series: Series, allowed: Collection[str] = ()) -> Outlook:
+    """What a series would become.
+
+    Args:
+        series: the series.
+        allowed: what may be wrong with its stack, as for `read_series`: it is resampled then.
+    """
     if series.skip:
         return Outlook("skipped", series.skip, _geometry(series))
     if series.fault:
         return Outlook("failed", series.fault)
     try:
-        stack = series_stack(series.slices)
+        stack = series_layout(series.slices)
+        if isinstance(stack, IrregularStack):
+            stack.require(*allowed)
+            geometry = resampled_geometry(stack)
+        else:
+            geometry = stack.geometry
     except Quarantined as error:
         return Outlook("quarantined", str(error))
     except PantskitError as error:
         return Outlook("failed", str(error))
     copies = len(stack.duplicates)
     if series.doubt:
-        return Outlook("quarantined", series.doubt, stack.geometry, copies)
-    reason = (
-        f"{copies} slices lie where another does: quarantined unless their pixels are equal"
-        if copies
-        else ""
-    )
-    return Outlook("taken", reason, stack.geometry, copies)
+        return Outlook("quarantined", series.doubt, geometry, copies)
+    reasons = [f"resampled: {', '.join(stack.causes)}"] if isinstance(stack, IrregularStack) else []
+    if copies:
+        reasons.append(
+            f"{copies} slices lie where another does: quarantined unless their pixels are equal"
+        )
+    return Outlook("taken", "; ".join(reasons), geometry, copies)
 
 
-def is_whole(series: Series) -> bool:
+def is_whole(series: Series, allowed: Collection[str] = ()) -> bool:
     """Whether nothing in its headers speaks against a series becoming a case."""
-    return outlook(series).status == "taken"
+    return outlook(series, allowed).status == "taken"
 
 
 def _geometry(series: Series) -> Geometry | None:

@@ -77,7 +77,7 @@ def ingest(
     """
     _require_sense(settings)
     clinical = read_clinical(settings.clinical) if settings.clinical else None
-    with _crew(settings) as crew:
+    with crew_of(settings) as crew:
         found, labels = survey(sources, settings, workers=crew)
         patients = [s.first.description.get("PatientID", "") for s in found.series]
         joined = clinical.join(patients) if clinical else None
@@ -117,7 +117,7 @@ def _require_sense(settings: IngestSettings) -> None:
 
 
 @contextmanager
-def _crew(settings: IngestSettings) -> Iterator[Crew]:
+def crew_of(settings: IngestSettings) -> Iterator[Crew]:
     """Workers for the whole run: they read headers first and make the cases then."""
     if settings.cluster is None:
         with Workers(settings.workers, settings.memory_mb) as workers:
@@ -146,12 +146,14 @@ def _job(item: Planned) -> Job:
         outputs.append(plan.labels_path / COMBINED)
     if plan.export_path:
         outputs.append(plan.export_path)
-    return Job(plan.case_id, plan, item.inputs, tuple(outputs), memory_mb=plan.memory_mb)
+    # What is said of a source may change by what lies beside it, though it stays the same.
+    said = [plan.skip, plan.fault, plan.doubt]
+    return Job(plan.case_id, plan, item.inputs, tuple(outputs), said, plan.memory_mb)
 
 
 def _fingerprinted(settings: IngestSettings) -> dict[str, Any]:
     """The settings that change what a case becomes."""
-    names = ("resample_labels", "resample_tilt", "resample_spacing", "series", "prefer")
+    names = ("resample_labels", "resample_tilt", "resample_spacing")
     label_map = asdict(LabelMap.parse(settings.label_map)) if settings.label_map else None
     return {n: getattr(settings, n) for n in (*names, "split", "site")} | {
         "label_map": label_map,

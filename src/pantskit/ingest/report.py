@@ -10,7 +10,7 @@ from typing import Any
 
 from pantskit.core.records import CaseRecord
 from pantskit.ingest.listing import listing_rows
-from pantskit.ingest.pipeline import IngestSummary
+from pantskit.ingest.pipeline import IngestSummary, crew_of
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.survey import survey
 
@@ -129,4 +129,5 @@ def listing(sources: Sequence[Path], settings: IngestSettings) -> list[dict[str,
     Raises:
         ConfigError, LabelError: As `ingest`.
     """
-    return listing_rows(*survey(sources, settings))
+    with crew_of(settings) as crew:
+        return listing_rows(*survey(sources, settings, workers=crew), settings.allowed)

@@ -48,3 +48,9 @@ class IngestSettings:
     cluster: str | None = None
     timeout_s: float | None = 1800.0
     memory_mb: float | None = None
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """What may be wrong with a stack of slices: it is resampled then."""
+        tilt = ("tilt",) if self.resample_tilt else ()
+        return (*tilt, "spacing") if self.resample_spacing else tilt

@@ -11,6 +11,7 @@ from pantskit.core.errors import ConfigError
 from pantskit.ingest.choice import choose
 from pantskit.ingest.discover import Found, discover, discover_labels
 from pantskit.ingest.label_sources import LabelSource
+from pantskit.ingest.outlook import is_whole
 from pantskit.ingest.reading import Progress
 from pantskit.ingest.series import Series
 from pantskit.ingest.settings import IngestSettings
@@ -27,7 +28,7 @@ def survey(
 
     Args:
         sources: folders, files, archives, a DICOMDIR.
-        settings: `labels`, `series` and `prefer` count.
+        settings: `labels`, `series`, `prefer` and what may be resampled count.
         workers: processes to parse headers in; None parses them here.
         progress: called with the number of files seen so far.
 
@@ -58,7 +59,11 @@ def survey(
         found.series = [s for s in found.series if s.first.file not in taken]
     # After that: a mask must not take the place of a scan.
     found.series = choose(
-        found.series, settings.series, settings.prefer, annotated=partial(_annotated, _Told(labels))
+        found.series,
+        settings.series,
+        settings.prefer,
+        usable=partial(is_whole, allowed=settings.allowed),
+        annotated=partial(_annotated, _Told(labels)),
     )
     return found, labels
 
