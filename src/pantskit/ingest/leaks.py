@@ -15,11 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pantskit.ingest.identifiers import FILE_NAME, FOLDER_NAME, SHORTEST
-from pantskit.ingest.identifiers import Found as Found
-from pantskit.ingest.identifiers import Identifiers as Identifiers
-from pantskit.ingest.identifiers import Memory as Memory
-from pantskit.ingest.identifiers import identifying_values as identifying_values
+from pantskit.ingest.identifiers import FILE_NAME, FOLDER_NAME, SHORTEST, Found, Identifiers
 from pantskit.ingest.leak_files import Piece, pieces_of
 from pantskit.ingest.own_words import is_own
 from pantskit.ingest.voxel_text import WideText
