@@ -49,6 +49,12 @@ def read_mask_crop(path: Path) -> MaskCrop:
     return MaskCrop(array, start, geometry, (*faults, *faults_of_mask(odd)))
 
 
+def cut_mask(mask: Mask, geometry: Geometry) -> MaskCrop:
+    """A copy of the box around a mask that is in memory."""
+    array, start = _joined([_cut(mask, 0)] if mask.any() else [])
+    return MaskCrop(array, start, geometry)
+
+
 Part = tuple[Mask, tuple[int, int, int]]  # with its first voxel's index
 
 

@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.core.crops import MaskCrop, read_mask_crop
+from pantskit.core.crops import MaskCrop, cut_mask, read_mask_crop
 from pantskit.core.errors import DatasetError, GeometryError, LabelError
 from pantskit.core.files import content_hash
 from pantskit.core.geometry import Geometry, require_same_grid
@@ -171,7 +171,7 @@ class CaseLabels:
         if path is None:
             raise LabelError(f"{self.case_id}: has no mask of {structure}")
         if path.suffix.lower() == ".npz":
-            return MaskCrop(self._read_npz(path), (0, 0, 0), self.geometry)
+            return cut_mask(self._read_npz(path), self.geometry)
         crop = read_mask_crop(path)
         self._check(path, crop.geometry, crop.faults)
         return crop

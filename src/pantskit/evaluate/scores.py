@@ -6,13 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from pantskit.core.geometry import Geometry
 from pantskit.evaluate.segmentation import Segmentation
 from pantskit.evaluate.settings import EvaluateConfig
-from pantskit.measure.boxes import join
-from pantskit.measure.overlap import Confusion, confusion
+from pantskit.measure.overlap import Confusion, confusion_of_packed
 from pantskit.measure.surface import SurfaceDistances, surface_distances
 
 Row = dict[str, Any]
@@ -33,6 +30,8 @@ SCORE_COLUMNS = (
     "precision",
     "reference_ml",
     "prediction_ml",
+    "volume_error_ml",
+    "volume_error_relative",
     "reference_voxels",
     "prediction_voxels",
     "nsd_ties",
@@ -75,8 +74,7 @@ def worst_rows(
     truth: Segmentation, structure: str, status: str, geometry: Geometry, config: EvaluateConfig
 ) -> Iterator[Row]:
     """The worst score of an annotated structure: DSC and NSD 0, distances the diagonal."""
-    box = truth.box(structure)
-    voxels = int(np.count_nonzero(truth.crop(structure, box))) if box else 0
+    voxels = truth.packed(structure).voxels
     volume = {
         "reference_voxels": voxels,
         "reference_ml": voxels * geometry.voxel_volume_mm3 / 1000,
@@ -104,15 +102,12 @@ def _measured_rows(
     geometry: Geometry,
     config: EvaluateConfig,
 ) -> Iterator[Row]:
-    box = join(truth.box(structure), found.box(structure))
-    size = math.prod(geometry.shape)
-    if box is None:
-        counts = Confusion(0, 0, 0, size)
+    reference, prediction = truth.packed(structure), found.packed(structure)
+    counts = confusion_of_packed(reference, prediction)
+    if reference.box is None and prediction.box is None:
         for row in _rows(truth, structure, BOTH_EMPTY, config):
             yield row | _overlap(counts, geometry)
         return
-    reference, prediction = truth.crop(structure, box), found.crop(structure, box)
-    counts = confusion(reference, prediction, voxels=size)
     distances = surface_distances(
         reference,
         prediction,
@@ -144,6 +139,7 @@ def _rows(
 
 def _overlap(counts: Confusion, geometry: Geometry) -> Row:
     to_ml = geometry.voxel_volume_mm3 / 1000
+    too_many = counts.prediction - counts.reference
     return {
         "dsc": counts.dsc,
         "iou": counts.iou,
@@ -152,6 +148,8 @@ def _overlap(counts: Confusion, geometry: Geometry) -> Row:
         "precision": counts.precision,
         "reference_ml": counts.reference * to_ml,
         "prediction_ml": counts.prediction * to_ml,
+        "volume_error_ml": too_many * to_ml,
+        "volume_error_relative": too_many / counts.reference if counts.reference else None,
         "reference_voxels": counts.reference,
         "prediction_voxels": counts.prediction,
     }

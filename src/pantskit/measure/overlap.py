@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.measure.compiled import compiled
+from pantskit.measure.packed import PackedMask, shared_voxels
 
 Mask = NDArray[np.bool_]
 LabelArray = NDArray[np.uint8]
@@ -86,6 +87,18 @@ def confusion(reference: Mask, prediction: Mask, *, voxels: int | None = None) -
     return _from_totals(both, in_reference, in_prediction, voxels or reference.size)
 
 
+def confusion_of_packed(reference: PackedMask, prediction: PackedMask) -> Confusion:
+    """Count the voxels of two masks of one grid, as `confusion` does.
+
+    Raises:
+        ValueError: If the shapes of their grids differ.
+    """
+    require_one_shape(reference, prediction)
+    both = shared_voxels(reference, prediction)
+    size = math.prod(reference.shape)
+    return _from_totals(both, reference.voxels, prediction.voxels, size)
+
+
 def joint_counts(reference: LabelArray, prediction: LabelArray) -> NDArray[np.int64]:
     """How often each pair of label values meets, in one pass over both maps.
 
@@ -141,7 +154,9 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
 
 
-def require_one_shape(reference: NDArray[Any], prediction: NDArray[Any]) -> None:
+def require_one_shape(
+    reference: NDArray[Any] | PackedMask, prediction: NDArray[Any] | PackedMask
+) -> None:
     """Refuse arrays that cannot lie on one grid."""
     if reference.shape != prediction.shape:
         raise ValueError(

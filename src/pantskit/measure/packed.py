@@ -97,6 +97,27 @@ def pack_labels(labels: NDArray[np.uint8], ids: Sequence[int], box: Box | None) 
     return _packed(labels.shape, box, inside)
 
 
+def pack_crop(crop: Mask, start: Sequence[int], shape: Sequence[int]) -> PackedMask:
+    """A mask of which a part is given, outside of which it is empty.
+
+    Args:
+        crop: (i, j, k) bool, cut to what it holds.
+        start: index in the grid of its first voxel.
+        shape: of the grid.
+    """
+    if not crop.size:
+        return _packed(tuple(shape), None, lambda part: crop[part])
+    i, j, k = (slice(a, a + n) for a, n in zip(start, crop.shape, strict=True))
+
+    def inside(part: Box) -> Mask:
+        planes = slice(part[2].start - k.start, part[2].stop - k.start)
+        before = i.start - part[0].start
+        slab = crop[:, :, planes]
+        return np.pad(slab, ((before, 0), (0, 0), (0, 0))) if before else slab
+
+    return _packed(tuple(shape), (i, j, k), inside)
+
+
 def unite(masks: Iterable[PackedMask]) -> PackedMask:
     """The union of one mask or more, of one grid."""
     return reduce(lambda a, b: a | b, masks)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from pantskit.measure.compiled import compiled
 from pantskit.measure.nearest import Distances, Points, Spacing, distances_to, settle_ties
+from pantskit.measure.overlap import require_one_shape
 from pantskit.measure.packed import Mask, PackedMask, Words, lay_out, pack
 from pantskit.measure.surfels import surfel_areas
 
@@ -179,10 +180,7 @@ def _require_sense(
     tolerances_mm: Sequence[float],
     definition: str,
 ) -> None:
-    if reference.shape != prediction.shape:
-        raise ValueError(
-            f"reference {reference.shape} and prediction {prediction.shape} differ in shape"
-        )
+    require_one_shape(reference, prediction)
     if len(reference.shape) != 3 or len(spacing) != 3:
         raise ValueError(f"expected 3D masks and 3 spacings, found {reference.shape}, {spacing}")
     if not all(s > 0 and math.isfinite(s) for s in spacing):
