@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,11 @@ def evaluate(*arguments: str) -> Result:
     return CliRunner().invoke(cli.app, ["evaluate", *arguments, "--workers", "0"])
 
 
+def summary_of(out: str) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((Path(out) / "summary.json").read_text())
+    return summary
+
+
 def test_it_writes_every_table_and_prints_one(folders: tuple[str, str, str]) -> None:
     predictions, reference, out = folders
     result = evaluate(
@@ -51,11 +57,13 @@ def test_it_writes_every_table_and_prints_one(folders: tuple[str, str, str]) -> 
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     written = {p.name for p in Path(out).iterdir() if not p.name.startswith(".")}
+    tables = ("scores", "cases", "lesions", "candidates")
+    curves = ("roc", "precision_recall", "froc")
     assert written == {
-        *(f"{t}.{s}" for t in ("scores", "cases", "lesions") for s in ("csv", "parquet")),
+        *(f"{t}.{s}" for t in tables for s in ("csv", "parquet")),
+        *(f"{t}.{s}" for t in curves for s in ("csv", "png")),
+        *(f"{name}.png" for name in ("structures", "lesions_by_size", "failures")),
         "summary.json",
-        "roc.csv",
-        "roc.png",
     }
     assert len(read_table(Path(out) / "scores.parquet")) == 2 * 3 * 2
     lines = result.stdout.splitlines()
@@ -93,12 +101,13 @@ def test_a_missing_prediction_is_named_and_ends_with_1(folders: tuple[str, str, 
     assert (Path(out) / "summary.json").exists()
 
 
-def test_an_extra_prediction_is_a_warning(folders: tuple[str, str, str]) -> None:
+def test_an_extra_prediction_is_named_and_ends_with_1(folders: tuple[str, str, str]) -> None:
     predictions, reference, out = folders
     (Path(reference) / "case_2.nii.gz").unlink()
     result = evaluate(predictions, reference, "--out", out)
-    assert result.exit_code == 0
-    assert "warning: 1 predicted cases have no reference: case_2" in result.stderr
+    assert result.exit_code == 1
+    assert "1 predicted cases have no reference: case_2\n" in result.stderr
+    assert summary_of(out)["cases"]["extra_predictions"] == ["case_2"]
 
 
 def test_a_list_of_cases_is_followed(folders: tuple[str, str, str], tmp_path: Path) -> None:
@@ -109,8 +118,9 @@ def test_a_list_of_cases_is_followed(folders: tuple[str, str, str], tmp_path: Pa
     assert json.loads(result.stdout)["cases"]["reference"] == 1
     listed.write_text("case_1\ncase_7\n")
     result = evaluate(predictions, reference, "--out", out, "--cases", str(listed))
-    assert result.exit_code == 2
-    assert "no case case_7" in result.stderr
+    assert result.exit_code == 1
+    assert "1 cases asked for are not in the reference: case_7\n" in result.stderr
+    assert summary_of(out)["cases"]["unknown_cases"] == ["case_7"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,10 +40,10 @@ def command(
         str, typer.Option(help="When a tumour is found: touch, iou, dice, overlap or centre.")
     ] = "touch",
     hit_minimum: Annotated[
-        float | None, typer.Option(help="Least overlap for that, by the rule.")
+        float | None, typer.Option(help="Least overlap for that, by iou, dice or overlap.")
     ] = None,
     tumor_mm3: Annotated[
-        float, typer.Option(help="A case is called positive above this much predicted tumour.")
+        float, typer.Option(help="A case is called positive from this much predicted tumour on.")
     ] = 0.0,
     probability: Annotated[
         float, typer.Option(help="A case is called positive from this tumour probability on.")
@@ -77,7 +78,7 @@ def command(
       pantskit evaluate predictions data/PanTS --split test --out scores
     """
     from pantskit.core.selection import read_case_list
-    from pantskit.evaluate.detection import open_case_scores
+    from pantskit.evaluate.case_scores import open_case_scores
     from pantskit.evaluate.evaluation import evaluate
     from pantskit.evaluate.pairing import COMPLAINTS
     from pantskit.evaluate.settings import EvaluateConfig
@@ -148,27 +149,30 @@ def _detection_lines(detection: dict[str, Any]) -> list[str]:
     for point in detection["operating_points"]:
         lines.append(
             f"Tumour cases, {point['point']}: sensitivity {_of(point['sensitivity_patient'])}, "
-            f"specificity {_of(point['specificity'])}, F1 {_number(point['f1'])}"
+            f"specificity {_of(point['specificity'])}, F1 {_number(point['f1']['value'])}"
         )
         lines += [
-            f"  at a prevalence of {share}: PPV {_number(values['ppv'])}, "
-            f"NPV {_number(values['npv'])}"
+            f"  at a prevalence of {share}: PPV {_number(values['ppv']['value'])}, "
+            f"NPV {_number(values['npv']['value'])}"
             for share, values in point.get("at_prevalence", {}).items()
         ]
     for scored in detection["by_score"].values():
         auc = scored["auc"]
         lines.append(
             f"AUC {auc['value']:.3f} (95 % {auc['low']:.3f} to {auc['high']:.3f}), average "
-            f"precision {scored['average_precision']:.3f}, by {scored['score_is']}"
+            f"precision {scored['average_precision']['value']:.3f}, by {scored['score_is']}"
         )
     if detection["picai"]:
         picai = detection["picai"]
-        lines.append(f"Lesion AP {picai['average_precision']:.3f}: {picai['rule']}")
+        lines.append(
+            f"Lesion AP {picai['average_precision']['value']:.3f}, picai score "
+            f"{_number(picai['score']['value'])}: {picai['rule']}"
+        )
     return lines
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _of(proportion: dict[str, Any]) -> str:

@@ -15,11 +15,13 @@ from pantskit.core.errors import DatasetError, LabelError
 from pantskit.core.geometry import Geometry, require_same_grid
 from pantskit.core.labelsets import CaseLabels
 from pantskit.core.run import Job
-from pantskit.core.volume import read_volume
+from pantskit.core.volume import Volume, read_volume, resample_nearest
 from pantskit.evaluate.lesions import score_lesions
 from pantskit.evaluate.scores import MISSING_PREDICTION, score_structures, worst_rows
 from pantskit.evaluate.segmentation import Segmentation
 from pantskit.evaluate.settings import EvaluateConfig
+
+_MEND = "--resample brings predictions onto the reference's grid."
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def score_case(
         prediction: labels predicted.
         config: structures, tolerances, definition.
         facts: what the model says of the case: `tumor_probability`, `tumor_volume_mm3`.
-        probability: map of the tumour's probability on the prediction's grid; None without.
+        probability: map of the tumour's probability, on the reference's grid unless
+            `config.resample` is on; None without.
 
     Returns:
         `scores`: rows of the score table; `lesions` and `candidates`: rows of the tables of
@@ -75,12 +78,13 @@ def score_case(
     other = _other_grid(reference, prediction, resample=config.resample)
     truth = _truth(reference)
     found = Segmentation(prediction, onto=geometry if other else None)
-    chances = None if other or probability is None else _read_probability(probability, geometry)
+    chances = None
+    if probability is not None:
+        chances = _read_probability(probability, geometry, resample=config.resample)
     result = score_lesions(truth, found, geometry, config, probability=chances)
     told, case = facts or {}, result.case
     case["tumor_probability"] = told.get("tumor_probability")
-    if chances is not None and case["tumor_probability"] is None:
-        case["tumor_probability"] = float(chances.max(initial=0.0))
+    case["max_probability"] = None if chances is None else float(chances.max(initial=0.0))
     if case["tumor_volume_mm3_prediction"] is None:
         case["tumor_volume_mm3_prediction"] = told.get("tumor_volume_mm3")
     return {
@@ -177,7 +181,7 @@ def read_facts(path: Path, case_id: str) -> dict[str, float]:
     return facts
 
 
-def _read_probability(path: Path, geometry: Geometry) -> NDArray[np.float32]:
+def _read_probability(path: Path, geometry: Geometry, *, resample: bool) -> NDArray[np.float32]:
     """(i, j, k) float32 tumour probabilities in [0, 1] on the reference's grid.
 
     Raises:
@@ -185,10 +189,15 @@ def _read_probability(path: Path, geometry: Geometry) -> NDArray[np.float32]:
     """
     volume = read_volume(path)
     name = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
-    require_same_grid(volume.geometry, geometry, what=f"{name} and the reference")
     chances = volume.array.astype(np.float32, copy=False)
     if chances.size and not (chances.min() >= 0 and chances.max() <= 1):  # NaN fails both
         raise LabelError(f"{name}: holds values outside 0 to 1, or NaN; no probabilities")
+    if not volume.geometry.same_grid(geometry):
+        if not resample:
+            require_same_grid(
+                geometry, volume.geometry, what=f"{name}: reference and probabilities", mend=_MEND
+            )
+        chances = resample_nearest(Volume(chances, volume.geometry), geometry).array
     return chances
 
 
@@ -208,6 +217,6 @@ def _other_grid(reference: CaseLabels, prediction: CaseLabels, *, resample: bool
             ours,
             prediction.geometry,
             what=f"{reference.case_id}: reference and prediction",
-            mend="--resample brings predictions onto the reference's grid.",
+            mend=_MEND,
         )
     return True

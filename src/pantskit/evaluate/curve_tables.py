@@ -19,7 +19,8 @@ Columns = dict[str, NDArray[np.float64]]
 def write_curves(out: Path, curves: Curves | None, froc: Froc | None) -> None:
     """Write roc.csv, precision_recall.csv and froc.csv.
 
-    Where there is no curve now, table and picture of an earlier run are taken away.
+    The thresholds of a case without a usable prediction are infinite, `inf` and `-inf`. Where
+    there is no curve now, table and picture of an earlier run are taken away.
     """
     tables: dict[str, Columns] = {"roc": {}, "precision_recall": {}, "froc": {}}
     if curves is not None:

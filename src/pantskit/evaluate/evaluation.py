@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pantskit.evaluate.lesion_detection import summarize_lesions
 from pantskit.evaluate.lesions import CANDIDATE_COLUMNS, LESION_COLUMNS
 from pantskit.evaluate.pairing import COMPLAINTS, pair_up
 from pantskit.evaluate.scores import SCORE_COLUMNS
-from pantskit.evaluate.settings import NSD_WORDS, EvaluateConfig
+from pantskit.evaluate.settings import EvaluateConfig
 from pantskit.evaluate.strata import summarize_strata
 from pantskit.evaluate.summary import drop_unknown_structures, summarize_structures
 
@@ -36,6 +37,7 @@ CASE_COLUMNS = (
     "reference_tumor",
     "case_score",
     "tumor_probability",
+    "max_probability",
     "tumor_volume_mm3_reference",
     "tumor_volume_mm3_prediction",
     "detection_score",
@@ -149,14 +151,15 @@ def evaluate(
         for record in run.records
     ]
     detection = summarize_detection(cases, config)
-    of_lesions, froc = summarize_lesions(cases, lesions, candidates, detection.auroc, config)
+    of_lesions, froc = summarize_lesions(cases, lesions, candidates, config)
     strata = summarize_strata(cases, lesions, detection.score, detection.point)
     summary = {
         "versions": versions(),
-        "settings": asdict(config)
-        | {"nsd_is": NSD_WORDS[config.definition], "hit_rule_is": config.hit_rule_is},
+        "settings": config.as_written,
         "cases": _count_cases(cases) | pairing.complaints,
-        "structures": summarize_structures(scores, config),
+        "structures": summarize_structures(
+            scores, {c["case_id"]: c["patient_id"] for c in cases}, config
+        ),
         "detection": detection.summary | of_lesions | {"strata": strata},
     }
     write_table(out / "scores", scores, columns=SCORE_COLUMNS)
@@ -187,8 +190,10 @@ def _result(record: CaseRecord, pair: Pair) -> Mapping[str, Any]:
     """
     if record.status == "done":
         return record.data
+    # A copy of the labels, so that a map that is read goes when its case is through.
+    alone = replace(pair, reference=copy(pair.reference))
     try:
-        return worst_case(pair, status_of(pair))
+        return worst_case(alone, status_of(pair))
     except (PantskitError, OSError):
         return {"scores": [], "lesions": [], "candidates": [], "case": {}}
 

@@ -17,6 +17,7 @@ from pantskit.core.labels import STRUCTURES
 from pantskit.evaluate.detection import Curves
 from pantskit.evaluate.scores import WORST
 from pantskit.evaluate.strata import SIZES, size_group
+from pantskit.measure.curve_samples import Band
 from pantskit.measure.curves import Froc
 
 INK, ACCENT, QUIET = "#1b2a3a", "#b5443c", "#9aa5b1"
@@ -66,6 +67,7 @@ def draw_roc(curves: Curves, detection: Mapping[str, Any], path: Path) -> None:
             label=f"AUC {auc['value']:.3f} (95 % {auc['low']:.3f} to {auc['high']:.3f})",
             clip_on=False,
         )
+        _shade(axes, curves.roc_band)
         for point in _own_points(detection):
             hits, kept = point["sensitivity_patient"], point["specificity"]
             label = f"{point['point']}:\nsensitivity {hits['value']:.2f}, "
@@ -88,9 +90,10 @@ def draw_precision_recall(curves: Curves, detection: Mapping[str, Any], path: Pa
             where="pre",
             color=INK,
             linewidth=2,
-            label=f"average precision {curve.average_precision:.3f}",
+            label=_average_precision(detection["by_score"][detection["score"]]),
             clip_on=False,
         )
+        _shade(axes, curves.precision_band)
         for point in _own_points(detection):
             if point["precision"]["of"]:
                 label = f"{point['point']}:\nprecision {point['precision']['value']:.2f}"
@@ -123,7 +126,10 @@ def draw_structures(scores: Sequence[Row], path: Path) -> None:
     """Draw the distribution of DSC of each structure: a dot a case, the box its quartiles."""
     first = min((row["tolerance_mm"] for row in scores), default=None)
     rows = [r for r in scores if r["tolerance_mm"] == first and r["dsc"] is not None]
-    names = [s for s in STRUCTURES if any(r["structure"] == s for r in rows)]
+    of_structure: dict[str, list[Row]] = {}
+    for row in rows:
+        of_structure.setdefault(row["structure"], []).append(row)
+    names = [s for s in STRUCTURES if s in of_structure]
     if not names:
         path.unlink(missing_ok=True)
         return
@@ -131,7 +137,7 @@ def draw_structures(scores: Sequence[Row], path: Path) -> None:
     axes = figure.add_subplot()
     rng = np.random.default_rng(0)  # spreads dots that would hide one another
     for place, name in enumerate(reversed(names)):
-        own = [r for r in rows if r["structure"] == name]
+        own = of_structure[name]
         values = np.array([r["dsc"] for r in own])
         worst = np.array([r["status"] in WORST for r in own])
         height = place + rng.uniform(-0.22, 0.22, values.size)
@@ -149,10 +155,9 @@ def draw_structures(scores: Sequence[Row], path: Path) -> None:
             whiskerprops={"color": QUIET},
             capprops={"color": QUIET},
         )
-    counts = {n: sum(r["structure"] == n for r in rows) for n in names}
     axes.set_yticks(
         range(len(names)),
-        [f"{STRUCTURES[n].title}  (n = {counts[n]})" for n in reversed(names)],
+        [f"{STRUCTURES[n].title}  (n = {len(of_structure[n])})" for n in reversed(names)],
         fontsize=8,
     )
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(names) - 0.3), xlabel="DSC")
@@ -210,6 +215,19 @@ def _finish(figure: Figure, axes: Axes, path: Path) -> None:
 def _title(axes: Axes, text: str) -> None:
     lines = [part for line in text.splitlines() for part in wrap(line, 64)]
     axes.set_title("\n".join(lines), fontsize=9, loc="left", color=INK)
+
+
+def _shade(axes: Axes, band: Band) -> None:
+    """The bootstrap interval of a curve at each place."""
+    axes.fill_between(
+        band.at, band.low, band.high, color=INK, alpha=0.12, linewidth=0, label="95 %, patients"
+    )
+
+
+def _average_precision(scored: Mapping[str, Any]) -> str:
+    found = scored["average_precision"]
+    low, high = found["bootstrap"]
+    return f"average precision {found['value']:.3f} (95 % {low:.3f} to {high:.3f})"
 
 
 def _own_points(detection: Mapping[str, Any]) -> list[Mapping[str, Any]]:

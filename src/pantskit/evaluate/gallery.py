@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import PantskitError
 from pantskit.core.files import atomic_path
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import LESION, PANCREAS, STRUCTURES, Mask
+from pantskit.core.labels import LESION, PANCREAS, STRUCTURES
 from pantskit.core.pictures import RGB, slice_picture, widest_slice
-from pantskit.core.volume import read_volume
+from pantskit.core.volume import Volume, read_volume, resample_nearest
 from pantskit.evaluate.case import Pair
 from pantskit.evaluate.scores import SCORED
 
@@ -98,18 +99,16 @@ def draw_gallery(
 def _panel(row: Row, pair: Pair, reference: Path) -> RGB:
     assert pair.prediction is not None
     structure, geometry = row["structure"], pair.reference.geometry
-    truth, found = pair.reference.mask(structure), pair.prediction.mask(structure)
+    # Copies, so that a label map that is read goes when the panel is drawn.
+    truth, found = copy(pair.reference).mask(structure), copy(pair.prediction).mask(structure)
     assert truth is not None and found is not None
-    if found.shape != truth.shape:  # predicted on another grid, and resampled when scored
-        found = np.zeros_like(truth)
-    labels: NDArray[np.uint8] = truth.astype(np.uint8) + 2 * found.astype(np.uint8)
-    index = widest_slice(_failed(truth, found), geometry)
+    placed = Volume(found, pair.prediction.geometry)
+    if not placed.geometry.same_grid(geometry):  # scored with --resample
+        placed = resample_nearest(placed, geometry)
+    labels: NDArray[np.uint8] = truth.astype(np.uint8) + 2 * placed.array.astype(np.uint8)
+    index = widest_slice(truth ^ placed.array, geometry)
     ct = _ct(reference, row["case_id"], geometry)
     return slice_picture(ct, geometry, index=index, labels=labels, colors=COLORS, height=420)
-
-
-def _failed(truth: Mask, found: Mask) -> Mask:
-    return truth ^ found
 
 
 def _ct(reference: Path, case_id: str, geometry: Geometry) -> NDArray[Any]:

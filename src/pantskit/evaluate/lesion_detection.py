@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pantskit.evaluate.detection import proportion
+import numpy as np
+from numpy.typing import NDArray
+
+from pantskit.evaluate.case_scores import worst_value
 from pantskit.evaluate.lesions import PICAI_IOU
+from pantskit.evaluate.operating import patients_of, proportion
 from pantskit.evaluate.settings import EvaluateConfig
+from pantskit.measure.bootstrap import Floats
+from pantskit.measure.curve_samples import Scored, average_precisions, sensitivities_at
 from pantskit.measure.curves import Froc, froc_curve, precision_recall
+from pantskit.measure.statistics import auc
 
 Row = dict[str, Any]
 
@@ -17,61 +25,162 @@ Row = dict[str, Any]
 # FROC figure, and PANORAMA's low ones.
 FALSE_POSITIVES = (1.0, 0.5, 0.25, 0.1, 0.01, 0.001, 0.0001)
 
+# What candidates may be ranked by, columns of candidates.csv, the more telling first.
+CONFIDENCES = {
+    "probability": "the largest tumour probability in each",
+    "volume_mm3": "their volume in mm3",
+}
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """All candidates by picai_eval's rule, beside the cases they belong to.
+
+    Attributes:
+        items: candidates that found a lesion, and false ones.
+        lesions: (cases,) lesions of each.
+        missed: (cases,) those that no candidate found.
+        case_values: (cases,) largest confidence of each.
+    """
+
+    items: Scored
+    lesions: NDArray[np.int64]
+    missed: NDArray[np.int64]
+    case_values: Floats
+
 
 def summarize_lesions(
     cases: Sequence[Row],
     lesions: Sequence[Row],
     candidates: Sequence[Row],
-    auroc: float | None,
     config: EvaluateConfig,
 ) -> tuple[dict[str, Any], Froc | None]:
-    """Tumour sensitivity, FROC, and picai_eval's average precision and score.
+    """Tumour sensitivity, FROC, and picai_eval's average precision, AUROC and score.
+
+    A case without a usable prediction counts as the worst: its lesions are missed, and without
+    lesions it counts as one false positive of the greatest confidence.
 
     Args:
         cases: rows of cases.csv.
-        lesions: rows of lesions.csv, of annotated cases; those of a case without a usable
-            prediction are missed.
+        lesions: rows of lesions.csv, of annotated cases.
         candidates: rows of candidates.csv; of cases that are not annotated they do not count.
-        auroc: AUC of the cases, for the score.
-        config: the matching rule.
+        config: the matching rule and the bootstrap.
 
     Returns:
-        The summary's parts `sensitivity_tumor`, `froc` and `picai`; and the FROC by
-        picai_eval's rule, None without lesions or predicted tumours.
+        The summary's parts `sensitivity_tumor`, `false_positive_lesions`, `froc` and `picai`;
+        and the FROC by picai_eval's rule, None without lesions or predicted tumours.
     """
     known = [c for c in cases if c["reference_tumor"] is not None]
-    hits = sum(bool(row["hit"]) for row in lesions)
     summary: dict[str, Any] = {
-        "sensitivity_tumor": proportion(hits, len(lesions)) | {"rule": config.hit_rule_is},
+        "sensitivity_tumor": _sensitivity(known, lesions, config),
         "false_positive_lesions": _per_case(known, "false_positive_lesions"),
     }
-    kinds = {row["confidence_is"] for row in candidates}
-    predicted = [c for c in known if c["lesions_prediction"] is not None]
-    if not lesions or not predicted or len(kinds) > 1:
-        note = "needs tumours, predicted tumour masks, and one kind of confidence in all of them"
+    if not lesions or not any(_usable(c) for c in known):
+        note = "needs annotated tumours and predicted tumour masks"
         return summary | {"froc": None, "picai": None, "froc_note": note}, None
-    found = [row["picai_confidence"] for row in lesions if row["picai_hit"]]
-    wrong = [row["confidence"] for row in candidates if row["picai_false_positive"]]
-    curve = froc_curve(found, wrong, lesions=len(lesions), scans=len(known))
-    truth = [True] * len(found) + [False] * len(wrong)
-    ap = precision_recall(truth, found + wrong, missed=len(lesions) - len(found)).average_precision
-    rule = f"IoU >= {PICAI_IOU:g}, one candidate a lesion; candidates ranked by "
-    rule += next(iter(kinds), "their confidence")
-    summary["froc"] = {
-        "rule": rule,
-        "lesions": len(lesions),
+    of_known = {c["case_id"] for c in known}
+    counted = [row for row in candidates if row["case_id"] in of_known]
+    complete = all(row["probability"] is not None for row in counted)
+    by = "probability" if counted and complete else "volume_mm3"
+    ranked = _rank(known, lesions, counted, by)
+    curve = froc_curve(
+        ranked.items.scores[ranked.items.positive],
+        ranked.items.scores[~ranked.items.positive],
+        lesions=len(lesions),
+        scans=len(known),
+    )
+    rule = f"IoU >= {PICAI_IOU:g}, one candidate a lesion; candidates ranked by {CONFIDENCES[by]}"
+    summary["froc"] = _froc(known, ranked, curve, config) | {"rule": rule}
+    summary["picai"] = _picai(known, ranked, config) | {"rule": rule}
+    return summary, curve
+
+
+def _usable(case: Row) -> bool:
+    """Whether a tumour mask, empty or not, is predicted for an annotated case."""
+    return case["status"] == "scored" and case["lesions_prediction"] is not None
+
+
+def _sensitivity(
+    known: Sequence[Row], lesions: Sequence[Row], config: EvaluateConfig
+) -> dict[str, Any]:
+    """T-Sen; lesions of one patient are not independent, so that the bootstrap has its say."""
+    place = {c["case_id"]: n for n, c in enumerate(known)}
+    found, there = np.zeros((2, len(known), 1))
+    for row in lesions:
+        there[place[row["case_id"]]] += 1
+        found[place[row["case_id"]]] += bool(row["hit"])
+    boot = patients_of(known, config)
+    ends = boot.interval(boot.ratios(found, there)[:, 0])
+    return proportion(int(found.sum()), len(lesions)) | {
+        "bootstrap": list(ends),
+        "rule": config.hit_rule_is,
+    }
+
+
+def _rank(
+    known: Sequence[Row], lesions: Sequence[Row], candidates: Sequence[Row], by: str
+) -> _Ranked:
+    place = {c["case_id"]: n for n, c in enumerate(known)}
+    confidence = {(r["case_id"], r["candidate"]): float(r[by]) for r in candidates}
+    there, missed = np.zeros((2, len(known)), dtype=np.int64)
+    values = np.zeros(len(known))
+    rows: list[tuple[bool, float, int]] = []
+    for row in lesions:
+        n = place[row["case_id"]]
+        there[n] += 1
+        if row["picai_found_by"]:
+            rows.append((True, confidence[row["case_id"], row["picai_found_by"]], n))
+        else:
+            missed[n] += 1
+    for row in candidates:
+        n = place[row["case_id"]]
+        own = confidence[row["case_id"], row["candidate"]]
+        values[n] = max(values[n], own)
+        if row["picai_false_positive"]:
+            rows.append((False, own, n))
+    for n, case in enumerate(known):
+        if not _usable(case):
+            values[n] = worst_value(case)
+            if not case["reference_tumor"]:
+                rows.append((False, math.inf, n))
+    truth, scores, of_case = zip(*rows, strict=True) if rows else ((), (), ())
+    return _Ranked(Scored.of(truth, scores, of_case), there, missed, values)
+
+
+def _froc(
+    known: Sequence[Row], ranked: _Ranked, curve: Froc, config: EvaluateConfig
+) -> dict[str, Any]:
+    boot = patients_of(known, config)
+    samples = sensitivities_at(boot, ranked.items, ranked.lesions, FALSE_POSITIVES)
+    ends = np.stack(boot.intervals(samples), axis=1).tolist()
+    return {
+        "lesions": int(ranked.lesions.sum()),
         "scans": len(known),
         "sensitivity_at_false_positives": {
-            f"{n:g}": curve.sensitivity_at(n) for n in FALSE_POSITIVES
+            f"{rate:g}": {"value": curve.sensitivity_at(rate), "bootstrap": own}
+            for rate, own in zip(FALSE_POSITIVES, ends, strict=True)
         },
     }
-    summary["picai"] = {
-        "rule": rule,
-        "average_precision": ap,
-        "auroc": auroc,
-        "score": None if auroc is None or math.isnan(ap) else (auroc + ap) / 2,
+
+
+def _picai(known: Sequence[Row], ranked: _Ranked, config: EvaluateConfig) -> dict[str, Any]:
+    """Average precision of lesions, AUROC of cases by their best candidate, and their mean."""
+    boot = patients_of(known, config)
+    ill = [bool(c["reference_tumor"]) for c in known]
+    items, missed = ranked.items, ranked.missed
+    ap = precision_recall(items.positive, items.scores, missed=int(missed.sum()))
+    auroc = auc(ill, ranked.case_values)
+    values: Mapping[str, tuple[float, Floats]] = {
+        "average_precision": (ap.average_precision, average_precisions(boot, items, missed)),
+        "auroc": (auroc, boot.auc(ill, ranked.case_values)),
     }
-    return summary, curve
+    both = [values["average_precision"], values["auroc"]]
+    score = (sum(value for value, _ in both) / 2, sum(samples for _, samples in both) / 2)
+    found: dict[str, Any] = {
+        name: {"value": value, "bootstrap": list(boot.interval(np.asarray(samples)))}
+        for name, (value, samples) in {**values, "score": score}.items()
+    }
+    return found | {"auroc_is": "cases ranked by their most confident candidate, 0 without any"}
 
 
 def _per_case(cases: Sequence[Row], column: str) -> dict[str, Any]:

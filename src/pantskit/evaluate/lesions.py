@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import LESION, Mask
+from pantskit.core.labels import LESION
 from pantskit.evaluate.segmentation import Segmentation
 from pantskit.evaluate.settings import EvaluateConfig
 from pantskit.measure.boxes import Box, join
@@ -34,8 +36,7 @@ LESION_COLUMNS = (
     "overlap_fraction",
     "best_dsc",
     "best_iou",
-    "picai_hit",
-    "picai_confidence",
+    "picai_found_by",
 )
 CANDIDATE_COLUMNS = (
     "case_id",
@@ -46,8 +47,7 @@ CANDIDATE_COLUMNS = (
     "x_mm",
     "y_mm",
     "z_mm",
-    "confidence",
-    "confidence_is",
+    "probability",
     "false_positive",
     "picai_false_positive",
     "best_iou",
@@ -56,8 +56,6 @@ PARTS = ("pancreas_head", "pancreas_body", "pancreas_tail")
 
 # picai_eval's rule, by which PI-CAI and PANORAMA rank: apart from the rule of T-Sen.
 PICAI_IOU = 0.1
-
-CONFIDENCES = ("its volume in mm3", "the largest tumour probability in it")
 
 
 @dataclass
@@ -103,8 +101,8 @@ def score_lesions(
         found: the prediction; None, or without tumour, finds nothing.
         geometry: the grid of both.
         config: the rule by which a lesion counts as found.
-        probability: (i, j, k) tumour probability: a candidate's confidence is the largest in
-            it. Without, its volume in mm3 is.
+        probability: (i, j, k) tumour probability, of which each candidate gets the largest in
+            it; None without.
     """
     annotated = LESION in truth.structures
     predicted = found is not None and LESION in found.structures
@@ -119,25 +117,37 @@ def score_lesions(
     matching = _match(shared, lesions, candidates, config, box)
     iou = overlaps(shared, lesions.sizes, candidates.sizes, "iou")
     picai = match_lesions(iou, "iou", PICAI_IOU)
-    confidence = _confidences(candidates, box, probability)
+    dice = overlaps(shared, lesions.sizes, candidates.sizes, "dice")
+    chances = _largest(candidates, box, probability)
+    locations = _locations(truth, lesions, box, geometry)
     case_id = truth.labels.case_id
     for n, lesion in enumerate(lesions.parts):
         row = {"case_id": case_id, "lesion": lesion.index} | _described(lesion)
-        row |= {"location": _location(truth, lesions.numbers == lesion.index, box, geometry)}
-        row |= _found(n, shared, lesions.sizes, candidates.sizes, iou, matching)
-        by = picai.found_by[n]
-        row |= {"picai_hit": by >= 0, "picai_confidence": confidence[by] if by >= 0 else None}
-        result.lesions.append(row)
+        result.lesions.append(
+            row
+            | {
+                "location": locations[n],
+                "hit": matching.found_by[n] >= 0,
+                "found_by": matching.found_by[n] + 1,
+                "overlap": matching.overlap[n],
+                "overlap_fraction": float(shared[n].sum() / lesion.voxels),
+                "best_dsc": float(dice[n].max(initial=0.0)),
+                "best_iou": float(iou[n].max(initial=0.0)),
+                "picai_found_by": picai.found_by[n] + 1,
+            }
+        )
+    false, picai_false = {*matching.false_positives}, {*picai.false_positives}
     for n, candidate in enumerate(candidates.parts):
         row = {"case_id": case_id, "candidate": candidate.index} | _described(candidate)
-        row |= {
-            "confidence": confidence[n],
-            "confidence_is": CONFIDENCES[probability is not None],
-            "false_positive": n in matching.false_positives if annotated else None,
-            "picai_false_positive": n in picai.false_positives if annotated else None,
-            "best_iou": float(iou[:, n].max(initial=0.0)),
-        }
-        result.candidates.append(row)
+        result.candidates.append(
+            row
+            | {
+                "probability": chances[n],
+                "false_positive": n in false if annotated else None,
+                "picai_false_positive": n in picai_false if annotated else None,
+                "best_iou": float(iou[:, n].max(initial=0.0)) if annotated else None,
+            }
+        )
     result.case |= _totals(result, annotated, predicted)
     return result
 
@@ -205,15 +215,17 @@ def _match(
 
 def _lesion_at(lesions: _Side, candidate: Component, box: Box) -> int:
     """The lesion that holds the voxel nearest to a candidate's centroid, from 0; -1 if none."""
-    place = tuple(round(c) - s.start for c, s in zip(candidate.centroid, box, strict=True))
+    corner = [s.start for s in box]
+    place = tuple(math.floor(c + 0.5) - a for c, a in zip(candidate.centroid, corner, strict=True))
     return int(lesions.numbers[place]) - 1
 
 
-def _confidences(
+def _largest(
     candidates: _Side, box: Box, probability: NDArray[np.float32] | None
-) -> list[float]:
+) -> Sequence[float | None]:
+    """The largest probability in each candidate."""
     if probability is None:
-        return [c.volume_mm3 for c in candidates.parts]
+        return [None] * len(candidates.parts)
     crop = probability[box]
     return [
         float(crop[c.box][candidates.numbers[c.box] == c.index].max()) for c in candidates.parts
@@ -232,47 +244,35 @@ def _described(part: Component) -> Row:
     }
 
 
-def _found(
-    n: int,
-    shared: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    candidate_sizes: NDArray[np.int64],
-    iou: NDArray[np.float64],
-    matching: Matching,
-) -> Row:
-    dice = overlaps(shared, sizes, candidate_sizes, "dice")[n]
-    return {
-        "hit": matching.found_by[n] >= 0,
-        "found_by": matching.found_by[n] + 1,
-        "overlap": matching.overlap[n],
-        "overlap_fraction": float(shared[n].sum() / sizes[n]),
-        "best_dsc": float(dice.max(initial=0.0)),
-        "best_iou": float(iou[n].max(initial=0.0)),
-    }
-
-
-def _location(truth: Segmentation, lesion: Mask, box: Box, geometry: Geometry) -> str | None:
-    """Head, body or tail: the part that holds most of the lesion, else the nearest one.
+def _locations(
+    truth: Segmentation, lesions: _Side, box: Box, geometry: Geometry
+) -> list[str | None]:
+    """Head, body or tail of each lesion: the part that holds most of it, else the nearest one.
 
     In a label map a lesion is painted over its part, so that none holds any of it.
     """
     parts = [p for p in PARTS if p in truth.structures and truth.box(p) is not None]
-    if not parts:
-        return None
-    held = {part: int((truth.crop(part, box) & lesion).sum()) for part in parts}
-    part = max(held, key=lambda name: held[name])
-    if held[part]:
-        return part.removeprefix("pancreas_")
-    corner = np.array([s.start for s in box])
-    centre = np.argwhere(lesion).mean(axis=0) + corner
-    away = {part: _distance_mm(truth, part, centre, geometry) for part in parts}
-    return min(away, key=lambda name: away[name]).removeprefix("pancreas_")
+    if not parts or not lesions.parts:
+        return [None] * len(lesions.parts)
+    many = len(lesions.parts) + 1
+    held = np.array(
+        [np.bincount(lesions.numbers[truth.crop(p, box)], minlength=many)[1:] for p in parts]
+    )
+    best = held.argmax(axis=0)
+    outside = np.flatnonzero(held.max(axis=0) == 0)
+    if outside.size:
+        centres = np.array([lesions.parts[n].centroid for n in outside])
+        away = np.array([_distances_mm(truth, part, centres, geometry) for part in parts])
+        best[outside] = away.argmin(axis=0)
+    return [parts[n].removeprefix("pancreas_") for n in best]
 
 
-def _distance_mm(
-    truth: Segmentation, part: str, centre: NDArray[np.float64], geometry: Geometry
-) -> float:
+def _distances_mm(
+    truth: Segmentation, part: str, centres: NDArray[np.float64], geometry: Geometry
+) -> list[float]:
+    """From each centre, in voxels of the scan, to the nearest voxel of a part that is there."""
     box = truth.box(part)
     assert box is not None
     voxels = np.argwhere(truth.crop(part, box)) + np.array([s.start for s in box])
-    return float((((voxels - centre) * geometry.spacing) ** 2).sum(axis=1).min() ** 0.5)
+    steps = geometry.affine[:3, :3].T
+    return [float((((voxels - c) @ steps) ** 2).sum(axis=1).min() ** 0.5) for c in centres]

@@ -18,6 +18,7 @@ COMPLAINTS = {
     "unknown_cases": "cases asked for are not in the reference",
     "repeated_cases": "cases are listed more than once",
     "cases_without_score": "cases have no score in the table of case scores",
+    "scores_without_case": "cases of the table of case scores are not in the reference",
 }
 
 
@@ -31,6 +32,7 @@ class Pairing:
         unknown: cases asked for that the reference does not have.
         repeated: cases that the list of cases names more than once.
         without_score: cases that the user's own scores leave out.
+        without_case: cases of the user's own scores that the reference does not have.
     """
 
     pairs: dict[str, Pair]
@@ -38,6 +40,7 @@ class Pairing:
     unknown: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
     without_score: tuple[str, ...] = ()
+    without_case: tuple[str, ...] = ()
 
     @property
     def complaints(self) -> dict[str, list[str]]:
@@ -47,6 +50,7 @@ class Pairing:
             "unknown_cases": list(self.unknown),
             "repeated_cases": list(self.repeated),
             "cases_without_score": list(self.without_score),
+            "scores_without_case": list(self.without_case),
         }
 
 
@@ -102,6 +106,7 @@ def pair_up(predictions: Path, reference: Path, config: EvaluateConfig) -> Pairi
         unknown=tuple(c for c in asked if c not in truths),
         repeated=tuple(c for c, times in asked.items() if times > 1),
         without_score=() if scores is None else tuple(c for c in wanted if c not in scores),
+        without_case=tuple(c for c in scores or () if c not in known),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,9 +25,9 @@ NSD_WORDS = {
 # What each matching rule says, likewise.
 RULE_WORDS: dict[Rule, str] = {
     "touch": "a predicted tumour voxel lies in the lesion",
-    "iou": "IoU of lesion and candidate of at least {minimum:g}, one candidate a lesion",
-    "dice": "DSC of lesion and candidate of at least {minimum:g}, one candidate a lesion",
-    "overlap": "a candidate holds at least {minimum:.0%} of the lesion, one candidate a lesion",
+    "iou": "IoU of lesion and candidate {least}, one candidate a lesion",
+    "dice": "DSC of lesion and candidate {least}, one candidate a lesion",
+    "overlap": "share of the lesion that a candidate holds {least}, one candidate a lesion",
     "centre": "the centre of a candidate lies in the lesion, one candidate a lesion",
 }
 
@@ -46,13 +47,13 @@ class EvaluateConfig:
         resample: bring predictions on other grids onto the reference's, to the nearest voxel.
         hit_rule: when a lesion counts as found; see `measure.matching`.
         hit_minimum: least overlap for that; None: the rule's own.
-        tumor_mm3: a case is called positive when more predicted tumour than this is found,
+        tumor_mm3: a case is called positive when this much predicted tumour or more is found,
             0: any voxel. The operating point of sensitivity and specificity.
         probability: a case is called positive by its tumour probability from here on.
         case_scores: case_id to a score of the user's own, higher = more suspicious.
         case_score: a case is called positive by that score from here on; None: no such point.
         prevalence: shares of people with a tumour, for which predictive values are given.
-        bootstrap_samples: for the interval of the AUC.
+        bootstrap_samples: of patients, for the intervals.
         seed: of the bootstrap.
     """
 
@@ -89,8 +90,13 @@ class EvaluateConfig:
                 "least overlap, probability and prevalence are from 0 to 1, found "
                 f"{self.least_overlap:g}, {self.probability:g}, {list(self.prevalence)}"
             )
-        if not self.tumor_mm3 >= 0:
+        if self.hit_minimum is not None and not DEFAULT_MINIMUM[self.hit_rule]:
+            raise ConfigError(
+                f"the rule {self.hit_rule!r} knows no least overlap; iou, dice and overlap do"
+            )
+        if not 0 <= self.tumor_mm3 < math.inf:
             raise ConfigError(f"tumour volume must be 0 mm3 or more, found {self.tumor_mm3}")
+        self._check_case_score()
         if self.split not in (None, *SPLIT_FOLDERS):
             raise ConfigError(f"split {self.split!r} is unknown; it is train or test")
         tolerances = tuple(dict.fromkeys(sorted(self.tolerances_mm)))
@@ -98,6 +104,14 @@ class EvaluateConfig:
         if self.structures is not None:
             names = {require_structure(name) for name in self.structures}
             object.__setattr__(self, "structures", tuple(s for s in STRUCTURES if s in names))
+
+    def _check_case_score(self) -> None:
+        if self.case_score is None:
+            return
+        if self.case_scores is None:
+            raise ConfigError("a case score to call cases by needs --case-scores, their table")
+        if not math.isfinite(self.case_score):
+            raise ConfigError(f"the case score to call cases by is {self.case_score}, no number")
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -112,7 +126,9 @@ class EvaluateConfig:
     @property
     def hit_rule_is(self) -> str:
         """The matching rule in words."""
-        return RULE_WORDS[self.hit_rule].format(minimum=self.least_overlap)
+        least = self.least_overlap
+        words = f"of at least {least:g}" if least else "above 0"
+        return RULE_WORDS[self.hit_rule].format(least=words)
 
     @property
     def of_a_case(self) -> dict[str, Any]:
@@ -120,3 +136,13 @@ class EvaluateConfig:
         over_all = {"split", "cases", "tumor_mm3", "probability", "case_scores", "case_score"}
         over_all |= {"prevalence", "bootstrap_samples", "seed"}
         return {k: v for k, v in asdict(self).items() if k not in over_all}
+
+    @property
+    def as_written(self) -> dict[str, Any]:
+        """For summary.json; scores of the user's own are in cases.csv, their number is here."""
+        return {
+            **asdict(self),
+            "case_scores": None if self.case_scores is None else len(self.case_scores),
+            "nsd_is": NSD_WORDS[self.definition],
+            "hit_rule_is": self.hit_rule_is,
+        }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
-from statistics import fmean, median
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pantskit.core.labels import STRUCTURES
+from pantskit.evaluate.operating import CONFIDENCE
 from pantskit.evaluate.scores import ABSENT, WORST
 from pantskit.evaluate.settings import EvaluateConfig
+from pantskit.measure.bootstrap import Floats, PatientBootstrap
 
 Row = dict[str, Any]
 
@@ -23,42 +28,109 @@ def drop_unknown_structures(rows: Sequence[Row], config: EvaluateConfig) -> list
     return [r for r in rows if r["structure"] in kept]
 
 
-def summarize_structures(rows: Sequence[Row], config: EvaluateConfig) -> dict[str, Any]:
+def summarize_structures(
+    rows: Sequence[Row], patients: Mapping[str, str], config: EvaluateConfig
+) -> dict[str, Any]:
     """Per structure: mean and median of each score with the number of cases they are over.
 
     Args:
         rows: the score table.
-        config: tolerances.
+        patients: case_id to patient.
+        config: tolerances, bootstrap.
 
     Returns:
         structure to `status` (cases of each), `worst` (cases that count as the worst score),
         `dsc` and its like, and `nsd` by tolerance. A score that a case does not have (DSC of
-        two empty masks) is left out of its mean, and `n` says so.
+        two empty masks) is left out of its mean, and `n` says so. `low` and `high` are the
+        mean's interval over bootstrap samples of patients, null below two patients.
     """
-    summary: dict[str, Any] = {}
-    for structure in STRUCTURES:
-        of_structure = [r for r in rows if r["structure"] == structure]
-        if not of_structure:
-            continue
-        first = [r for r in of_structure if r["tolerance_mm"] == config.tolerances_mm[0]]
-        statuses = Counter(r["status"] for r in first)
-        summary[structure] = {
-            "status": dict(sorted(statuses.items())),
-            "worst": sum(statuses[s] for s in WORST),
-            **{name: _average([r[name] for r in first]) for name in AVERAGED},
-            "nsd": {
-                f"{tolerance:g}": _average(
-                    [r["nsd"] for r in of_structure if r["tolerance_mm"] == tolerance]
-                )
-                for tolerance in config.tolerances_mm
-            },
-            "nsd_ties": sum(r["nsd_ties"] or 0 for r in of_structure),
+    scored = _Scored.of(rows, patients, config)
+    boot = PatientBootstrap.of(
+        list(patients.values()),
+        samples=config.bootstrap_samples,
+        seed=config.seed,
+        confidence=CONFIDENCE,
+    )
+    averages = dict(zip(scored.columns, _averages(scored.values, boot), strict=True))
+    first = config.tolerances_mm[0]
+    return {
+        structure: {
+            "status": dict(sorted(scored.statuses[structure].items())),
+            "worst": sum(scored.statuses[structure][s] for s in WORST),
+            **{name: averages[structure, name, first] for name in AVERAGED},
+            "nsd": {f"{t:g}": averages[structure, "nsd", t] for t in config.tolerances_mm},
+            "nsd_ties": scored.ties[structure],
         }
-    return summary
+        for structure in STRUCTURES
+        if structure in scored.statuses
+    }
 
 
-def _average(values: Sequence[float | None]) -> dict[str, Any]:
-    known = [v for v in values if v is not None]
-    if not known:
-        return {"mean": None, "median": None, "n": 0}
-    return {"mean": fmean(known), "median": median(known), "n": len(known)}
+@dataclass(frozen=True)
+class _Scored:
+    """The score table by case.
+
+    Attributes:
+        columns: structure, name of the score and tolerance of each column of `values`.
+        values: (cases, columns); NaN is what a case does not have.
+        statuses: structure to how many cases there are of each status.
+        ties: structure to the sum of its `nsd_ties`.
+    """
+
+    columns: list[tuple[str, str, float]]
+    values: Floats
+    statuses: dict[str, Counter[str]]
+    ties: Counter[str]
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[Row], patients: Mapping[str, str], config: EvaluateConfig
+    ) -> _Scored:
+        """In one pass over the rows."""
+        first = config.tolerances_mm[0]
+        names = [(name, first) for name in AVERAGED] + [("nsd", t) for t in config.tolerances_mm]
+        columns = [
+            (s, *name) for s in dict.fromkeys(r["structure"] for r in rows) for name in names
+        ]
+        column_of = {column: n for n, column in enumerate(columns)}
+        row_of = {case_id: n for n, case_id in enumerate(patients)}
+        values = np.full((len(patients), len(columns)), np.nan)
+        statuses: dict[str, Counter[str]] = {}
+        ties: Counter[str] = Counter()
+        for row in rows:
+            structure, tolerance = row["structure"], row["tolerance_mm"]
+            counts = statuses.setdefault(structure, Counter())
+            counts[row["status"]] += tolerance == first
+            ties[structure] += row["nsd_ties"] or 0
+            for name in AVERAGED if tolerance == first else ():
+                if row[name] is not None:
+                    at = column_of[structure, name, tolerance]
+                    values[row_of[row["case_id"]], at] = row[name]
+            if row["nsd"] is not None:
+                at = column_of[structure, "nsd", tolerance]
+                values[row_of[row["case_id"]], at] = row["nsd"]
+        return cls(columns, values, statuses, ties)
+
+
+def _averages(values: Floats, boot: PatientBootstrap) -> list[dict[str, Any]]:
+    """Mean, its interval, median and number of each column; NaN is what a case does not have."""
+    there = ~np.isnan(values)
+    means = boot.ratios(np.where(there, values, 0.0), there)
+    lows, highs = boot.intervals(means)
+    found = []
+    for column, known, low, high in zip(values.T, there.T, lows, highs, strict=True):
+        if not known.any():
+            found.append(dict.fromkeys(("mean", "low", "high", "median")) | {"n": 0})
+            continue
+        enough = np.unique(boot.whose[known]).size > 1
+        own = column[known]
+        found.append(
+            {
+                "mean": math.fsum(own) / own.size,
+                "low": float(low) if enough else None,
+                "high": float(high) if enough else None,
+                "median": float(np.median(own)),
+                "n": int(own.size),
+            }
+        )
+    return found
