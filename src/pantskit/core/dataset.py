@@ -51,6 +51,7 @@ METADATA_COLUMNS = (
     "site",
     "nationality",
     "study_year",
+    "days_since_first_study",
     "diagnosis",
     "diagnosis_basis",
     "lesions",

@@ -65,7 +65,9 @@ def leak_scan(plan: CasePlan) -> LeakScan:
     ours = (plan.skip, plan.fault, plan.doubt, plan.site, *STRUCTURES)
     source = plan.labels
     names = [name for name, _ in (*source.masks, *source.series)] if source else []
-    return LeakScan(plan.identifiers, own_words=ours, facts=facts, label_names=names)
+    scan = LeakScan(plan.identifiers, own_words=ours, facts=facts, label_names=names)
+    scan.allow_dates([plan.moved_date] if plan.moved_date else [])
+    return scan
 
 
 def _make(plan: CasePlan, scan: LeakScan, reader: Reader) -> dict[str, Any]:
@@ -97,6 +99,7 @@ def _make(plan: CasePlan, scan: LeakScan, reader: Reader) -> dict[str, Any]:
         "phase": phase.as_record(),
         "view": view.as_record(),
         "labels": labels,
+        "moved_date": plan.moved_date,
     }
     leaks += scan.value(data, "record")
     if leaks:

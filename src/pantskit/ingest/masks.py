@@ -25,6 +25,7 @@ from pantskit.ingest.dicom_seg import read_segmentation
 from pantskit.ingest.headers import ImageHeader
 from pantskit.ingest.label_sources import LabelObject, LabelSource
 from pantskit.ingest.nearest import part_of, share_outside, take_nearest
+from pantskit.ingest.own_words import shown_name
 from pantskit.ingest.planes import Planes, Scan
 from pantskit.ingest.references import SEGMENTATIONS_STORAGE
 from pantskit.ingest.resample import resample_labels
@@ -157,10 +158,10 @@ def _from_segments(path: Path, label_map: LabelMap | None, case_id: str) -> Case
 
 def _united(masks: Sequence[tuple[str, Callable[[], Placed]]], case_id: str) -> CaseMasks:
     """Read the masks that have a place among the 28 and unite those of one structure."""
-    unmapped = [name for name, _ in masks if find_structure(name) is None]
+    named = [(find_structure(n), shown_name(n, i), read) for i, (n, read) in enumerate(masks, 1)]
+    unmapped = [name for structure, name, _ in named if structure is None]
     found: CaseMasks | None = None
-    for name, read in masks:
-        structure = find_structure(name)
+    for structure, name, read in named:
         if structure is None:
             continue
         try:

@@ -54,6 +54,15 @@ def is_own(word: str) -> bool:
     return word in own_words() or _run_together(re.sub(r"\d{1,2}$", "", word))
 
 
+def shown_name(name: str, number: int) -> str:
+    """A mask's name for records and messages: as it is when made of our words, else its number.
+
+    Names of files are free text, and a record repeats no word that could be somebody's.
+    """
+    words = _WORD.findall(name.lower())
+    return name if words and all(is_own(w) for w in words) else f"mask {number}"
+
+
 def _run_together(word: str) -> bool:
     table = _table_words()
     if not word.isalpha() or len(word) < _SHORTEST_PART:

@@ -20,6 +20,7 @@ from pantskit.core.workers import Workers
 from pantskit.ingest.audit import dataset_statement
 from pantskit.ingest.case import STAGE, ingest_case, leak_scan, remove_outputs
 from pantskit.ingest.clinical import Clinical, ClinicalJoin, read_clinical
+from pantskit.ingest.deidentify import days_since_first
 from pantskit.ingest.leaks import LeakScan, explain, identifiers_of_run
 from pantskit.ingest.plan import (
     Planned,
@@ -30,6 +31,8 @@ from pantskit.ingest.plan import (
 )
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.survey import survey
+
+DAYS = "days_since_first_study"
 
 # Raised when the same input would give another case: earlier records then no longer count.
 RECIPE = 2
@@ -169,6 +172,10 @@ def write_tables(dataset: Dataset) -> None:
     for record in dataset.records.all(STAGE):
         rows.pop(record.case_id, None)
     rows |= {r.case_id: r.data["metadata"] for r in done}
+    days = days_since_first(
+        (r.case_id, r.data["metadata"]["patient_id"], r.data.get("moved_date")) for r in done
+    )
+    rows |= {case_id: rows[case_id] | {DAYS: days[case_id]} for case_id in days}
     dataset.write_metadata(rows.values())
     labelled = [r.data["labels"]["voxels"] for r in done if r.data.get("labels")]
     # A structure counts as annotated in the dataset when it is in every labelled case.
@@ -212,8 +219,9 @@ def _scan_tables(dataset: Dataset, planned: dict[str, Planned], clinical: Clinic
     if clinical is not None:
         identifiers = {**clinical.identifiers, **identifiers}
     rows = [value for row in dataset.metadata.values() for value in row.values()]
-    words = [str(dataset.info["name"]), *{plan.site for plan in plans}, *STRUCTURES]
-    scan = LeakScan(identifiers, own_words=words, facts=[v for v in rows if isinstance(v, str)])
+    given = [str(dataset.info[key]) for key in ("name", "label_space")]
+    words = [*given, *{plan.site for plan in plans}, *STRUCTURES]
+    scan = LeakScan(identifiers, own_words=words, facts=map(str, rows))
     for path in sorted(dataset.root.glob("*.*")):
         if path.is_file() and (leaks := scan.file(path)):
             path.unlink()

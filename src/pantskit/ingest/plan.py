@@ -15,7 +15,7 @@ from pantskit.core.errors import ConfigError, ImageError
 from pantskit.core.files import content_hash
 from pantskit.ingest.archives import archive_stem
 from pantskit.ingest.clinical import ClinicalJoin, complete_facts
-from pantskit.ingest.deidentify import Pseudonyms, patient_secret, read_key
+from pantskit.ingest.deidentify import Pseudonyms, patient_secret, read_key, shifted_date
 from pantskit.ingest.describe import describe_header
 from pantskit.ingest.discover import Found
 from pantskit.ingest.headers import ImageHeader
@@ -50,6 +50,8 @@ class CasePlan:
         fault: what is wrong with it already; raised as a failure.
         doubt: why it may not be whole; raised as `Quarantined`, after what its slices tell.
         facts: from `describe_header`, completed by the clinical table.
+        moved_date: date of the study, moved by the patient's own number of days; None where it is
+            not known.
         clinical_faults: where the clinical table contradicts itself or the header.
         identifiers: values that must not come out.
         labels: where its annotations lie, or None.
@@ -68,6 +70,7 @@ class CasePlan:
     fault: str = ""
     doubt: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    moved_date: str | None = None
     clinical_faults: tuple[str, ...] = ()
     identifiers: Identifiers = field(default_factory=dict)
     labels: LabelSource | None = None
@@ -272,15 +275,18 @@ def _plan_series(series: Series, common: _Common, *, alone: bool) -> Planned:
         facts, faults = complete_facts(facts, row)
         faults += common.clinical.faults_for(patient_id)
         identifiers = {**common.clinical.identifiers_for(patient_id), **identifiers}
+    secret = patient_secret(description, identity)
+    days = common.pseudonyms.shift_days(common.pseudonyms.of("patient", secret))
     plan = common.plan(
         f"series:{identity}",
-        patient_secret(description, identity),
+        secret,
         description.get("InstitutionName", ""),
         slices=series.slices,
         skip=series.skip,
         fault=series.fault,
         doubt=series.doubt,
         facts=facts,
+        moved_date=shifted_date(description.get("StudyDate"), days),
         clinical_faults=tuple(faults),
         identifiers=identifiers,
     )
