@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,10 +75,12 @@ def components(
     )
     statistics = cc3d.statistics(raw)
     sizes = np.asarray(statistics["voxel_counts"]).astype(np.int64)
-    values, first = np.unique(raw.ravel(order="F"), return_index=True)
-    wanted = (values > 0) & (sizes[values] >= min_voxels)
-    values, first = values[wanted], first[wanted]
-    order = values[np.lexsort((first, -sizes[values]))]
+    flat = raw.ravel(order="F")
+    inside = np.flatnonzero(flat)[::-1]
+    first = np.zeros(sizes.size, dtype=np.int64)
+    first[flat[inside]] = inside  # of several, the one assigned last stays
+    values = 1 + np.flatnonzero(sizes[1:] >= max(1, min_voxels))
+    order = values[np.lexsort((first[values], -sizes[values]))]
     table = np.zeros(sizes.size, dtype=np.uint32)
     table[order] = np.arange(1, order.size + 1)
     labels[box] = table[raw]
@@ -114,17 +116,28 @@ def _describe(
 
 def _longest_axis(part: Mask, affine: NDArray[np.float64]) -> float:
     """Largest distance in mm between the face centres of a component's voxels."""
-    from scipy.spatial import ConvexHull
     from scipy.spatial.distance import pdist
 
-    # Nothing but the two ends of each row along i, with their faces, can lie on the hull.
+    # Nothing but the two ends of each row along i can lie on the hull.
     j, k = np.nonzero(part.any(axis=0))
     low = part.argmax(axis=0)[j, k]
     high = part.shape[0] - 1 - part[::-1].argmax(axis=0)[j, k]
-    ends = np.concatenate([np.stack([i, j, k], axis=-1) for i in (low, high)])
+    ends = _outermost(np.concatenate([np.stack([i, j, k], axis=-1) for i in (low, high)]))
+    # The hull of all face centres is made of those of the voxels whose centres make a hull.
     faces = np.concatenate([ends + half for half in (*np.eye(3) / 2, *-np.eye(3) / 2)])
-    points = np.unique(faces, axis=0) @ affine[:3, :3].T
-    return float(pdist(points[ConvexHull(points).vertices]).max())
+    points = _outermost(faces) @ affine[:3, :3].T
+    return float(pdist(points).max())
+
+
+def _outermost(points: NDArray[Any]) -> NDArray[Any]:
+    """The corners of the convex hull; all points where they lie in one plane."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        corners: NDArray[Any] = points[ConvexHull(points).vertices]
+    except (QhullError, ValueError):
+        return points
+    return corners
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

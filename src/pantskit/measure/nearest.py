@@ -126,7 +126,7 @@ def _search_beyond(surface: Words, points: Points, others: Points, spacing: Spac
         ordered = np.ascontiguousarray(here[:, order])
         planes = np.flatnonzero(surface.any(axis=(1, 2)))
         # The nearest slices first: what is found there rules out most of what lies far.
-        planes = planes[np.argsort(np.abs(planes - np.median(here[0])), kind="stable")]
+        planes = planes[np.argsort(np.abs(planes - here[0].mean()), kind="stable")]
         found = np.full(points.size, math.inf)
         _sweep(surface, planes, ordered, scale, found)
         squares[order] = found
