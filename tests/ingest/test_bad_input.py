@@ -551,6 +551,27 @@ def test_row_13_private_letters_that_numbers_of_our_own_header_look_like_are_no_
     bench.taken()
 
 
+def test_row_13_our_own_words_and_facts_in_folder_names_and_private_elements_are_no_leak(
+    bench, series
+):
+    made = series()
+    original = made.dataset
+
+    def dataset(k: int) -> FileDataset:
+        image = original(k)
+        image.PixelSpacing = [0.754321, 0.754321]
+        block = image.private_block(0x2001, "MAKER 1.0", create=True)
+        block.add_new(0x10, "DS", [0.754321, 0.754321])
+        return image
+
+    made.dataset = dataset
+    made.write(bench.bad / "pants_labels" / "train")
+    report = bench.run()
+    assert [case.status for case in report.of("/bad")] == ["done"]
+    assert (report.out / "dataset.json").is_file()
+    assert (report.out / "metadata.csv").is_file()
+
+
 # --- 14 masks -------------------------------------------------------------------------------
 
 
