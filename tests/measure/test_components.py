@@ -103,3 +103,13 @@ def test_speckle_is_split_as_scipy_splits_it() -> None:
     assert len(pairs) == count
     sizes = np.bincount(labels.ravel())[1:]
     assert sizes.tolist() == [c.voxels for c in found] == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 7, 1), (1, 1, 5)])
+def test_lesions_in_one_row_with_a_gap_are_two(shape: tuple[int, int, int]) -> None:
+    """cc3d raises an exception here when it is given bool."""
+    mask = np.ones(shape, np.bool_)
+    mask.reshape(-1)[1] = False
+    assert [c.voxels for c in components(mask, np.eye(4))[1]] == sorted(
+        [1, mask.size - 2], reverse=True
+    )

@@ -70,9 +70,9 @@ def components(
         return labels, []
     import cc3d
 
-    raw = np.asarray(
-        cc3d.connected_components(np.asfortranarray(mask[box]), connectivity=CONNECTIVITY)
-    )
+    # As uint8: of a bool row, 1 voxel wide and high, with a gap, cc3d 4.1 raises an exception.
+    crop = np.asfortranarray(mask[box]).view(np.uint8)
+    raw = np.asarray(cc3d.connected_components(crop, connectivity=CONNECTIVITY))
     statistics = cc3d.statistics(raw)
     sizes = np.asarray(statistics["voxel_counts"]).astype(np.int64)
     flat = raw.ravel(order="F")
