@@ -22,6 +22,7 @@ from pantskit.measure.curves import Froc
 
 INK, ACCENT, QUIET = "#1b2a3a", "#b5443c", "#9aa5b1"
 _GRID = "#e6e9ed"
+_BAND = "95 % of bootstrap samples of patients"
 
 Row = Mapping[str, Any]
 
@@ -84,9 +85,11 @@ def draw_precision_recall(curves: Curves, detection: Mapping[str, Any], path: Pa
         share = detection["tumor_cases"] / detection["cases"]
         axes.axhline(share, color=QUIET, linewidth=1, linestyle=(0, (4, 4)))
         curve = curves.precision_recall
+        reached = curve.recall > 0  # before the first case is found there is no precision to show
+        precision = curve.precision[reached]
         axes.step(
-            np.concatenate([[0.0], curve.recall]),
-            np.concatenate([curve.precision[:1], curve.precision]),
+            np.concatenate([[0.0], curve.recall[reached]]),
+            np.concatenate([precision[:1], precision]),
             where="pre",
             color=INK,
             linewidth=2,
@@ -123,46 +126,55 @@ def draw_froc(froc: Froc, detection: Mapping[str, Any], path: Path) -> None:
 
 
 def draw_structures(scores: Sequence[Row], path: Path) -> None:
-    """Draw the distribution of DSC of each structure: a dot a case, the box its quartiles."""
+    """Draw DSC and NSD of each case by structure: a dot a case, the box their quartiles."""
     first = min((row["tolerance_mm"] for row in scores), default=None)
-    rows = [r for r in scores if r["tolerance_mm"] == first and r["dsc"] is not None]
     of_structure: dict[str, list[Row]] = {}
-    for row in rows:
-        of_structure.setdefault(row["structure"], []).append(row)
-    names = [s for s in STRUCTURES if s in of_structure]
+    for row in scores:
+        if row["tolerance_mm"] == first and row["dsc"] is not None:
+            of_structure.setdefault(row["structure"], []).append(row)
+    names = [s for s in reversed([*STRUCTURES]) if s in of_structure]
     if not names:
         path.unlink(missing_ok=True)
         return
-    figure = Figure(figsize=(7.2, 1.3 + 0.3 * len(names)), layout="constrained")
-    axes = figure.add_subplot()
-    rng = np.random.default_rng(0)  # spreads dots that would hide one another
-    for place, name in enumerate(reversed(names)):
-        own = of_structure[name]
-        values = np.array([r["dsc"] for r in own])
-        worst = np.array([r["status"] in WORST for r in own])
-        height = place + rng.uniform(-0.22, 0.22, values.size)
-        axes.scatter(values[~worst], height[~worst], s=7, color=INK, alpha=0.45, linewidths=0)
-        axes.scatter(values[worst], height[worst], s=12, color=ACCENT, marker="x", linewidths=1)
-        axes.boxplot(
-            values,
-            positions=[place],
-            orientation="horizontal",
-            widths=0.6,
-            showfliers=False,
-            manage_ticks=False,
-            medianprops={"color": ACCENT, "linewidth": 2},
-            boxprops={"color": QUIET},
-            whiskerprops={"color": QUIET},
-            capprops={"color": QUIET},
-        )
-    axes.set_yticks(
+    figure = Figure(figsize=(9.6, 1.3 + 0.3 * len(names)), layout="constrained")
+    sides = figure.subplots(1, 2, sharey=True)
+    for axes, column, title in zip(
+        sides, ("dsc", "nsd"), ("DSC", f"NSD at {first:g} mm"), strict=True
+    ):
+        for place, name in enumerate(names):
+            _spread(axes, place, [r for r in of_structure[name] if r[column] is not None], column)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(names) - 0.3), xlabel=title)
+    sides[0].set_yticks(
         range(len(names)),
-        [f"{STRUCTURES[n].title}  (n = {len(of_structure[n])})" for n in reversed(names)],
+        [f"{STRUCTURES[n].title}  (n = {len(of_structure[n])})" for n in names],
         fontsize=8,
     )
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(names) - 0.3), xlabel="DSC")
-    _title(axes, "DSC of each case; crosses: no usable prediction, counted as 0")
-    _finish(figure, axes, path)
+    _title(sides[0], "A dot a case; crosses: no usable prediction, counted as 0")
+    for axes in sides:
+        _tidy(axes)
+    _save(figure, path)
+
+
+def _spread(axes: Axes, place: int, rows: Sequence[Row], column: str) -> None:
+    """The values of one structure, side by side along one line, and their quartiles."""
+    values = np.array([r[column] for r in rows])
+    worst = np.array([r["status"] in WORST for r in rows], dtype=np.bool_)
+    # Spread so that dots do not hide one another, the same in every run.
+    height = place + np.random.default_rng(0).uniform(-0.22, 0.22, values.size)
+    axes.scatter(values[~worst], height[~worst], s=7, color=INK, alpha=0.45, linewidths=0)
+    axes.scatter(values[worst], height[worst], s=12, color=ACCENT, marker="x", linewidths=1)
+    axes.boxplot(
+        values,
+        positions=[place],
+        orientation="horizontal",
+        widths=0.6,
+        showfliers=False,
+        manage_ticks=False,
+        medianprops={"color": ACCENT, "linewidth": 2},
+        boxprops={"color": QUIET},
+        whiskerprops={"color": QUIET},
+        capprops={"color": QUIET},
+    )
 
 
 def draw_sizes(lesions: Sequence[Row], detection: Mapping[str, Any], path: Path) -> None:
@@ -205,9 +217,17 @@ def _figure(path: Path, x: str, y: str, right: float = 1.0) -> Iterator[Axes]:
 
 
 def _finish(figure: Figure, axes: Axes, path: Path) -> None:
+    _tidy(axes)
+    _save(figure, path)
+
+
+def _tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def _save(figure: Figure, path: Path) -> None:
     with atomic_path(path) as part:
         figure.savefig(part, dpi=150)
 
@@ -219,9 +239,7 @@ def _title(axes: Axes, text: str) -> None:
 
 def _shade(axes: Axes, band: Band) -> None:
     """The bootstrap interval of a curve at each place."""
-    axes.fill_between(
-        band.at, band.low, band.high, color=INK, alpha=0.12, linewidth=0, label="95 %, patients"
-    )
+    axes.fill_between(band.at, band.low, band.high, color=INK, alpha=0.12, linewidth=0, label=_BAND)
 
 
 def _average_precision(scored: Mapping[str, Any]) -> str:

@@ -14,14 +14,16 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import PantskitError
 from pantskit.core.files import atomic_path
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import LESION, PANCREAS, STRUCTURES
-from pantskit.core.pictures import RGB, slice_picture, widest_slice
+from pantskit.core.labels import LESION, PANCREAS, STRUCTURES, Mask
+from pantskit.core.pictures import PLANE_CODES, RGB, slice_of, slice_picture, widest_slice
 from pantskit.core.volume import Volume, read_volume, resample_nearest
 from pantskit.evaluate.case import Pair
 from pantskit.evaluate.scores import SCORED
 
 SHOWN = 12
 COLUMNS = 4
+WINDOW_MM = 160.0
+PIXELS = 420
 
 # Reference only, prediction only, both.
 COLORS = {1: (70, 130, 255), 2: (230, 70, 60), 3: (90, 200, 110)}
@@ -107,8 +109,31 @@ def _panel(row: Row, pair: Pair, reference: Path) -> RGB:
         placed = resample_nearest(placed, geometry)
     labels: NDArray[np.uint8] = truth.astype(np.uint8) + 2 * placed.array.astype(np.uint8)
     index = widest_slice(truth ^ placed.array, geometry)
+    rows, columns, height = _window(truth ^ placed.array, geometry, index)
     ct = _ct(reference, row["case_id"], geometry)
-    return slice_picture(ct, geometry, index=index, labels=labels, colors=COLORS, height=420)
+    whole = slice_picture(ct, geometry, index=index, labels=labels, colors=COLORS, height=height)
+    return whole[rows, columns]
+
+
+def _window(failed: Mask, geometry: Geometry, index: int) -> tuple[slice, slice, int]:
+    """Rows and columns of the slice's picture around a failure, and that picture's height.
+
+    The window is a square of `WINDOW_MM`, or as large as the failure asks for, within the slice.
+    """
+    there = slice_of(failed, geometry, "axial", index)
+    spacing = geometry.reoriented(PLANE_CODES["axial"]).spacing[1:]
+    extent = [n * mm for n, mm in zip(there.shape, spacing, strict=True)]
+    ends = [
+        ((n.min() * mm, (n.max() + 1) * mm) if n.size else (0.0, whole))
+        for n, mm, whole in zip(np.nonzero(there), spacing, extent, strict=True)
+    ]
+    side = max(WINDOW_MM, *(1.2 * (high - low) for low, high in ends))
+    per_mm = PIXELS / min(side, max(extent))
+    window = []
+    for (low, high), whole in zip(ends, extent, strict=True):
+        start = min(max(0.0, (low + high - side) / 2), max(0.0, whole - side))
+        window.append(slice(round(start * per_mm), round((start + side) * per_mm)))
+    return window[0], window[1], max(1, round(extent[0] * per_mm))
 
 
 def _ct(reference: Path, case_id: str, geometry: Geometry) -> NDArray[Any]:
