@@ -85,8 +85,8 @@ def components(
     table[order] = np.arange(1, order.size + 1)
     labels[box] = table[raw]
     boxes = [_shifted(statistics["bounding_boxes"][value], box) for value in order]
-    found = [_describe(n, labels[b] == n, b, corner, affine) for n, b in enumerate(boxes, 1)]
-    return labels, found
+    ruler = _Ruler(affine)
+    return labels, [_describe(n, labels[b] == n, b, corner, ruler) for n, b in enumerate(boxes, 1)]
 
 
 def _shifted(inner: Sequence[slice], outer: Box) -> Box:
@@ -97,19 +97,35 @@ def _shifted(inner: Sequence[slice], outer: Box) -> Box:
     return i, j, k
 
 
-def _describe(
-    index: int, part: Mask, box: Box, corner: Sequence[int], affine: NDArray[np.float64]
-) -> Component:
+class _Ruler:
+    """Sizes in mm of the parts of one mask."""
+
+    def __init__(self, affine: NDArray[np.float64]) -> None:
+        self.affine = affine
+        self.voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
+        self._known: dict[tuple[tuple[int, ...], bytes], float] = {}
+
+    def longest_axis(self, part: Mask) -> float:
+        """`_longest_axis`; a noisy mask has thousands of specks of few different shapes."""
+        if part.size > 64:
+            return _longest_axis(part, self.affine)
+        shape = part.shape, part.tobytes()
+        if shape not in self._known:
+            self._known[shape] = _longest_axis(part, self.affine)
+        return self._known[shape]
+
+
+def _describe(index: int, part: Mask, box: Box, corner: Sequence[int], ruler: _Ruler) -> Component:
     start = np.array([s.start for s in box]) + np.array(corner)
     inside = np.argwhere(part)
     centroid = inside.mean(axis=0) + start
     return Component(
         index=index,
         voxels=len(inside),
-        volume_mm3=len(inside) * float(abs(np.linalg.det(affine[:3, :3]))),
+        volume_mm3=len(inside) * ruler.voxel_mm3,
         centroid=_triple(centroid),
-        centroid_mm=_triple(affine[:3, :3] @ centroid + affine[:3, 3]),
-        longest_axis_mm=_longest_axis(part, affine),
+        centroid_mm=_triple(ruler.affine[:3, :3] @ centroid + ruler.affine[:3, 3]),
+        longest_axis_mm=ruler.longest_axis(part),
         box=box,
     )
 
