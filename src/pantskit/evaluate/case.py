@@ -17,7 +17,7 @@ from pantskit.core.labelsets import CaseLabels
 from pantskit.core.run import Job
 from pantskit.core.volume import Volume, read_volume, resample_nearest
 from pantskit.evaluate.lesions import score_lesions
-from pantskit.evaluate.scores import MISSING_PREDICTION, score_structures, worst_rows
+from pantskit.evaluate.scores import MISSING_PREDICTION, score_structures
 from pantskit.evaluate.segmentation import Segmentation
 from pantskit.evaluate.settings import EvaluateConfig
 
@@ -136,8 +136,7 @@ def worst_case(pair: Pair, status: str) -> dict[str, Any]:
     truth = Segmentation(pair.reference)
     geometry = pair.reference.geometry
     result = score_lesions(truth, None, geometry, pair.config)
-    wanted = [s for s in pair.config.wanted if s in truth.structures]
-    scores = [row for s in wanted for row in worst_rows(truth, s, status, geometry, pair.config)]
+    scores = list(score_structures(truth, None, geometry, pair.config, unscored=status))
     return {
         "scores": scores,
         "lesions": result.lesions,

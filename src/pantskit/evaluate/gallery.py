@@ -45,7 +45,10 @@ def worst_rows(scores: Sequence[Row], count: int = SHOWN) -> list[Row]:
     rows = [
         r
         for r in scores
-        if r["tolerance_mm"] == first and r["status"] == SCORED and r["dsc"] is not None
+        if r["tolerance_mm"] == first
+        and r["status"] == SCORED
+        and r["dsc"] is not None
+        and r["structure"] in STRUCTURES  # of a union, its structures are shown
     ]
     order = {LESION: 0, PANCREAS: 1}
     rows.sort(key=lambda r: (order.get(r["structure"], 2), r["dsc"], r["case_id"]))

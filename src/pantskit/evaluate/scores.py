@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pantskit.core.geometry import Geometry
 from pantskit.evaluate.segmentation import Segmentation
 from pantskit.evaluate.settings import EvaluateConfig
 from pantskit.measure.overlap import Confusion, confusion_of_packed
-from pantskit.measure.surface import SurfaceDistances, surface_distances
+from pantskit.measure.packed import PackedMask, unite
+from pantskit.measure.surface import surface_distances
 
 Row = dict[str, Any]
 
@@ -48,44 +49,64 @@ WORST = (NOT_PREDICTED, MISSING_PREDICTION, FAILED)  # each counts as the worst 
 
 
 def score_structures(
-    truth: Segmentation, found: Segmentation, geometry: Geometry, config: EvaluateConfig
+    truth: Segmentation,
+    found: Segmentation | None,
+    geometry: Geometry,
+    config: EvaluateConfig,
+    *,
+    unscored: str = MISSING_PREDICTION,
 ) -> Iterator[Row]:
-    """Score every wanted structure of one case.
+    """Score every structure and union that is asked for, in one case.
+
+    A union is annotated where all its structures are. Of its prediction, structures that are
+    not predicted are missing; where none is, it is not predicted.
 
     Args:
         truth: the reference.
-        found: the prediction, on the same grid.
+        found: the prediction, on the same grid; None where there is none to score.
         geometry: that grid.
-        config: structures, tolerances and definition.
+        config: structures, unions, tolerances and definition.
+        unscored: status of what is annotated where `found` is None.
 
     Yields:
         Rows of the score table; see docs/metrics.md for each column.
     """
-    for structure in config.wanted:
-        if structure not in truth.structures:
-            yield from _rows(truth, structure, ABSENT, config)
-        elif structure not in found.structures:
-            yield from worst_rows(truth, structure, NOT_PREDICTED, geometry, config)
-        else:
-            yield from _measured_rows(truth, found, structure, geometry, config)
+    for name, members in config.targets.items():
+        if not all(m in truth.structures for m in members):
+            yield from _rows(truth, name, ABSENT, config)
+            continue
+        reference = unite(truth.packed(m) for m in members)
+        predicted = [m for m in members if found is not None and m in found.structures]
+        if found is None or not predicted:
+            status = unscored if found is None else NOT_PREDICTED
+            worst = _worst(reference, geometry)
+            for row in _rows(truth, name, status, config):
+                yield row | worst
+            continue
+        prediction = unite(found.packed(m) for m in predicted)
+        both_empty = reference.box is None and prediction.box is None
+        rows = list(_rows(truth, name, BOTH_EMPTY if both_empty else SCORED, config))
+        overlap = _overlap(confusion_of_packed(reference, prediction), geometry)
+        surfaces: Iterable[Row] = [{}] * len(rows)
+        if not both_empty:
+            surfaces = _surfaces(reference, prediction, geometry, config)
+        for row, surface in zip(rows, surfaces, strict=True):
+            yield row | overlap | surface
 
 
-def worst_rows(
-    truth: Segmentation, structure: str, status: str, geometry: Geometry, config: EvaluateConfig
-) -> Iterator[Row]:
+def _worst(reference: PackedMask, geometry: Geometry) -> Row:
     """The worst score of an annotated structure: DSC and NSD 0, distances the diagonal."""
-    voxels = truth.packed(structure).voxels
-    volume = {
+    voxels = reference.voxels
+    return {
         "reference_voxels": voxels,
         "reference_ml": voxels * geometry.voxel_volume_mm3 / 1000,
         "dsc": 0.0,
         "iou": 0.0,
+        "nsd": 0.0,
         "sensitivity": 0.0 if voxels else None,
         "hd95_mm": diagonal_mm(geometry),
         "assd_mm": diagonal_mm(geometry),
     }
-    for row in _rows(truth, structure, status, config):
-        yield row | volume | {"nsd": 0.0}
 
 
 def diagonal_mm(geometry: Geometry) -> float:
@@ -93,34 +114,6 @@ def diagonal_mm(geometry: Geometry) -> float:
     return math.dist(
         (0, 0, 0), [n * s for n, s in zip(geometry.shape, geometry.spacing, strict=True)]
     )
-
-
-def _measured_rows(
-    truth: Segmentation,
-    found: Segmentation,
-    structure: str,
-    geometry: Geometry,
-    config: EvaluateConfig,
-) -> Iterator[Row]:
-    reference, prediction = truth.packed(structure), found.packed(structure)
-    counts = confusion_of_packed(reference, prediction)
-    if reference.box is None and prediction.box is None:
-        for row in _rows(truth, structure, BOTH_EMPTY, config):
-            yield row | _overlap(counts, geometry)
-        return
-    distances = surface_distances(
-        reference,
-        prediction,
-        geometry.spacing,
-        definition=config.definition,
-        tolerances_mm=config.tolerances_mm,
-    )
-    overlap = _overlap(counts, geometry) | _distances(distances, geometry)
-    strict = config.definition == "counted"
-    rows = _rows(truth, structure, SCORED, config)
-    for row, ties in zip(rows, distances.ties, strict=True):
-        nsd = distances.nsd(row["tolerance_mm"], strict=strict)
-        yield row | overlap | {"nsd": nsd, "nsd_ties": ties}
 
 
 def _rows(
@@ -155,9 +148,25 @@ def _overlap(counts: Confusion, geometry: Geometry) -> Row:
     }
 
 
-def _distances(distances: SurfaceDistances, geometry: Geometry) -> Row:
-    """HD95 and ASSD; where one mask is empty there is no distance, and the diagonal stands."""
+def _surfaces(
+    reference: PackedMask, prediction: PackedMask, geometry: Geometry, config: EvaluateConfig
+) -> Iterator[Row]:
+    """Scores of the surfaces, a row a tolerance; one of the masks may be empty.
+
+    Where it is there is no distance, and the diagonal stands.
+    """
+    distances = surface_distances(
+        reference,
+        prediction,
+        geometry.spacing,
+        definition=config.definition,
+        tolerances_mm=config.tolerances_mm,
+    )
     hd95 = distances.hausdorff(95)
+    assd = sum(distances.averages()) / 2
     if not math.isfinite(hd95):
-        return dict.fromkeys(("hd95_mm", "assd_mm"), diagonal_mm(geometry))
-    return {"hd95_mm": hd95, "assd_mm": sum(distances.averages()) / 2}
+        hd95 = assd = diagonal_mm(geometry)
+    strict = config.definition == "counted"
+    for tolerance, ties in zip(config.tolerances_mm, distances.ties, strict=True):
+        nsd = distances.nsd(tolerance, strict=strict)
+        yield {"hd95_mm": hd95, "assd_mm": assd, "nsd": nsd, "nsd_ties": ties}

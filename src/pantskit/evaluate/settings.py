@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pantskit.core.errors import ConfigError
@@ -40,6 +40,7 @@ class EvaluateConfig:
         tolerances_mm: NSD is given at each; a row each in the score table.
         definition: of NSD.
         structures: those to score; None: all that the reference has.
+        unions: name to structures that are scored as one mask too; see `unions.parse_unions`.
         label_map: what ids of predicted label maps mean, as for `--label-map`.
         reference_label_map: the same for the reference.
         split: `"train"` or `"test"` of a reference dataset; both when None.
@@ -60,6 +61,7 @@ class EvaluateConfig:
     tolerances_mm: tuple[float, ...] = (2.0,)
     definition: Definition = "surfel"
     structures: tuple[str, ...] | None = None
+    unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     label_map: str | None = None
     reference_label_map: str | None = None
     split: str | None = None
@@ -114,9 +116,10 @@ class EvaluateConfig:
             raise ConfigError(f"the case score to call cases by is {self.case_score}, no number")
 
     @property
-    def wanted(self) -> tuple[str, ...]:
-        """Structures to look at in every case."""
-        return tuple(STRUCTURES) if self.structures is None else self.structures
+    def targets(self) -> dict[str, tuple[str, ...]]:
+        """What to score in every case: a name and the structures that make it up."""
+        structures = tuple(STRUCTURES) if self.structures is None else self.structures
+        return {s: (s,) for s in structures} | dict(self.unions)
 
     @property
     def least_overlap(self) -> float:

@@ -18,13 +18,24 @@ from pantskit.measure.bootstrap import Floats, PatientBootstrap
 
 Row = dict[str, Any]
 
-AVERAGED = ("dsc", "iou", "hd95_mm", "assd_mm", "sensitivity", "specificity", "precision")
+AVERAGED = (
+    "dsc",
+    "iou",
+    "hd95_mm",
+    "assd_mm",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "volume_error_ml",
+    "volume_error_relative",
+)
 
 
 def drop_unknown_structures(rows: Sequence[Row], config: EvaluateConfig) -> list[Row]:
     """Rows without structures that no reference annotates, unless they were asked for."""
     annotated = {r["structure"] for r in rows if r["status"] != ABSENT}
     kept = annotated if config.structures is None else {*config.structures}
+    kept |= {*config.unions}
     return [r for r in rows if r["structure"] in kept]
 
 
@@ -61,7 +72,7 @@ def summarize_structures(
             "nsd": {f"{t:g}": averages[structure, "nsd", t] for t in config.tolerances_mm},
             "nsd_ties": scored.ties[structure],
         }
-        for structure in STRUCTURES
+        for structure in [*STRUCTURES, *config.unions]
         if structure in scored.statuses
     }
 
