@@ -45,10 +45,10 @@ from pantskit.core.files import content_hash
 from pantskit.core.labels import PAINT_ORDER, PANTS, STRUCTURES
 from pantskit.core.volume import Volume, read_volume, write_volume
 from pantskit.ingest import IngestSettings, ingest
-from pantskit.ingest.dicom_pixels import read_series
-from pantskit.ingest.discover import discover
-from pantskit.ingest.leaks import LeakScan
-from pantskit.ingest.sources import Reader
+from pantskit.ingest.dicom.pixels import read_series
+from pantskit.ingest.discovery.discover import discover
+from pantskit.ingest.discovery.sources import Reader
+from pantskit.ingest.privacy.leaks import LeakScan
 from pantskit.phantom.cohort import make_cohort
 from pantskit.phantom.scans import CohortPlan
 

@@ -561,7 +561,7 @@ def test_row_13_our_own_words_and_facts_in_folder_names_and_private_elements_are
         image = original(k)
         image.PixelSpacing = [0.754321, 0.754321]
         block = image.private_block(0x2001, "MAKER 1.0", create=True)
-        block.add_new(0x10, "DS", [0.754321, 0.754321])
+        block.add_new(0x10, "LO", ["0.754321", "0.754321"])
         return image
 
     made.dataset = dataset

@@ -11,10 +11,10 @@ import pytest
 from pantskit.core.errors import ConfigError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, write_volume
-from pantskit.ingest.choice import choose
-from pantskit.ingest.discover import discover
-from pantskit.ingest.kernels import kernel_class
-from pantskit.ingest.series import Series
+from pantskit.ingest.discovery.choice import choose
+from pantskit.ingest.discovery.discover import discover
+from pantskit.ingest.discovery.kernels import kernel_class
+from pantskit.ingest.discovery.series import Series
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.survey import survey
 

@@ -8,13 +8,13 @@ import openpyxl
 import pytest
 
 from pantskit.core.errors import ConfigError
-from pantskit.ingest.clinical import (
+from pantskit.ingest.facts.clinical import (
     basis_of,
     complete_facts,
     diagnosis_of,
     read_clinical,
 )
-from pantskit.ingest.leaks import LeakScan
+from pantskit.ingest.privacy.leaks import LeakScan
 
 TABLE = """patient_id;name;age;sex;diagnosis;basis;remarks
 QX778812;Quellmann, Ludmilla;63;F;PDAC;pathology;seen by Dr. Vandergraaf

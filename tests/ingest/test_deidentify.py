@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset as DicomDataset
 from pydicom.uid import UID
 
 from pantskit.core.errors import ConfigError
-from pantskit.ingest.deidentify import Pseudonyms, days_since_first, read_key, shifted_date
-from pantskit.ingest.describe import describe_header
+from pantskit.ingest.facts.describe import describe_header
+from pantskit.ingest.privacy.deidentify import Pseudonyms, days_since_first, read_key, shifted_date
 
 PLANTED = {
     "PatientName": "Quellmann^Ludmilla",

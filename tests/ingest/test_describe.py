@@ -10,7 +10,7 @@ import pytest
 
 from pantskit.core.dataset import METADATA_COLUMNS
 from pantskit.core.geometry import Geometry
-from pantskit.ingest.describe import (
+from pantskit.ingest.facts.describe import (
     describe_header,
     header_phase,
     header_regions,
@@ -19,11 +19,11 @@ from pantskit.ingest.describe import (
     sex_of,
     study_type,
 )
-from pantskit.ingest.identifiers import text_identifiers
-from pantskit.ingest.leaks import LeakScan
-from pantskit.ingest.own_words import own_words
-from pantskit.ingest.phase import OrganHU, decide_phase
-from pantskit.ingest.vocabulary import plain_words
+from pantskit.ingest.facts.phase import OrganHU, decide_phase
+from pantskit.ingest.facts.vocabulary import plain_words
+from pantskit.ingest.privacy.identifiers import text_identifiers
+from pantskit.ingest.privacy.leaks import LeakScan
+from pantskit.ingest.privacy.own_words import own_words
 
 
 def release_column(shared_data, column):

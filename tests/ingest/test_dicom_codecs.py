@@ -18,9 +18,9 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders import RLELosslessEncoder
 
 from pantskit.core.errors import ImageError, Quarantined
-from pantskit.ingest.dicom_pixels import LOSSY_SYNTAXES, decode_slice, read_series
-from pantskit.ingest.headers import read_header
-from pantskit.ingest.sources import Reader, SourceFile
+from pantskit.ingest.dicom.headers import read_header
+from pantskit.ingest.dicom.pixels import LOSSY_SYNTAXES, decode_slice, read_series
+from pantskit.ingest.discovery.sources import Reader, SourceFile
 
 ROWS, COLUMNS = 37, 42
 JPEG = "1.2.840.10008.1.2.4."

@@ -21,15 +21,15 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
 
 from pantskit.core.errors import ImageError, PantskitError, Skipped
-from pantskit.ingest.codestreams import image_only
-from pantskit.ingest.deidentify import Pseudonyms, Rules
-from pantskit.ingest.describe import describe_header
-from pantskit.ingest.dicom_export import export_series, known_kernel
-from pantskit.ingest.discover import discover
-from pantskit.ingest.headers import ImageHeader
-from pantskit.ingest.identifiers import merged, path_identifiers
-from pantskit.ingest.leaks import LeakScan
-from pantskit.ingest.sources import Reader
+from pantskit.ingest.dicom.codestreams import image_only
+from pantskit.ingest.dicom.headers import ImageHeader
+from pantskit.ingest.discovery.discover import discover
+from pantskit.ingest.discovery.sources import Reader
+from pantskit.ingest.facts.describe import describe_header
+from pantskit.ingest.privacy.deidentify import Pseudonyms, Rules
+from pantskit.ingest.privacy.export import export_series, known_kernel
+from pantskit.ingest.privacy.identifiers import merged, path_identifiers
+from pantskit.ingest.privacy.leaks import LeakScan
 
 NAMES = Pseudonyms(bytes(range(32)))
 CASE, PATIENT = "case_k3j2abcdefgh", "patient_abcdefgh2345"

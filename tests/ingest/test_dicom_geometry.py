@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pantskit.core.errors import GeometryError, Quarantined
-from pantskit.ingest.dicom_geometry import IrregularStack, arrange_slices, stack_slices
+from pantskit.ingest.dicom.geometry import IrregularStack, arrange_slices, stack_slices
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 

@@ -18,11 +18,11 @@ from pydicom.uid import (
 )
 
 from pantskit.core.errors import ImageError
-from pantskit.ingest import elements
-from pantskit.ingest.dicom_pixels import decode_slice
-from pantskit.ingest.headers import CT_IMAGE, read_header
-from pantskit.ingest.identifiers import identifying_values
-from pantskit.ingest.sources import Reader, SourceFile
+from pantskit.ingest.dicom import elements
+from pantskit.ingest.dicom.headers import CT_IMAGE, read_header
+from pantskit.ingest.dicom.pixels import decode_slice
+from pantskit.ingest.discovery.sources import Reader, SourceFile
+from pantskit.ingest.privacy.identifiers import identifying_values
 
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
 

@@ -10,8 +10,8 @@ import pytest
 from pantskit.core.errors import ImageError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume
-from pantskit.ingest.hounsfield import Clipped, to_float_hu, to_hu, volume_to_hu
-from pantskit.ingest.placing import StandardArray
+from pantskit.ingest.dicom.hounsfield import Clipped, to_float_hu, to_hu, volume_to_hu
+from pantskit.ingest.dicom.placing import StandardArray
 
 RNG = np.random.default_rng(12)
 STORED = {

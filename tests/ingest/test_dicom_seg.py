@@ -19,11 +19,11 @@ from pantskit.core.errors import GeometryError, ImageError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LabelMap
 from pantskit.core.volume import Volume
-from pantskit.ingest.casemasks import CaseMasks
-from pantskit.ingest.dicom_seg import read_segmentation
-from pantskit.ingest.masks import onto_grid
-from pantskit.ingest.planes import Planes, Scan
-from pantskit.ingest.sources import Reader, SourceFile
+from pantskit.ingest.discovery.sources import Reader, SourceFile
+from pantskit.ingest.labels.casemasks import CaseMasks
+from pantskit.ingest.labels.masks import onto_grid
+from pantskit.ingest.labels.planes import Planes, Scan
+from pantskit.ingest.labels.segmentations import read_segmentation
 
 LIVER, KIDNEY = Code("10200004", "SCT", "Liver"), Code("64033007", "SCT", "Kidney")
 PANCREAS, NEOPLASM = Code("15776009", "SCT", "Pancreas"), Code("108369006", "SCT", "Neoplasm")
@@ -94,7 +94,9 @@ def test_overlapping_segments_keep_all_their_voxels(ct, tmp_path):
     assert found.coded.structures == ("kidney_left", "liver", "pancreatic_lesion")
     for n, structure in enumerate(("liver", "pancreatic_lesion", "kidney_left")):
         np.testing.assert_array_equal(found.coded.mask(structure), ijk(MASKS[..., n]))
-    assert (ijk(MASKS[..., 0]) & ijk(MASKS[..., 1])).sum() == 4  # rows 2, 3 x columns 3, 4 of slice 2
+    assert (
+        ijk(MASKS[..., 0]) & ijk(MASKS[..., 1])
+    ).sum() == 4  # rows 2, 3 x columns 3, 4 of slice 2
     assert found.geometry.same_grid(grid_of(ct))
 
 

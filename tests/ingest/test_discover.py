@@ -19,12 +19,12 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 
 from pantskit.core.errors import ConfigError, ImageError
 from pantskit.core.workers import Workers
-from pantskit.ingest import archives
-from pantskit.ingest.discover import discover
-from pantskit.ingest.headers import DIRECTORY
-from pantskit.ingest.reading import Contents, _read_batch
-from pantskit.ingest.recognise import kind_of
-from pantskit.ingest.sources import BadSource, Reader, SourceFile, find_files
+from pantskit.ingest.dicom.headers import DIRECTORY
+from pantskit.ingest.discovery import archives
+from pantskit.ingest.discovery.discover import discover
+from pantskit.ingest.discovery.reading import Contents, _read_batch
+from pantskit.ingest.discovery.recognise import kind_of
+from pantskit.ingest.discovery.sources import BadSource, Reader, SourceFile, find_files
 
 
 def names(*sources: Path) -> list[str]:
@@ -106,7 +106,7 @@ def test_folder_that_may_not_be_looked_into_is_told_and_the_rest_is_read(
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    monkeypatch.setattr("pantskit.ingest.sources.os.scandir", guarded)
+    monkeypatch.setattr("pantskit.ingest.discovery.sources.os.scandir", guarded)
     found = discover([tmp_path / "in"])
     assert len(found.series) == 1
     assert [b.message for b in found.bad] == ["cannot be looked at (Permission denied)"]
@@ -279,7 +279,7 @@ def test_volume_on_disk_is_lent_as_it_is(tmp_path):
 
 
 def test_volume_that_unpacks_to_more_than_a_member_may_is_not_lent(tmp_path, monkeypatch):
-    monkeypatch.setattr("pantskit.ingest.sources.MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr("pantskit.ingest.discovery.sources.MAX_MEMBER_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         archive.writestr("ct.nii", bytes(2000))
     (file,) = discover([tmp_path / "in.zip"]).volumes
@@ -449,10 +449,10 @@ def test_file_that_crashes_or_hangs_its_reader_costs_itself_only(series, tmp_pat
         series().write(tmp_path / "in" / f"s{n}")
     for name in ("crash", "hang"):
         (tmp_path / "in" / "s0" / name).write_bytes(b"")
-    monkeypatch.setattr("pantskit.ingest.reading._read_batch", read_batch_that_dies)
-    monkeypatch.setattr("pantskit.ingest.reading._BATCH", 4)
-    monkeypatch.setattr("pantskit.ingest.reading._BATCH_TIMEOUT_S", 20.0)
-    monkeypatch.setattr("pantskit.ingest.reading._FILE_TIMEOUT_S", 20.0)
+    monkeypatch.setattr("pantskit.ingest.discovery.reading._read_batch", read_batch_that_dies)
+    monkeypatch.setattr("pantskit.ingest.discovery.reading._BATCH", 4)
+    monkeypatch.setattr("pantskit.ingest.discovery.reading._BATCH_TIMEOUT_S", 20.0)
+    monkeypatch.setattr("pantskit.ingest.discovery.reading._FILE_TIMEOUT_S", 20.0)
     with Workers(2) as workers:
         found = discover([tmp_path / "in"], workers=workers)
     assert [len(s.slices) for s in found.series] == [5, 5]

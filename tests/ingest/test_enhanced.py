@@ -22,9 +22,9 @@ from pydicom.uid import (
 )
 
 from pantskit.core.errors import ImageError
-from pantskit.ingest.dicom_pixels import read_series, series_layout
-from pantskit.ingest.headers import read_header
-from pantskit.ingest.sources import Reader, SourceFile
+from pantskit.ingest.dicom.headers import read_header
+from pantskit.ingest.dicom.pixels import read_series, series_layout
+from pantskit.ingest.discovery.sources import Reader, SourceFile
 
 ROWS, COLUMNS = 9, 12
 

@@ -13,8 +13,10 @@ from pydicom.uid import generate_uid
 from pantskit.core.errors import ConfigError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, write_volume
-from pantskit.ingest.discover import discover, discover_labels
-from pantskit.ingest.label_sources import (
+from pantskit.ingest.discovery.discover import discover, discover_labels
+from pantskit.ingest.discovery.sources import Reader, SourceFile
+from pantskit.ingest.labels.references import References, read_references
+from pantskit.ingest.labels.sources import (
     LabelObject,
     LabelSource,
     LabelTarget,
@@ -23,8 +25,6 @@ from pantskit.ingest.label_sources import (
     unused_labels,
     volume_stem,
 )
-from pantskit.ingest.references import References, read_references
-from pantskit.ingest.sources import Reader, SourceFile
 
 A = LabelTarget(
     ("a",),

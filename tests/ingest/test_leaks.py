@@ -19,13 +19,13 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, write_volume
-from pantskit.ingest.identifiers import (
+from pantskit.ingest.privacy.identifiers import (
     identifying_values,
     merged,
     path_identifiers,
     text_identifiers,
 )
-from pantskit.ingest.leaks import LeakScan, explain, identifiers_of_run
+from pantskit.ingest.privacy.leaks import LeakScan, explain, identifiers_of_run
 
 PERSON = {
     "PatientName": "Quellmann^Ludmilla",

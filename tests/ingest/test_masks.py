@@ -16,14 +16,14 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, read_label_map, write_volume
-from pantskit.ingest.casemasks import CaseMasks
-from pantskit.ingest.dicom_pixels import read_series
-from pantskit.ingest.discover import discover
-from pantskit.ingest.label_sources import LabelSource
-from pantskit.ingest.masks import following, onto_grid, read_masks
-from pantskit.ingest.nearest import take_nearest
-from pantskit.ingest.planes import Scan
-from pantskit.ingest.sources import Reader
+from pantskit.ingest.dicom.pixels import read_series
+from pantskit.ingest.discovery.discover import discover
+from pantskit.ingest.discovery.sources import Reader
+from pantskit.ingest.labels.casemasks import CaseMasks
+from pantskit.ingest.labels.masks import following, onto_grid, read_masks
+from pantskit.ingest.labels.nearest import take_nearest
+from pantskit.ingest.labels.planes import Scan
+from pantskit.ingest.labels.sources import LabelSource
 
 GRID = Geometry.from_spacing((6, 5, 4), (0.8, 0.9, 2.5), orientation="RAS", origin=(-3, 4, 9))
 

@@ -12,7 +12,7 @@ import pytest
 from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.labels import STRUCTURES, LabelMap
 from pantskit.core.volume import read_volume
-from pantskit.ingest.phase import OrganHU, decide_phase, measure_organs, phases_left
+from pantskit.ingest.facts.phase import OrganHU, decide_phase, measure_organs, phases_left
 from pantskit.phantom.case import make_case
 from pantskit.phantom.render import render
 from pantskit.phantom.scans import CohortPlan, scanner_for

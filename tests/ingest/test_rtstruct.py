@@ -18,12 +18,12 @@ from pantskit.core.errors import ImageError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LabelMap
 from pantskit.core.volume import Volume
-from pantskit.ingest import rtstruct
-from pantskit.ingest.casemasks import CaseMasks
-from pantskit.ingest.contours import fill
-from pantskit.ingest.planes import Planes, Scan
-from pantskit.ingest.rtstruct import read_structure_set
-from pantskit.ingest.sources import Reader, SourceFile
+from pantskit.ingest.discovery.sources import Reader, SourceFile
+from pantskit.ingest.labels import rtstruct
+from pantskit.ingest.labels.casemasks import CaseMasks
+from pantskit.ingest.labels.contours import fill
+from pantskit.ingest.labels.planes import Planes, Scan
+from pantskit.ingest.labels.rtstruct import read_structure_set
 
 EXACT = (1e-9, 1e-9)
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pantskit.ingest.discover import discover
-from pantskit.ingest.outlook import outlook
-from pantskit.ingest.series import Series
+from pantskit.ingest.discovery.discover import discover
+from pantskit.ingest.discovery.outlook import outlook
+from pantskit.ingest.discovery.series import Series
 
 
 @pytest.fixture

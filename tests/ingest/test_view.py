@@ -10,7 +10,7 @@ from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import STRUCTURES
 from pantskit.core.volume import Volume, read_volume
-from pantskit.ingest.view import cut_structures, look_at
+from pantskit.ingest.facts.view import cut_structures, look_at
 from pantskit.phantom.case import make_case
 from pantskit.phantom.scans import CohortPlan
 

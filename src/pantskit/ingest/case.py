@@ -14,16 +14,16 @@ from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES, LabelMap
 from pantskit.core.run import Job
 from pantskit.core.volume import write_volume
-from pantskit.ingest.audit import audit_record
-from pantskit.ingest.describe import metadata_row
-from pantskit.ingest.dicom_export import export_series
+from pantskit.ingest.discovery.sources import Reader
+from pantskit.ingest.facts.describe import metadata_row
+from pantskit.ingest.facts.phase import Phase, decide_phase, measure_organs
+from pantskit.ingest.facts.view import View, look_at
 from pantskit.ingest.images import Image, read_image
-from pantskit.ingest.leaks import LeakScan, explain
-from pantskit.ingest.masks import onto_grid, read_masks
-from pantskit.ingest.phase import Phase, decide_phase, measure_organs
+from pantskit.ingest.labels.masks import onto_grid, read_masks
 from pantskit.ingest.plan import CasePlan
-from pantskit.ingest.sources import Reader
-from pantskit.ingest.view import View, look_at
+from pantskit.ingest.privacy.audit import audit_record
+from pantskit.ingest.privacy.export import export_series
+from pantskit.ingest.privacy.leaks import LeakScan, explain
 from pantskit.measure.components import components
 
 STAGE = "ingest"

@@ -13,15 +13,15 @@ from pantskit.core.codedmasks import Codes
 from pantskit.core.errors import GeometryError, Quarantined
 from pantskit.core.nrrd import NRRD_SUFFIXES, read_nrrd
 from pantskit.core.volume import Volume, read_volume
-from pantskit.ingest.dicom_geometry import IrregularStack
-from pantskit.ingest.dicom_pixels import LOSSY_SYNTAXES, read_series
-from pantskit.ingest.headers import ImageHeader
-from pantskit.ingest.hounsfield import Clipped, volume_to_hu
-from pantskit.ingest.masks import following
+from pantskit.ingest.dicom.geometry import IrregularStack
+from pantskit.ingest.dicom.headers import ImageHeader
+from pantskit.ingest.dicom.hounsfield import Clipped, volume_to_hu
+from pantskit.ingest.dicom.pixels import LOSSY_SYNTAXES, read_series
+from pantskit.ingest.dicom.resample import resampling_record
+from pantskit.ingest.discovery.sources import Reader
+from pantskit.ingest.labels.masks import following
+from pantskit.ingest.labels.planes import Scan
 from pantskit.ingest.plan import CasePlan
-from pantskit.ingest.planes import Scan
-from pantskit.ingest.resample import resampling_record
-from pantskit.ingest.sources import Reader
 
 
 @dataclass(frozen=True)

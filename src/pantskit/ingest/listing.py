@@ -10,13 +10,13 @@ from pantskit.core.errors import ImageError, PantskitError
 from pantskit.core.geometry import Geometry
 from pantskit.core.nrrd import read_nrrd_header
 from pantskit.core.volume import read_header
-from pantskit.ingest.describe import phase_of
-from pantskit.ingest.discover import Found, is_nifti
-from pantskit.ingest.kernels import kernel_class
-from pantskit.ingest.label_sources import LabelSource
-from pantskit.ingest.outlook import outlook
-from pantskit.ingest.series import Series
-from pantskit.ingest.sources import Reader, SourceFile
+from pantskit.ingest.discovery.discover import Found, is_nifti
+from pantskit.ingest.discovery.kernels import kernel_class
+from pantskit.ingest.discovery.outlook import outlook
+from pantskit.ingest.discovery.series import Series
+from pantskit.ingest.discovery.sources import Reader, SourceFile
+from pantskit.ingest.facts.describe import phase_of
+from pantskit.ingest.labels.sources import LabelSource
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,11 +17,8 @@ from pantskit.core.labelsets import COMBINED
 from pantskit.core.records import CaseRecord
 from pantskit.core.run import Job, RunSummary, run_cases
 from pantskit.core.workers import Workers
-from pantskit.ingest.audit import dataset_statement
 from pantskit.ingest.case import STAGE, ingest_case, leak_scan, remove_outputs
-from pantskit.ingest.clinical import Clinical, ClinicalJoin, read_clinical
-from pantskit.ingest.deidentify import days_since_first
-from pantskit.ingest.leaks import LeakScan, explain, identifiers_of_run
+from pantskit.ingest.facts.clinical import Clinical, ClinicalJoin, read_clinical
 from pantskit.ingest.plan import (
     Planned,
     open_pseudonyms,
@@ -29,6 +26,9 @@ from pantskit.ingest.plan import (
     require_whole_patients,
     with_labels,
 )
+from pantskit.ingest.privacy.audit import dataset_statement
+from pantskit.ingest.privacy.deidentify import days_since_first
+from pantskit.ingest.privacy.leaks import LeakScan, explain, identifiers_of_run
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.survey import survey
 

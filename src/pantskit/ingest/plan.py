@@ -13,23 +13,23 @@ from typing import Any
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, ImageError
 from pantskit.core.files import content_hash
-from pantskit.ingest.archives import archive_stem
-from pantskit.ingest.clinical import ClinicalJoin, complete_facts
-from pantskit.ingest.deidentify import Pseudonyms, patient_secret, read_key, shifted_date
-from pantskit.ingest.describe import describe_header
-from pantskit.ingest.discover import Found
-from pantskit.ingest.headers import ImageHeader
-from pantskit.ingest.identifiers import Identifiers, path_identifiers
-from pantskit.ingest.label_sources import (
+from pantskit.ingest.dicom.headers import ImageHeader
+from pantskit.ingest.discovery.archives import archive_stem
+from pantskit.ingest.discovery.discover import Found
+from pantskit.ingest.discovery.series import Series
+from pantskit.ingest.discovery.sources import Reader, SourceFile
+from pantskit.ingest.facts.clinical import ClinicalJoin, complete_facts
+from pantskit.ingest.facts.describe import describe_header
+from pantskit.ingest.labels.sources import (
     LabelSource,
     LabelTarget,
     match_labels,
     unused_labels,
     volume_stem,
 )
-from pantskit.ingest.series import Series
+from pantskit.ingest.privacy.deidentify import Pseudonyms, patient_secret, read_key, shifted_date
+from pantskit.ingest.privacy.identifiers import Identifiers, path_identifiers
 from pantskit.ingest.settings import IngestSettings
-from pantskit.ingest.sources import Reader, SourceFile
 
 # Memory of a worker: Python with its libraries; a voxel of the CT as int16 with its compressed
 # file and some slack; a voxel of codes, of one mask being read, and of its file.

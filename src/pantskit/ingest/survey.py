@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pantskit.core.crew import Crew
 from pantskit.core.errors import ConfigError
-from pantskit.ingest.choice import choose
-from pantskit.ingest.discover import Found, discover, discover_labels
-from pantskit.ingest.label_sources import LabelSource
-from pantskit.ingest.outlook import is_whole
-from pantskit.ingest.reading import Progress
-from pantskit.ingest.series import Series
+from pantskit.ingest.discovery.choice import choose
+from pantskit.ingest.discovery.discover import Found, discover, discover_labels
+from pantskit.ingest.discovery.outlook import is_whole
+from pantskit.ingest.discovery.reading import Progress
+from pantskit.ingest.discovery.series import Series
+from pantskit.ingest.labels.sources import LabelSource
 from pantskit.ingest.settings import IngestSettings
 
 

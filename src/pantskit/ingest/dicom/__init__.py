@@ -1,0 +1,1 @@
+"""DICOM objects: headers, pixels in Hounsfield units, the place of every slice."""

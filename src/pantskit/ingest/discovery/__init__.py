@@ -1,0 +1,1 @@
+"""What the sources hold: files, archives, series, and which of them to take."""

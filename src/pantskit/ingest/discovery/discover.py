@@ -1,0 +1,168 @@
+"""What the sources hold: DICOM series, volume files, annotations, and files that are neither."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from pantskit.core.crew import Crew
+from pantskit.core.nrrd import NRRD_SUFFIXES
+from pantskit.ingest.dicom.headers import ImageHeader
+from pantskit.ingest.discovery.dicomdir import Listed, missing_files, normal_place
+from pantskit.ingest.discovery.reading import Progress, read_files
+from pantskit.ingest.discovery.series import Series, group_series
+from pantskit.ingest.discovery.sources import BadSource, SourceFile, find_files
+from pantskit.ingest.discovery.strays import doubt_series
+from pantskit.ingest.labels.references import is_label_object
+from pantskit.ingest.labels.sources import LabelSource, find_label_sources
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES)
+
+
+@dataclass
+class Found:
+    """The content of a set of sources.
+
+    Attributes:
+        series: DICOM series, those to be skipped included.
+        volumes: NIfTI and NRRD files; those inside archives are read by `Reader.local`.
+        bad: files that could not be listed or parsed.
+        others: number of files that are neither DICOM images nor volumes.
+    """
+
+    series: list[Series] = field(default_factory=list)
+    volumes: list[SourceFile] = field(default_factory=list)
+    bad: list[BadSource] = field(default_factory=list)
+    others: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing that could become a case or a record."""
+        return not (self.series or self.volumes or self.bad)
+
+
+def is_nifti(file: SourceFile) -> bool:
+    """Whether a volume file is NIfTI by its name, and not NRRD."""
+    return file.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def discover(
+    sources: Iterable[Path],
+    *,
+    leave: Path | None = None,
+    workers: Crew | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """Look through sources and read every DICOM header.
+
+    Args:
+        sources: folders, files, archives, a DICOMDIR.
+        leave: a file or folder of annotations: volume files there are no images, but for those
+            given as sources by name.
+        workers: processes to parse headers in, so that a hostile file costs itself only.
+        progress: called with the number of files seen so far.
+
+    Raises:
+        ConfigError: If a source does not exist or may not be looked at.
+    """
+    sources = list(sources)
+    named = {source for source in sources if source.is_file()}
+    found = Found()
+    headers: list[ImageHeader] = []
+    digests: dict[SourceFile, str] = {}
+    indexes: list[tuple[SourceFile, tuple[Listed, ...]]] = []
+    seen: list[SourceFile] = []
+    others: list[SourceFile] = []
+
+    def unread() -> Iterator[SourceFile]:
+        for file in find_files(sources):
+            if isinstance(file, BadSource):
+                found.bad.append(file)
+                continue
+            seen.append(file)
+            if not file.name.lower().endswith(VOLUME_SUFFIXES):
+                yield file
+            elif leave is None or file.path in named or not file.path.is_relative_to(leave):
+                found.volumes.append(file)
+
+    for contents in read_files(unread(), workers, progress):
+        headers += contents.headers
+        if contents.digest:
+            digests[contents.file] = contents.digest
+        if contents.listed is not None:
+            indexes.append((contents.file, contents.listed))
+        if contents.bad:
+            found.bad.append(contents.bad)
+        elif contents.listed is None and not contents.headers:
+            others.append(contents.file)
+    found.others = len(others) + len(indexes)
+    found.bad.sort(key=lambda b: b.file)
+    found.series = doubt_series(group_series(headers, digests), found.bad, others)
+    if indexes:
+        here = {normal_place(file.place) for file in seen}
+        uids = {header.sop_uid for header in headers}
+        for file, listed in indexes:
+            _compare(found, file, missing_files(listed, file.folder, here, uids))
+    return found
+
+
+def _compare(found: Found, index: SourceFile, missing: Iterable[Listed]) -> None:
+    """Doubt the series of which a DICOMDIR lists files that are not there."""
+    lost = Counter(m.series_uid for m in missing if m.modality in ("CT", ""))
+    known = {s.first.series_uid for s in found.series}
+    found.series = [
+        replace(s, doubt=s.doubt or _missing(lost[s.first.series_uid]))
+        if lost[s.first.series_uid] and s.first.series_uid and not (s.skip or s.fault)
+        else s
+        for s in found.series
+    ]
+    elsewhere = [count for uid, count in lost.items() if not uid or uid not in known]
+    if elsewhere:
+        message = (
+            f"this DICOMDIR lists {sum(elsewhere)} files of {len(elsewhere)} series of which "
+            "nothing is here; copy them too, or take the DICOMDIR away"
+        )
+        found.bad.append(BadSource(index, message))
+
+
+def _missing(count: int) -> str:
+    return (
+        f"slices may be missing: the DICOMDIR lists {count} more files of this series that are "
+        "not here; copy them too"
+    )
+
+
+def discover_labels(
+    path: Path,
+    images: Iterable[Path],
+    known: Found | None = None,
+    *,
+    workers: Crew | None = None,
+) -> list[LabelSource]:
+    """Annotations under `--labels`: volume files, DICOM mask series, segmentations, RTSTRUCT.
+
+    Args:
+        path: the file or folder.
+        images: files that are the CTs, wherever they lie.
+        known: the content of the path, where it is a source too and has been looked through.
+        workers: processes to parse headers in.
+
+    Raises:
+        ConfigError: If the path does not exist.
+        LabelError: If there is nothing that could be an annotation.
+    """
+    found = known or discover([path], workers=workers)
+    masks = [s.slices for s in found.series if s.is_mask or _in_mask_folder(s)]
+    objects = [h for s in found.series for h in s.slices if is_label_object(h.sop_class)]
+    taken = {image.resolve() for image in images}
+    volumes = [f for f in found.volumes if f.member or f.path.resolve() not in taken]
+    return find_label_sources(path, volumes, masks, objects)
+
+
+def _in_mask_folder(series: Series) -> bool:
+    """Whether a series lies in .../MASKS_DICOM/<name>/ or the like, whatever its pixels are."""
+    folder: PurePosixPath = series.first.file.folder
+    return folder.parent.name.lower().startswith(("mask", "labels", "segmentation"))

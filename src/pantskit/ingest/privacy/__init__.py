@@ -1,0 +1,1 @@
+"""Pseudonyms, the scan for leaks, the audit, and de-identified DICOM."""
