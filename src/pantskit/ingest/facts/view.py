@@ -20,11 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.geometry import Geometry
@@ -271,18 +270,26 @@ def _extent(flags: NDArray[np.bool_]) -> int:
 
 def _filled_pieces(tissue: NDArray[np.bool_]) -> NDArray[np.int32]:
     """(k, i, j) number of each piece of tissue of a slice with all that it encloses; 0 outside."""
-    in_plane = np.zeros((3, 3, 3), bool)
-    in_plane[1] = ndimage.generate_binary_structure(2, 1)
-    around, _ = ndimage.label(~tissue, in_plane)
+    around = _numbered(~tissue, 4)
     rim = np.ones(tissue.shape[1:], bool)
     rim[1:-1, 1:-1] = False
     outside = np.zeros(int(around.max()) + 1, bool)
     outside[around[:, rim]] = True
     outside[0] = False
-    in_plane[1] = True  # corners connect tissue, as they do not connect air
-    pieces: NDArray[np.int32]
-    pieces, _ = ndimage.label(~outside[around], in_plane)
-    return pieces
+    return _numbered(~outside[around], 8)  # corners connect tissue, as they do not connect air
+
+
+def _numbered(flags: NDArray[np.bool_], connectivity: Literal[4, 8]) -> NDArray[np.int32]:
+    """(k, i, j) number of each connected piece within its slice, going on from slice to slice."""
+    import cc3d
+
+    numbers = np.zeros(flags.shape, np.int32)
+    last = 0
+    for k, plane in enumerate(flags):
+        pieces, count = cc3d.connected_components(plane, connectivity=connectivity, return_N=True)
+        np.add(pieces, last, out=numbers[k], where=pieces > 0, casting="unsafe")
+        last += int(count)
+    return numbers
 
 
 def _largest_two(
