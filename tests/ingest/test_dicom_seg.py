@@ -94,6 +94,7 @@ def test_overlapping_segments_keep_all_their_voxels(ct, tmp_path):
     assert found.coded.structures == ("kidney_left", "liver", "pancreatic_lesion")
     for n, structure in enumerate(("liver", "pancreatic_lesion", "kidney_left")):
         np.testing.assert_array_equal(found.coded.mask(structure), ijk(MASKS[..., n]))
+    # Rows 2, 3 x columns 3, 4 of slice 2 are in both.
     assert (
         ijk(MASKS[..., 0]) & ijk(MASKS[..., 1])
     ).sum() == 4  # rows 2, 3 x columns 3, 4 of slice 2
