@@ -79,6 +79,8 @@ def pair_up(predictions: Path, reference: Path, config: EvaluateConfig) -> Pairi
         split=config.split,
         twice=predicted_twice,
     )
+    if predictions.is_file() and reference.is_file():  # one case, whatever the files are called
+        found = dict(zip(truths, found.values(), strict=True))
     asked = Counter(list(truths) if config.cases is None else config.cases)
     wanted = [c for c in truths if c in asked]
     if not any(c in found for c in wanted):
