@@ -247,6 +247,56 @@ def test_a_flat_folder_of_nnunets_predictions_is_a_source(tmp_path: Path) -> Non
     assert found["case_a"].mask("liver") is None
 
 
+def test_capitals_in_a_suffix_do_not_hide_a_file(tmp_path: Path) -> None:
+    full = np.ones(SHAPE, np.uint8)
+    flat, masks, maps = (tmp_path / name for name in ("flat", "masks", "maps"))
+    save_map(tmp_path / "x.nii.gz", full, space="pants")
+    for path in (
+        flat / "case_a.NII.GZ",
+        masks / "c" / "segmentations" / "liver.NII.GZ",
+        maps / "c" / "COMBINED_labels.Nii.gz",
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_bytes((tmp_path / "x.nii.gz").read_bytes())
+    assert list(open_label_source(flat)) == ["case_a"]
+    assert open_label_source(masks)["c"].structures() == ("liver",)
+    np.testing.assert_array_equal(open_label_source(masks)["c"].mask("liver"), full == 1)
+    assert open_label_source(maps)["c"].map_path == maps / "c" / "COMBINED_labels.Nii.gz"
+    assert list(open_label_source(maps / "c")) == ["c"]
+
+
+def test_two_spellings_of_one_suffix_are_two_masks_of_a_structure(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    path = save_mask(tmp_path / "c" / "liver.nii.gz", box(0))
+    path.with_name("liver.NII.GZ").write_bytes(path.read_bytes())
+    labels = open_label_source(tmp_path)["c"]
+    with pytest.raises(LabelError, match=r"liver.NII.GZ and liver.nii.gz all mean liver"):
+        labels.mask("liver")
+    with pytest.raises(LabelError, match="all mean liver"):
+        labels.mask_crop("liver")
+
+
+def test_structures_come_from_the_map_only_where_it_is_known_to_be_exact(
+    dataset: Dataset,
+) -> None:
+    labels = dataset.case("c1").labels()
+    assert labels.ids_in_map("pancreatic_lesion") == (PANTS.id_of("pancreatic_lesion"),)
+    assert labels.ids_in_map("pancreas_tail") is None  # the lesion is painted over it
+    crop = labels.mask_crop("pancreas_tail")
+    assert crop.start == (5, 1, 0)
+    assert crop.array.shape == (2, 4, 6)
+    assert crop.array.all()
+    with pytest.raises(LabelError, match="has no mask of spleen"):
+        labels.mask_crop("spleen")
+
+
+def test_a_forgotten_map_is_read_again(dataset: Dataset) -> None:
+    labels = CaseLabels("c1", map_path=dataset.case("c1").labels().map_path)
+    before = labels.mask("liver")
+    labels.forget()
+    np.testing.assert_array_equal(labels.mask("liver"), before)
+
+
 def test_the_msds_folder_is_a_source(tmp_path: Path) -> None:
     labels = {"0": "background", "1": "pancreas", "2": "cancer"}
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
