@@ -12,7 +12,8 @@ import pytest
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, write_volume
 from pantskit.evaluate.evaluation import evaluate
-from pantskit.evaluate.gallery import WINDOW_MM, _window, worst_rows
+from pantskit.evaluate.gallery import WINDOW_MM, _ct, _window, draw_gallery, worst_rows
+from pantskit.evaluate.pairing import pair_up
 from pantskit.evaluate.settings import EvaluateConfig
 
 Predict = Callable[..., Path]
@@ -66,8 +67,17 @@ def test_the_gallery_shows_the_ct_and_survives_labels_that_went(
     ct = np.full(cohort.geometry.shape, 100, np.int16, order="F")
     write_volume(reference / "ImageTe" / "b_1" / "ct.nii.gz", Volume(ct, cohort.geometry))
     predict("b_1", cohort.body())
-    with_ct = draw(perfect, reference)
-    assert "failures.png" in with_ct
+    assert "failures.png" in draw(perfect, reference)
+    assert (_ct(reference, "b_1", cohort.geometry) == 100).all()
+    assert (_ct(reference, "a_1", cohort.geometry) == -1000).all()  # none there: black
+    other = Volume(cohort.empty, cohort.geometry).reoriented("RPS").geometry
+    assert (_ct(reference, "b_1", other) == -1000).all()
+    # Labels that were damaged after they were scored cost their panel and nothing else.
+    out = reference.parent / "scores"
+    (perfect / "b_1" / "segmentations" / "pancreatic_lesion.nii.gz").write_text("no image")
+    pairs = pair_up(perfect, reference, EvaluateConfig()).pairs
+    draw_gallery(out, [score("b_1", "pancreatic_lesion", 0.0)], pairs, reference)
+    assert not (out / "failures.png").exists()
 
 
 def score(case_id: str, structure: str, dsc: float | None, **more: Any) -> dict[str, Any]:
