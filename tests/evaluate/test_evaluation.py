@@ -548,3 +548,27 @@ def test_structures_may_be_named_as_people_do() -> None:
     assert EvaluateConfig(structures=("Spleen", "liver")).structures == ("liver", "spleen")
     with pytest.raises(LabelError, match="heart"):
         EvaluateConfig(structures=("heart",))
+
+
+def test_worst_scores_are_the_workers_work_and_outlive_its_error(
+    perfect: Path, reference: Path
+) -> None:
+    shutil.rmtree(perfect / "a_1")
+    result, _ = run(perfect, reference)
+    (record,) = result.run.not_done
+    lesion = next(r for r in record.data["worst"]["lesions"] if r["case_id"] == "a_1")
+    assert (lesion["hit"], lesion["voxels"]) == (False, 64)
+    assert {r["status"] for r in record.data["worst"]["scores"]} >= {"missing_prediction"}
+
+
+def test_a_case_whose_worker_died_still_scores_worst(
+    perfect: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pantskit.evaluate.case.score_case", broken)
+    result, out = run(perfect, reference, cases=("a_1",))
+    assert result.summary["cases"]["failed"] == ["a_1"]
+    assert "out of memory" in result.summary["cases"]["messages"]["a_1"]
+    assert {r["dsc"] for r in scores_of(out, "a_1", "liver")} == {0.0}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.core.errors import DatasetError, LabelError
+from pantskit.core.errors import DatasetError, LabelError, PantskitError
 from pantskit.core.geometry import Geometry, require_same_grid
 from pantskit.core.labelsets import CaseLabels
 from pantskit.core.run import Job
@@ -103,10 +105,20 @@ def score_pair(job: Job) -> dict[str, Any]:
     """`score_case` as a task of `run_cases`; the job's payload is a `Pair`.
 
     Raises:
-        DatasetError: If there is no prediction of the case, or prediction.json is not what
-            it should be.
+        PantskitError: If there is no prediction of the case or it cannot be used. Its data has
+            the case's worst scores as `worst`, if the reference can be read: many workers are
+            quicker at it than the process that waits for them.
     """
     pair: Pair = job.payload
+    try:
+        return _score(job, pair)
+    except PantskitError as error:
+        with suppress(PantskitError, OSError):
+            error.data["worst"] = worst_case(pair, status_of(pair))
+        raise
+
+
+def _score(job: Job, pair: Pair) -> dict[str, Any]:
     if pair.reference_fault or pair.prediction_fault:
         raise DatasetError(pair.reference_fault or pair.prediction_fault)
     if pair.prediction is None:
@@ -133,7 +145,8 @@ def worst_case(pair: Pair, status: str) -> dict[str, Any]:
     """
     if pair.reference_fault:
         raise DatasetError(pair.reference_fault)
-    truth = Segmentation(pair.reference)
+    # A copy of the labels, so that what is read of them goes when the case is through.
+    truth = Segmentation(copy(pair.reference))
     geometry = pair.reference.geometry
     result = score_lesions(truth, None, geometry, pair.config)
     scores = list(score_structures(truth, None, geometry, pair.config, unscored=status))

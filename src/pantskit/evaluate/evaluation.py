@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +189,11 @@ def _result(record: CaseRecord, pair: Pair) -> Mapping[str, Any]:
     """
     if record.status == "done":
         return record.data
-    # A copy of the labels, so that a map that is read goes when its case is through.
-    alone = replace(pair, reference=copy(pair.reference))
-    try:
-        return worst_case(alone, status_of(pair))
+    if "worst" in record.data:
+        worst: Mapping[str, Any] = record.data["worst"]
+        return worst
+    try:  # its worker was killed, or what it met was foreseen by nobody
+        return worst_case(pair, status_of(pair))
     except (PantskitError, OSError):
         return {"scores": [], "lesions": [], "candidates": [], "case": {}}
 
