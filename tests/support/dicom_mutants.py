@@ -329,7 +329,8 @@ def _swap_tags(parts: Parts, rng: Generator) -> None:
 
 
 def _swap_values(parts: Parts, rng: Generator) -> None:
-    a, b = _anywhere(parts, rng), _anywhere(parts, rng)
+    # But for the first, the meta group's length: pydicom refuses what is no number there.
+    a, b = (max(_anywhere(parts, rng), 1) for _ in range(2))
     one, other = parts.elements[a], parts.elements[b]
     parts.elements[a] = replace(one, value=other.value)
     parts.elements[b] = replace(other, value=one.value)

@@ -50,6 +50,8 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 DEFLATED = "1.2.840.10008.1.2.1.99"
 _IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
+# Those whose pixels are not in fragments; "" where an old file names none.
+PLAIN_SYNTAXES = {"", _IMPLICIT, "1.2.840.10008.1.2.1", _BIG_ENDIAN, DEFLATED}
 
 _CHARACTER_SET, _TRANSFER_SYNTAX = 0x00080005, 0x00020010
 _NUMBERS = frozenset(b"AT DS FD FL IS SL SS UL US".split())  # they identify nobody

@@ -15,7 +15,7 @@ from pantskit.core.errors import ImageError, PantskitError, Quarantined
 from pantskit.core.volume import Volume
 from pantskit.ingest.dicom.codecs import LOSSY_SYNTAXES as LOSSY_SYNTAXES
 from pantskit.ingest.dicom.codecs import decode_frame
-from pantskit.ingest.dicom.elements import DEFLATED, inflated_object
+from pantskit.ingest.dicom.elements import DEFLATED, PLAIN_SYNTAXES, inflated_object
 from pantskit.ingest.dicom.encapsulated import Fragment, frame_fragments
 from pantskit.ingest.dicom.geometry import IrregularStack, Stack, arrange_slices
 from pantskit.ingest.dicom.headers import ImageHeader, PixelFormat
@@ -82,6 +82,10 @@ class SliceReader:
                 raise ImageError(header.fault)
             pixels = _require_readable(header)
             self._open(header)
+            if (pixels.length is None) == (header.transfer_syntax in PLAIN_SYNTAXES):
+                raise ImageError(
+                    "a slice is damaged: whether its pixels are compressed is told in two ways"
+                )
             if pixels.length is None:
                 values = self._decompressed(header, pixels)
             else:

@@ -57,8 +57,28 @@ def doubt_series(
         if _is_stray(single, beside=(file.folder, _name(single)) in named):
             strays.append((file, frozenset()))
     strays += _named_as_slices(others, in_folder)
+    strays += _of_another_kind(series, volumes)
     counts = _counts(strays, series, volumes, in_folder)
     return [_doubted(s, counts[n]) if counts[n] else s for n, s in enumerate(series)]
+
+
+def _of_another_kind(series: Sequence[Series], volumes: Mapping[int, Series]) -> list[_Stray]:
+    """What calls itself no CT, under the UID of a larger volume and on its grid."""
+    sizes: Counter[tuple[object, ...]] = Counter()
+    for volume in volumes.values():
+        sizes[_grid(volume)] += len(volume.slices)
+    return [
+        (header.file, frozenset({header.series_uid}))
+        for other in series
+        if other.skip and other.first.series_uid and 2 * len(other.slices) <= sizes[_grid(other)]
+        for header in other.slices
+    ]
+
+
+def _grid(series: Series) -> tuple[object, ...]:
+    first = series.first
+    grid = (first.rows, first.columns, first.pixel_spacing, first.orientation)
+    return first.series_uid, *grid
 
 
 def _named_as_slices(others: Sequence[SourceFile], in_folder: _Folders) -> list[_Stray]:

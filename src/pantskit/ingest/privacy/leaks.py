@@ -8,6 +8,7 @@ in every file name, table cell and record.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ _DESCRIBING = (
     "Description", "ProtocolName", "Manufacturer", "ManufacturerModelName", "ConvolutionKernel",
     "BodyPartExamined", "ContrastBolusAgent", "private",
 )  # fmt: skip
+
+_NUMBERS = re.compile(r"\(\d+(?:\.\d+)?(?:, \d+(?:\.\d+)?)+\)")
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,8 @@ class LeakScan:
         self.looked.texts += 1
         if text in self._clean:
             return []
+        if _NUMBERS.fullmatch(text):  # a shape or a spacing, which private elements repeat
+            return [leak for n in text[1:-1].split(", ") for leak in self.number(n, place)]
         lowered = plain(text)
         found = {**self._in_words(lowered, shortest), **self._in_numbers(lowered)}
         if not lowered.isascii():
