@@ -65,9 +65,9 @@ def test_labels_are_packed_together_where_several_make_a_structure() -> None:
     whole = (slice(0, 20), slice(0, 9), slice(0, 7))
     boxes = label_boxes(labels)
     inside = np.isin(labels, [2, 4])
-    packed = pack_labels(labels, [2, 4], (boxes[2][0], boxes[2][1], boxes[2][2]))
+    packed = pack_labels(labels, [2, 4, 9], boxes)
     np.testing.assert_array_equal(packed.crop(whole), inside)
-    assert pack_labels(labels, [], None).voxels == 0
+    assert pack_labels(labels, [9], boxes).voxels == 0
 
 
 @pytest.mark.parametrize("start", [(0, 0, 0), (5, 1, 2), (8, 0, 3), (13, 4, 0)])

@@ -10,7 +10,7 @@ from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LabelArray, Mask
 from pantskit.core.labelsets import CaseLabels
 from pantskit.core.volume import Volume, resample_nearest
-from pantskit.measure.boxes import Box, join, label_boxes
+from pantskit.measure.boxes import Box, label_boxes
 from pantskit.measure.packed import PackedMask, pack, pack_crop, pack_labels
 
 
@@ -63,8 +63,7 @@ class Segmentation:
         ids = self.labels.ids_in_map(structure)
         if ids is not None and self._has_map():
             assert self._map is not None
-            known = [i for i in ids if i in self._boxes]
-            return pack_labels(self._map, known, join(*(self._boxes[i] for i in known)))
+            return pack_labels(self._map, ids, self._boxes)
         if ids is None and self._onto is None:
             crop = self.labels.mask_crop(structure)
             return pack_crop(crop.array, crop.start, self.shape)

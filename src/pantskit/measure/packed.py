@@ -6,9 +6,9 @@ Arrays of bits are (k, j, i): the memory order of volumes, read backwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,20 +81,24 @@ def pack(mask: Mask, box: Box | None = None) -> PackedMask:
     return _packed(mask.shape, box, lambda part: mask[part])
 
 
-def pack_labels(labels: NDArray[np.uint8], ids: Sequence[int], box: Box | None) -> PackedMask:
+def pack_labels(
+    labels: NDArray[np.uint8], ids: Sequence[int], boxes: Mapping[int, Box]
+) -> PackedMask:
     """The voxels of a label map that hold one of the ids.
 
     Args:
         labels: (i, j, k) uint8.
         ids: label values.
-        box: holds all of them, as from `label_boxes`; None when there are none.
+        boxes: of all values that the map holds, from `label_boxes`.
     """
+    # Each value within its own box: parts of one structure may lie far apart.
+    masks = [_packed(labels.shape, boxes[n], partial(_equal, labels, n)) for n in ids if n in boxes]
+    return unite(masks or [_packed(labels.shape, None, lambda part: labels[part] > 0)])
 
-    def inside(part: Box) -> Mask:
-        crop = labels[part]
-        return reduce(np.logical_or, (crop == label for label in ids))
 
-    return _packed(labels.shape, box, inside)
+def _equal(labels: NDArray[np.uint8], value: int, part: Box) -> Mask:
+    inside: Mask = labels[part] == value
+    return inside
 
 
 def pack_crop(crop: Mask, start: Sequence[int], shape: Sequence[int]) -> PackedMask:
