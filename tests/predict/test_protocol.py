@@ -1,0 +1,225 @@
+import json
+from pathlib import Path
+from textwrap import dedent
+
+import numpy as np
+import pytest
+
+from pantskit.core.errors import ConfigError, DatasetError, LabelError, PantskitError
+from pantskit.core.geometry import Geometry
+from pantskit.core.labels import PANTS
+from pantskit.core.labelsets import COMBINED, open_label_source
+from pantskit.core.volume import Volume, read_label_map, write_volume
+from pantskit.predict.own_run import predict_own
+from pantskit.predict.protocol import OwnModel, as_declared, declaration, own_model_file
+
+# The right of the patient is denser than the left, and the lower end than the upper.
+GRID = Geometry.from_spacing((20, 16, 12), (2, 3, 5), orientation="LAI", origin=(30, -20, 10))
+THIN = Geometry((4, 16, 12), GRID.affine)
+
+TOY = """
+    import numpy as np
+    LABELS = {1: "liver", 2: None, 3: "pancreatic_lesion"}
+
+    def load(folder, device):
+        return float((folder / "threshold.txt").read_text())
+
+    def predict(model, volume):
+        labels = np.zeros(volume.array.shape, np.int64)
+        labels[volume.array > model] = 1
+        labels[volume.array > 2 * model] = 2
+        labels[volume.array > 3 * model] = 3
+        return labels
+"""
+
+
+def ct() -> Volume:
+    array = np.full(GRID.shape, -100, np.int16, order="F")
+    array[2:9, 4:12, 3:9] = 60
+    array[4:6, 6:8, 4:6] = 110
+    array[7:8, 6:8, 4:6] = 200
+    return Volume(array, GRID)
+
+
+def write_model(folder: Path, text: str = TOY, threshold: float = 50) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "threshold.txt").write_text(str(threshold))
+    (folder / "model.py").write_text(dedent(text))
+    return folder
+
+
+def expected() -> np.ndarray:
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[2:9, 4:12, 3:9] = PANTS.id_of("liver")
+    labels[4:6, 6:8, 4:6] = 0  # LABELS says that 2 is none of the 28
+    labels[7:8, 6:8, 4:6] = PANTS.id_of("pancreatic_lesion")
+    return labels
+
+
+@pytest.mark.parametrize("orientation", ["LAI", "RAS", "PIR"])
+def test_label_map_comes_back_on_the_scan_s_own_grid(tmp_path: Path, orientation: str) -> None:
+    model = OwnModel.load(write_model(tmp_path))
+    image = ct().reoriented(orientation)
+    answer = model.answer(image)
+    assert answer.labels.geometry.same_grid(image.geometry)
+    turned = answer.labels.reoriented("LAI").array
+    np.testing.assert_array_equal(turned, expected())
+    assert answer.tumor_probability is None  # a label map tells none
+
+
+def test_model_is_given_what_it_declares() -> None:
+    declared = declaration(
+        {"LABELS": {1: "liver"}, "ORIENTATION": "RAS", "SPACING": (4, 6, 5), "HU_WINDOW": (0, 80)},
+        "model.py",
+    )
+    given = as_declared(ct(), declared)
+    assert given.geometry.orientation == "RAS"
+    assert given.geometry.spacing == pytest.approx((4, 6, 5))
+    assert given.array.shape == (10, 8, 12)
+    assert given.array.dtype == np.float32
+    assert (given.array.min(), given.array.max()) == (0, 80)
+    # Outer faces are the scan's: corner voxel centres lie half a voxel within them.
+    corner = ct().reoriented("RAS").geometry.to_world([-0.5, -0.5, -0.5])
+    np.testing.assert_allclose(given.geometry.to_world([-0.5, -0.5, -0.5]), corner)
+    # Two voxels of 60 HU, or of -100 clipped to 0, are averaged into one.
+    turned = Volume(given.array, given.geometry).reoriented("LAI").array
+    assert turned[2, 3, 7] == 60
+    assert turned[1, 1, 1] == 0
+
+
+def test_logits_are_interpolated_back_and_tell_the_tumour_s_probability(tmp_path: Path) -> None:
+    text = """
+        import torch
+        LABELS = {1: "liver", 2: "pancreatic_lesion"}
+        SPACING = (4, 6, 5)
+
+        def load(folder, device):
+            return torch.tensor(1.0, requires_grad=True)
+
+        def predict(model, volume):
+            hu = torch.from_numpy(volume.array.copy())
+            liver = (hu - 50) / 10
+            lesion = torch.where(hu > 100, liver + 2, liver - 1)
+            return torch.stack([torch.zeros_like(hu), liver, lesion]) * model
+    """
+    answer = OwnModel.load(write_model(tmp_path, text)).answer(ct())
+    assert answer.labels.geometry.same_grid(GRID)
+    found = answer.labels.array
+    assert found[5, 7, 4] == PANTS.id_of("pancreatic_lesion")
+    assert found[3, 10, 7] == PANTS.id_of("liver")
+    assert found[15, 3, 1] == 0
+    # Where there is a lesion its logit is the liver's and 2, and the background's 6 less or more.
+    assert answer.tumor_probability == pytest.approx(1 / (1 + np.exp(-2)), abs=0.001)
+
+
+def test_folder_of_predictions_is_read_by_the_scores_own_reader(tmp_path: Path) -> None:
+    write_volume(tmp_path / "scan.nii.gz", ct())
+    model = write_model(tmp_path / "model")
+    out = tmp_path / "out"
+    summary = predict_own(model, {"scan": tmp_path / "scan.nii.gz"}, out, device="cpu")
+    assert summary.exit_status == 0
+    labels = open_label_source(out)["scan"]
+    assert {"liver", "pancreatic_lesion"} <= set(labels.structures())
+    assert labels.mask("spleen") is None
+    np.testing.assert_array_equal(labels.mask("liver"), expected() == PANTS.id_of("liver"))
+    facts = json.loads((out / "scan" / "prediction.json").read_text())
+    assert facts["tumor_volume_mm3"] == pytest.approx(4 * 2 * 3 * 5)
+    assert facts["tumor_probability"] is None
+    assert facts["voxels"] == {"liver": 7 * 8 * 6 - 8 - 4, "pancreatic_lesion": 4}
+    again = predict_own(model, {"scan": tmp_path / "scan.nii.gz"}, out, device="cpu")
+    assert again.ran == ()
+
+
+def test_changed_model_is_another_model(tmp_path: Path) -> None:
+    write_volume(tmp_path / "scan.nii.gz", ct())
+    inputs, out = {"scan": tmp_path / "scan.nii.gz"}, tmp_path / "out"
+    predict_own(write_model(tmp_path / "model"), inputs, out, device="cpu")
+    write_model(tmp_path / "model", threshold=10)
+    with pytest.raises(DatasetError, match="another model"):
+        predict_own(tmp_path / "model", inputs, out, device="cpu")
+    predict_own(tmp_path / "model", inputs, tmp_path / "new", device="cpu")
+    # 60 HU is above three times 10: all of it is the lesion now.
+    found = read_label_map(tmp_path / "new" / "scan" / COMBINED).array
+    assert set(np.unique(found)) == {0, PANTS.id_of("pancreatic_lesion")}
+
+
+def test_weights_may_lie_elsewhere_and_helpers_beside_the_file(tmp_path: Path) -> None:
+    file = write_model(tmp_path / "code", "from helper_of_toy import *\n") / "model.py"
+    (tmp_path / "code" / "helper_of_toy.py").write_text(dedent(TOY))
+    (tmp_path / "code" / "threshold.txt").unlink()
+    weights = write_model(tmp_path / "weights", threshold=50)
+    found = OwnModel.load(file, weights=weights).answer(ct()).labels.array
+    np.testing.assert_array_equal(found, expected())
+
+
+def test_trained_folder_is_no_model_of_one_s_own(tmp_path: Path) -> None:
+    assert own_model_file(write_model(tmp_path)) == tmp_path / "model.py"
+    (tmp_path / "plans.json").touch()
+    assert own_model_file(tmp_path) is None
+    assert own_model_file(tmp_path / "other.py") == tmp_path / "other.py"
+
+
+PREDICT_NOTHING = "LABELS = {1: 'liver'}\ndef load(f, d): pass\ndef predict(m, v):\n    "
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("def load(f, d): pass\ndef predict(m, v): pass", ConfigError, "declares no LABELS"),
+        ("LABELS = {1: 'liver'}\ndef load(f, d): pass", ConfigError, "no function predict"),
+        ("LABELS = {1: 'lever'}", ConfigError, "no function load"),
+        ("LABELS = {1: 'liver'\n", ConfigError, "SyntaxError, line 1"),
+        ("import no_such_module", ConfigError, "ModuleNotFoundError, line 1"),
+        (PREDICT_NOTHING + "return 1 / 0", ConfigError, "predict raised ZeroDivisionError, line 4"),
+        (PREDICT_NOTHING + "return v.array > 0", ConfigError, "expected an integer label map"),
+        (PREDICT_NOTHING + "return v.array[1:].astype(int)", ConfigError, "label map of shape"),
+        (PREDICT_NOTHING + "return v.array[None]", ConfigError, "logits are (2, 20, 16, 12)"),
+        (PREDICT_NOTHING + "return (v.array > 0) * 7", LabelError, "labels [7]"),
+        (
+            PREDICT_NOTHING + "import numpy; return numpy.stack([v.array, v.array / 0])",
+            ConfigError,
+            "not finite",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_errors_of_a_model_are_one_line(
+    tmp_path: Path, text: str, error: type[PantskitError], message: str
+) -> None:
+    write_model(tmp_path, text)
+    with pytest.raises(error) as caught:
+        OwnModel.load(tmp_path).answer(ct())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"LABELS": {1: "lever"}}, "None means that it is none of them"),
+        ({"LABELS": {0: "liver"}}, "0 is no id from 1 to 255"),
+        ({"LABELS": {1: None}}, "names none of the 28"),
+        ({"LABELS": {1: "liver"}, "ORIENTATION": "LAX"}, "not three codes"),
+        ({"LABELS": {1: "liver"}, "SPACING": (1, 2)}, "not 3 numbers"),
+        ({"LABELS": {1: "liver"}, "SPACING": (1, 2, 0)}, "SPACING|singular|affine"),
+        ({"LABELS": {1: "liver"}, "HU_WINDOW": (50, 50)}, "empty"),
+    ],
+)
+def test_declaration_that_cannot_be_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        declaration(values, "model.py")
+
+
+def test_scan_that_the_model_fails_on_is_a_failed_case(tmp_path: Path) -> None:
+    write_volume(tmp_path / "good.nii.gz", ct())
+    write_volume(tmp_path / "small.nii.gz", Volume(ct().array[:4], THIN))
+    text = TOY.replace(
+        "labels = np.zeros",
+        "assert volume.array.shape[0] > 4, 'too thin'\n        labels = np.zeros",
+    )
+    inputs = {name: tmp_path / f"{name}.nii.gz" for name in ("good", "small")}
+    summary = predict_own(write_model(tmp_path / "m", text), inputs, tmp_path / "out", device="cpu")
+    assert summary.counts == {"done": 1, "failed": 1}
+    message = summary.not_done[0].message
+    assert message.startswith("small: model.py: predict raised AssertionError, line ")
+    assert message.endswith(": too thin")
