@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pantskit.measure.boxes import join, label_boxes, union_box
+from pantskit.measure.boxes import join, label_boxes, union_box, within
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -44,3 +44,21 @@ def test_join_skips_what_is_empty() -> None:
     other = (slice(4, 6), slice(2, 6), slice(1, 2))
     assert join(one, None, other) == (slice(1, 6), slice(2, 9), slice(0, 3))
     assert join(None, None) is None
+
+
+def test_within_counts_from_the_boxs_own_corner() -> None:
+    box = (slice(2, 8), slice(5, 9), slice(0, 3))
+    other = (slice(0, 4), slice(6, 20), slice(0, 3))
+    assert within(box, other) == (slice(0, 2), slice(1, 4), slice(0, 3))
+    assert within(other, box) == (slice(2, 4), slice(0, 3), slice(0, 3))
+
+
+def test_boxes_that_do_not_meet_have_nothing_of_each_other() -> None:
+    grid = np.ones((9, 9, 9), np.bool_)
+    for box, other in (((0, 2), (5, 7)), ((5, 7), (0, 2)), ((3, 3), (0, 9))):
+        part = grid[slice(*box), :, :][
+            within(
+                (slice(*box), slice(0, 9), slice(0, 9)), (slice(*other), slice(0, 9), slice(0, 9))
+            )
+        ]
+        assert part.size == 0

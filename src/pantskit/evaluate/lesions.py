@@ -14,7 +14,7 @@ from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION
 from pantskit.evaluate.segmentation import Segmentation
 from pantskit.evaluate.settings import EvaluateConfig
-from pantskit.measure.boxes import Box, join
+from pantskit.measure.boxes import Box, within
 from pantskit.measure.components import Component, components
 from pantskit.measure.matching import Matching, match_lesions, overlaps
 
@@ -76,10 +76,11 @@ class LesionResult:
 
 @dataclass(frozen=True)
 class _Side:
-    """The lesions of one side: (i, j, k) numbers from 1 in a box of the scan, and each one."""
+    """The lesions of one side: (i, j, k) numbers from 1 in their box of the scan, and each one."""
 
     numbers: NDArray[np.uint32]
     parts: list[Component]
+    box: Box
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -107,19 +108,17 @@ def score_lesions(
     annotated = LESION in truth.structures
     predicted = found is not None and LESION in found.structures
     result = LesionResult(case=_nothing(annotated, predicted))
-    boxes = [s.box(LESION) for s in (truth, found) if s is not None and LESION in s.structures]
-    box = join(*boxes)
-    if box is None:
+    lesions = _components(truth if annotated else None, geometry)
+    candidates = _components(found if predicted else None, geometry)
+    if not lesions.parts and not candidates.parts:
         return result
-    lesions = _components(truth if annotated else None, box, geometry)
-    candidates = _components(found if predicted else None, box, geometry)
     shared = _shared(lesions, candidates)
-    matching = _match(shared, lesions, candidates, config, box)
+    matching = _match(shared, lesions, candidates, config)
     iou = overlaps(shared, lesions.sizes, candidates.sizes, "iou")
     picai = match_lesions(iou, "iou", PICAI_IOU)
     dice = overlaps(shared, lesions.sizes, candidates.sizes, "dice")
-    chances = _largest(candidates, box, probability)
-    locations = _locations(truth, lesions, box, geometry)
+    chances = _largest(candidates, probability)
+    locations = _locations(truth, lesions, geometry)
     case_id = truth.labels.case_id
     for n, lesion in enumerate(lesions.parts):
         row = {"case_id": case_id, "lesion": lesion.index} | _described(lesion)
@@ -185,17 +184,22 @@ def _sum(rows: list[Row], column: str) -> float:
     return float(sum(row[column] for row in rows))
 
 
-def _components(side: Segmentation | None, box: Box, geometry: Geometry) -> _Side:
-    shape = [s.stop - s.start for s in box]
-    mask = np.zeros(shape, np.bool_, order="F") if side is None else side.crop(LESION, box)
-    return _Side(*components(mask, geometry.affine, corner=[s.start for s in box]))
+def _components(side: Segmentation | None, geometry: Geometry) -> _Side:
+    box = None if side is None else side.box(LESION)
+    if side is None or box is None:
+        nowhere = slice(0, 0)
+        return _Side(np.zeros((0, 0, 0), np.uint32), [], (nowhere, nowhere, nowhere))
+    corner = [s.start for s in box]
+    return _Side(*components(side.crop(LESION, box), geometry.affine, corner=corner), box)
 
 
 def _shared(lesions: _Side, candidates: _Side) -> NDArray[np.int64]:
     """(lesions, candidates) voxels in common."""
     common = np.zeros((len(lesions.parts) + 1, len(candidates.parts) + 1), dtype=np.int64)
-    both = (lesions.numbers > 0) & (candidates.numbers > 0)
-    np.add.at(common, (lesions.numbers[both], candidates.numbers[both]), 1)
+    first = lesions.numbers[within(lesions.box, candidates.box)]
+    second = candidates.numbers[within(candidates.box, lesions.box)]
+    both = (first > 0) & (second > 0)
+    np.add.at(common, (first[both], second[both]), 1)
     return common[1:, 1:]
 
 
@@ -204,29 +208,28 @@ def _match(
     lesions: _Side,
     candidates: _Side,
     config: EvaluateConfig,
-    box: Box,
 ) -> Matching:
-    centre_in = np.array([_lesion_at(lesions, c, box) for c in candidates.parts], dtype=np.int64)
+    centre_in = np.array([_lesion_at(lesions, c) for c in candidates.parts], dtype=np.int64)
     overlap = overlaps(
         shared, lesions.sizes, candidates.sizes, config.hit_rule, centre_in=centre_in
     )
     return match_lesions(overlap, config.hit_rule, config.least_overlap)
 
 
-def _lesion_at(lesions: _Side, candidate: Component, box: Box) -> int:
+def _lesion_at(lesions: _Side, candidate: Component) -> int:
     """The lesion that holds the voxel nearest to a candidate's centroid, from 0; -1 if none."""
-    corner = [s.start for s in box]
-    place = tuple(math.floor(c + 0.5) - a for c, a in zip(candidate.centroid, corner, strict=True))
-    return int(lesions.numbers[place]) - 1
+    place = tuple(math.floor(c + 0.5) for c in candidate.centroid)
+    if not all(s.start <= p < s.stop for p, s in zip(place, lesions.box, strict=True)):
+        return -1
+    own = tuple(p - s.start for p, s in zip(place, lesions.box, strict=True))
+    return int(lesions.numbers[own]) - 1
 
 
-def _largest(
-    candidates: _Side, box: Box, probability: NDArray[np.float32] | None
-) -> Sequence[float | None]:
+def _largest(candidates: _Side, probability: NDArray[np.float32] | None) -> Sequence[float | None]:
     """The largest probability in each candidate."""
     if probability is None:
         return [None] * len(candidates.parts)
-    crop = probability[box]
+    crop = probability[candidates.box]
     return [
         float(crop[c.box][candidates.numbers[c.box] == c.index].max()) for c in candidates.parts
     ]
@@ -244,9 +247,7 @@ def _described(part: Component) -> Row:
     }
 
 
-def _locations(
-    truth: Segmentation, lesions: _Side, box: Box, geometry: Geometry
-) -> list[str | None]:
+def _locations(truth: Segmentation, lesions: _Side, geometry: Geometry) -> list[str | None]:
     """Head, body or tail of each lesion: the part that holds most of it, else the nearest one.
 
     In a label map a lesion is painted over its part, so that none holds any of it.
@@ -256,7 +257,10 @@ def _locations(
         return [None] * len(lesions.parts)
     many = len(lesions.parts) + 1
     held = np.array(
-        [np.bincount(lesions.numbers[truth.crop(p, box)], minlength=many)[1:] for p in parts]
+        [
+            np.bincount(lesions.numbers[truth.crop(p, lesions.box)], minlength=many)[1:]
+            for p in parts
+        ]
     )
     best = held.argmax(axis=0)
     outside = np.flatnonzero(held.max(axis=0) == 0)

@@ -112,3 +112,16 @@ def join(*boxes: Box | None) -> Box | None:
         for sides in zip(*some, strict=True)
     )
     return i, j, k
+
+
+def within(box: Box, other: Box) -> Box:
+    """What another box covers of a box, counted from the box's own corner; empty if nothing."""
+    i, j, k = (overlap(a, b) for a, b in zip(box, other, strict=True))
+    return i, j, k
+
+
+def overlap(base: slice, other: slice) -> slice:
+    """What `other` covers of `base`, counted from the start of `base`; empty if nothing."""
+    start = min(max(base.start, other.start), base.stop)
+    stop = max(start, min(base.stop, other.stop))
+    return slice(start - base.start, stop - base.start)

@@ -13,7 +13,7 @@ from functools import partial, reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.measure.boxes import Box, join, union_box
+from pantskit.measure.boxes import Box, join, overlap, union_box
 
 Mask = NDArray[np.bool_]
 Words = NDArray[np.uint64]  # (k, j, i // 64); bit n of a word is voxel 64 * word + n along i
@@ -51,11 +51,11 @@ class PackedMask:
         mask = np.zeros([s.stop - s.start for s in reversed(box)], np.bool_)
         if self.box is not None:
             left = _byte_start(self.box)
-            part, to_j = _overlap(self.box[1], j), _overlap(j, self.box[1])
-            slab, to_k = _overlap(self.box[2], k), _overlap(k, self.box[2])
+            part, to_j = overlap(self.box[1], j), overlap(j, self.box[1])
+            slab, to_k = overlap(self.box[2], k), overlap(k, self.box[2])
             rows = np.unpackbits(self.bits[slab, part], axis=-1, bitorder="little")
             whole = slice(left, left + rows.shape[-1])
-            mask[to_k, to_j, _overlap(i, whole)] = rows[..., _overlap(whole, i)]
+            mask[to_k, to_j, overlap(i, whole)] = rows[..., overlap(whole, i)]
         return mask.T
 
     def __or__(self, other: PackedMask) -> PackedMask:
@@ -208,9 +208,3 @@ def _within(mask: PackedMask, box: Box) -> tuple[slice, slice, slice]:
     starts.append((_byte_start(mask.box) - _byte_start(box)) // 8)
     k, j, i = (slice(a, a + n) for a, n in zip(starts, mask.bits.shape, strict=True))
     return k, j, i
-
-
-def _overlap(base: slice, other: slice) -> slice:
-    """What `other` covers of `base`, counted from the start of `base`."""
-    start, stop = max(base.start, other.start), min(base.stop, other.stop)
-    return slice(start - base.start, max(start, stop) - base.start)
