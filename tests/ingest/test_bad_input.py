@@ -29,6 +29,7 @@ from pydicom.uid import (
     EncapsulatedPDFStorage,
     EnhancedSRStorage,
     SecondaryCaptureImageStorage,
+    SegmentationStorage,
     XRayRadiationDoseSRStorage,
     generate_uid,
 )
@@ -451,6 +452,34 @@ def test_row_13_pixels_whose_vr_is_that_of_no_pixels_fail_the_series(bench, seri
     pixels = parts.elements[at]
     parts.elements[at:] = [Element(0x7FE00010, vr, b"0 "), Element(0x7FE11010, b"OW", pixels.value)]
     path.write_bytes(parts.encoded)
+    report = bench.run()
+    assert "done" not in [case.status for case in report.of("/bad")]
+
+
+@pytest.mark.parametrize("syntax", [b"1.2.840.10008n1.2.1", b"1.2.840.10008.1.2.5"])
+def test_row_13_plain_pixels_in_a_syntax_that_is_not_plain_fail_the_series(bench, series, syntax):
+    bench.write(series())
+    path = min(bench.bad.iterdir())
+    parts = Parts.of(path.read_bytes())
+    parts.put(0x00020010, b"UI", syntax + b"\0" * (len(syntax) % 2))
+    path.write_bytes(parts.encoded)
+    report = bench.run()
+    assert "done" not in [case.status for case in report.of("/bad")]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("SOPClassUID", SegmentationStorage), ("Modality", "MR"), ("ImageType", ["A", "B", "MIP"])],
+)
+def test_row_13_slice_that_calls_itself_something_else_doubts_its_series(
+    bench, series, keyword, value
+):
+    # Without the second of three slices, the others are a regular stack of twice the spacing.
+    made = series(stored=np.random.default_rng(1).integers(0, 2048, (3, 6, 8), dtype=np.uint16))
+    bench.write(made, skip=(1,))
+    other = made.dataset(1)
+    setattr(other, keyword, value)
+    bench.add("other", other)
     report = bench.run()
     assert "done" not in [case.status for case in report.of("/bad")]
 

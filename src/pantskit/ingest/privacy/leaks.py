@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.ingest.privacy.identifiers import FILE_NAME, FOLDER_NAME, SHORTEST, Found, Identifiers
@@ -252,6 +253,8 @@ class LeakScan:
 
     def value(self, value: Any, place: str) -> list[Leak]:
         """Leaks in every text and number of nested lists and dicts, keys included."""
+        if isinstance(value, (np.ndarray, np.generic)):
+            value = value.tolist()
         if isinstance(value, str):
             return self.text(value, place)
         if isinstance(value, bool) or value is None:
