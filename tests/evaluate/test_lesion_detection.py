@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.geometry import Geometry
@@ -291,3 +292,28 @@ def test_a_map_on_another_grid_is_refused_or_resampled(picai: Cohort) -> None:
     assert picai.score(resample=True)["cases"]["failed"] == []
     (row,) = (r for r in picai.table("candidates") if r["case_id"] == "case_4")
     assert row["probability"] == 0.25
+
+
+def test_lesions_and_candidates_hold_every_voxel_of_their_masks(cohort: Cohort) -> None:
+    """Random boxes all over the grid, its border included, against scipy's components."""
+    rng = np.random.default_rng(11)
+    masks: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
+    for n in range(12):
+        sides = []
+        for count in rng.integers(0, 6, 2):
+            corners = rng.integers((0, 0), (40, 20), (count, 2))
+            sides.append([(i, i + 3, j, j + 3) for i, j in corners.tolist()])
+        cohort.add(f"{n:02}", sides[0], sides[1])
+        masks[f"{n:02}"] = painted(sides[0]), painted(sides[1])
+    cohort.score()
+    rows = {r["case_id"]: r for r in cohort.table("cases")}
+    for case_id, both in masks.items():
+        for mask, table, side in zip(
+            both, ("lesions", "candidates"), ("reference", "prediction"), strict=True
+        ):
+            parts = [r for r in cohort.table(table) if r["case_id"] == case_id]
+            assert len(parts) == ndimage.label(mask, np.ones((3, 3, 3)))[1]
+            assert sum(r["voxels"] for r in parts) == mask.sum()
+            assert rows[case_id][f"lesions_{side}"] == len(parts)
+            volume = rows[case_id][f"tumor_volume_mm3_{side}"]
+            assert volume == pytest.approx(3.0 * mask.sum())
