@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pantskit.predict.export import axis_weights, resample_argmax, separate_axis
+from pantskit.predict.axes import axis_weights, separate_axis
+from pantskit.predict.export import resample_argmax
 
 
 def smooth_logits(channels: int, shape: tuple[int, int, int]) -> np.ndarray:

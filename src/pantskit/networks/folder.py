@@ -1,4 +1,4 @@
-"""Model folders: an nnU-Net trained-model folder, plus model.json.
+"""Model folders: an nnU-Net trained-model folder, plus model.json where we trained it.
 
 MODEL/model.json                      what the channels mean, and where they come from
 MODEL/plans.json, dataset.json, dataset_fingerprint.json
@@ -14,9 +14,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blake3 import blake3
+
 from pantskit.core.errors import DatasetError, LabelError
 from pantskit.core.files import content_hash, write_json
-from pantskit.core.labels import LabelSpace, require_structure
+from pantskit.core.labels import LabelMap, LabelSpace, require_structure
+from pantskit.networks.heads import Heads, heads_of_channels, heads_of_nnunet
 from pantskit.networks.plans import Plans
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ MODEL_FILE = "model.json"
 FOLD = "fold_0"
 CHECKPOINT = "checkpoint_final.pth"
 FORMAT = 1
+_RECIPE = "recipe.toml"  # where it is, model.json is missed: it says how the scans must lie
 
 
 @dataclass(frozen=True)
@@ -99,63 +103,158 @@ class Model:
 
     Attributes:
         folder: where it lies.
-        info: its model.json.
         plans: its nnU-Net plans.
-        weights: parameters by name, on the CPU.
+        heads: what its output channels mean.
+        orientation: of the training images; None where nobody wrote it down: CTs are then
+            given to the network as they lie in their files, as nnU-Net does.
+        folds: parameters by name, on the CPU, of each network of the ensemble.
         mirror_axes: axes of the network's input that may be mirrored at prediction.
-        checkpoint_hash: of the weights' file.
+        checkpoint_hash: of the weights' files, and of a label map given for them.
+        info: its model.json; None of a model that was trained elsewhere.
     """
 
     folder: Path
-    info: ModelInfo
     plans: Plans
-    weights: dict[str, torch.Tensor] = field(repr=False)
+    heads: Heads
+    orientation: str | None
+    folds: tuple[dict[str, torch.Tensor], ...] = field(repr=False)
     mirror_axes: tuple[int, ...]
     checkpoint_hash: str
+    info: ModelInfo | None = None
 
-    @classmethod
-    def load(cls, folder: Path) -> Model:
-        """Read a model folder; code in a checkpoint is never run.
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Parameters of the first network."""
+        return self.folds[0]
+
+    def require_known(self, structure: str) -> tuple[int, ...]:
+        """The channels of a structure.
 
         Raises:
-            DatasetError: If a file is missing, damaged, or holds more than plain data.
+            DatasetError: If the model does not know it.
+        """
+        channels = self.heads.channels_of(structure)
+        if not channels:
+            raise DatasetError(
+                f"{self.folder}: the model does not know {structure}; it knows "
+                f"{', '.join(self.heads.structures)}"
+            )
+        return channels
+
+    @classmethod
+    def load(cls, folder: Path, *, label_map: LabelMap | None = None) -> Model:
+        """Read a model folder; code in a checkpoint is never run.
+
+        Args:
+            folder: of ours, or any trained-model folder of nnU-Net v2: plans.json,
+                dataset.json and fold_*/checkpoint_final.pth, which are ensembled.
+            label_map: what the ids in an nnU-Net dataset.json mean; None goes by its names.
+
+        Raises:
+            DatasetError: If a file is missing, damaged, holds more than plain data, or the
+                model is not one 3D network of a CT.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder; a model is made by `pantskit train`")
-        info = read_info(folder)
-        plans = Plans(
-            _read_json(folder / "plans.json"),
-            _read_json(folder / "dataset.json"),
-            info.configuration,
-        )
-        if plans.n_channels != len(info.channels) + 1:
+        ours = (folder / MODEL_FILE).exists() or (folder / _RECIPE).exists()
+        info = read_info(folder) if ours else None
+        dataset_json = _read_json(folder / "dataset.json")
+        plans_json = _read_json(folder / "plans.json")
+        paths = [folder / FOLD / CHECKPOINT] if info else _fold_checkpoints(folder)
+        checkpoints = [load_checkpoint(path) for path in paths]
+        folds = tuple(_weights(c, path) for c, path in zip(checkpoints, paths, strict=True))
+        name = info.configuration if info else _configuration_name(checkpoints[0], paths[0])
+        plans = Plans(plans_json, dataset_json, name)
+        if not info and plans.n_inputs != 1:
             raise DatasetError(
-                f"{folder}: model.json names {len(info.channels)} structures, dataset.json has "
-                f"{plans.n_channels - 1}; one of them is another model's"
+                f"{folder}: the model takes {plans.n_inputs} images at once; one CT is expected"
             )
-        path = folder / FOLD / CHECKPOINT
-        checkpoint = load_checkpoint(path)
-        try:
-            weights = dict(checkpoint["network_weights"])
-            mirror = tuple(checkpoint.get("inference_allowed_mirroring_axes") or ())
-        except (KeyError, TypeError, ValueError):
-            raise DatasetError(f"{path}: no network_weights; not an nnU-Net checkpoint") from None
-        return cls(folder, info, plans, weights, mirror, content_hash(path))
+        heads = _heads(folder, info, plans, label_map)
+        mirror = tuple(checkpoints[0].get("inference_allowed_mirroring_axes") or ())
+        orientation = info.orientation if info else _reader_orientation(plans_json)
+        mark = _joint_hash(paths, label_map)
+        return cls(folder, plans, heads, orientation, folds, mirror, mark, info)
 
     def build(self, device: torch.device) -> torch.nn.Module:
-        """The network with its weights, for prediction.
+        """The network with its weights, for prediction; of several folds, their mean.
 
         Raises:
             DatasetError: If the weights do not fit the plans.
         """
-        network = self.plans.build_network()
-        try:
-            network.load_state_dict(self.weights)
-        except (RuntimeError, AttributeError) as error:
-            first = str(error).splitlines()[-1].strip()
-            raise DatasetError(f"{self.folder}: weights do not fit plans.json: {first}") from None
-        return network.to(device).eval()
+        from pantskit.networks.ensemble import Ensemble
+
+        networks = []
+        for weights in self.folds:
+            network = self.plans.build_network()
+            try:
+                network.load_state_dict(weights)
+            except (RuntimeError, AttributeError) as error:
+                first = str(error).splitlines()[-1].strip()
+                raise DatasetError(
+                    f"{self.folder}: weights do not fit plans.json: {first}"
+                ) from None
+            networks.append(network)
+        whole = networks[0] if len(networks) == 1 else Ensemble(networks)
+        return whole.to(device).eval()
+
+
+def _heads(folder: Path, info: ModelInfo | None, plans: Plans, label_map: LabelMap | None) -> Heads:
+    if info is None:
+        where = str(folder / "dataset.json")
+        return heads_of_nnunet(plans.label_manager, label_map=label_map, where=where)
+    if plans.n_channels != len(info.channels) + 1 or plans.label_manager.has_regions:
+        raise DatasetError(
+            f"{folder}: model.json names {len(info.channels)} structures, dataset.json has "
+            f"{plans.n_channels - 1}; one of them is another model's"
+        )
+    return heads_of_channels(info.channels)
+
+
+def _fold_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of all folds, as nnU-Net takes them: fold_all only where it is alone.
+
+    Raises:
+        DatasetError: If there is none.
+    """
+    found = sorted(folder.glob(f"fold_*/{CHECKPOINT}"))
+    numbered = [path for path in found if path.parent.name.removeprefix("fold_").isdigit()]
+    paths = numbered or [path for path in found if path.parent.name == "fold_all"]
+    if not paths:
+        raise DatasetError(
+            f"{folder}: neither {MODEL_FILE} nor fold_*/{CHECKPOINT}; give the folder of a "
+            "trained model, which holds plans.json, dataset.json and folds"
+        )
+    return paths
+
+
+def _weights(checkpoint: dict[str, Any], path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return dict(checkpoint["network_weights"])
+    except (KeyError, TypeError, ValueError):
+        raise DatasetError(f"{path}: no network_weights; not an nnU-Net checkpoint") from None
+
+
+def _configuration_name(checkpoint: dict[str, Any], path: Path) -> str:
+    try:
+        return str(checkpoint["init_args"]["configuration"])
+    except (KeyError, TypeError):
+        raise DatasetError(f"{path}: says no configuration; not an nnU-Net checkpoint") from None
+
+
+def _reader_orientation(plans_json: dict[str, Any]) -> str | None:
+    """What nnU-Net's reader turns images to: one of its readers does."""
+    return "RAS" if plans_json.get("image_reader_writer") == "NibabelIOWithReorient" else None
+
+
+def _joint_hash(paths: list[Path], label_map: LabelMap | None) -> str:
+    """One hash of all folds; of a single file, its own."""
+    hashes = [content_hash(path) for path in paths]
+    if label_map is not None:
+        hashes.append(repr(sorted(label_map.ids.items())))
+    if len(hashes) == 1:
+        return hashes[0]
+    return blake3(" ".join(hashes).encode()).hexdigest(length=16)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Plans:
         if configuration.previous_stage_name is not None or len(configuration.patch_size) != 3:
             raise DatasetError(
                 f"configuration {self.configuration_name} is 2D or the second stage of a cascade; "
-                "only single 3D networks are supported"
+                "only single 3D networks are supported; give a 3d_fullres or 3d_lowres model"
             )
         return configuration
 
@@ -77,16 +77,26 @@ class Plans:
         return tuple(self.plans["transpose_forward"])
 
     @cached_property
-    def n_channels(self) -> int:
-        """Output channels, background included.
+    def label_manager(self) -> Any:
+        """nnU-Net's LabelManager.
 
         Raises:
-            DatasetError: If the model has region heads: they need another reading.
+            DatasetError: If the labels in dataset.json cannot be used.
         """
-        labels = self.manager.get_label_manager(self.dataset_json)
-        if labels.has_regions:
-            raise DatasetError("the model has region heads (overlapping labels); softmax expected")
-        return int(labels.num_segmentation_heads)
+        try:
+            return self.manager.get_label_manager(self.dataset_json)
+        except (AssertionError, RuntimeError, KeyError, TypeError) as error:
+            raise DatasetError(f"dataset.json: labels cannot be used: {error}") from None
+
+    @cached_property
+    def n_channels(self) -> int:
+        """Output channels; of a softmax, background included."""
+        return int(self.label_manager.num_segmentation_heads)
+
+    @property
+    def n_inputs(self) -> int:
+        """Input channels."""
+        return len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])
 
     def build_network(self, *, deep_supervision: bool = False) -> torch.nn.Module:
         """The network, with random weights.
@@ -101,11 +111,10 @@ class Plans:
             if settings[key] is not None:
                 settings[key] = _located(settings[key], (_LAYER_PACKAGE,))
         network_class = _located(path, NETWORK_PACKAGES)
-        n_inputs = len(self.dataset_json["channel_names"])
         settings |= {"deep_supervision": deep_supervision}
         try:
             network: torch.nn.Module = network_class(
-                input_channels=n_inputs, num_classes=self.n_channels, **settings
+                input_channels=self.n_inputs, num_classes=self.n_channels, **settings
             )
         except (TypeError, ValueError, AssertionError) as error:
             raise DatasetError(f"plans: {path} cannot be built: {error}") from error

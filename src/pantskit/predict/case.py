@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.core.errors import ImageError
+from pantskit.core.errors import DatasetError, ImageError
+from pantskit.core.geometry import Geometry
 from pantskit.core.hounsfield import require_hounsfield
-from pantskit.core.labels import LESION, PANTS
+from pantskit.core.labels import LESION
 from pantskit.core.volume import Volume
-from pantskit.networks.axes import from_network, to_network
 from pantskit.networks.folder import Model
 from pantskit.networks.plans import Plans
-from pantskit.predict.export import resample_argmax, separate_axis
-from pantskit.predict.windows import predict_logits
+from pantskit.predict.axes import separate_axis
+from pantskit.predict.device_export import DeviceExporter
+from pantskit.predict.export import Block, Exporter, Grids, Ring, Want
+from pantskit.predict.preprocess import NetworkImage, WholeImage, resampling_of, streams
+from pantskit.predict.windows import Sliding
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +31,21 @@ TUMOR_PROBABILITY = (
 
 
 @dataclass(frozen=True)
+class Shortcuts:
+    """What may be left out or computed otherwise than nnU-Net does; by default nothing.
+
+    Attributes:
+        step: distance of windows as a share of the patch; nnU-Net's is 0.5.
+        skip_air: leave out windows without tissue; their voxels become background.
+        bf16: compute in bfloat16.
+    """
+
+    step: float = 0.5
+    skip_air: bool = False
+    bf16: bool = False
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The answer for one CT.
 
@@ -35,11 +53,21 @@ class Prediction:
         labels: uint8 ids of the label space `pants`, on the CT's own grid.
         tumor_probability: see `TUMOR_PROBABILITY`; None where the model knows no lesion.
         windows_shape: voxels of the CT on the network's grid.
+        probabilities: structure to float32 probabilities in [0, 1], on the CT's own grid.
+        entropy: float32 entropy of the answer in nats, on the CT's own grid; 0 is sure.
+        windows: how many windows were computed.
+        skipped: how many were left out.
+        notes: what had to be changed on the way, as a smaller batch.
     """
 
     labels: Volume
     tumor_probability: float | None
     windows_shape: tuple[int, int, int]
+    probabilities: Mapping[str, Volume] = field(default_factory=dict)
+    entropy: Volume | None = None
+    windows: int = 0
+    skipped: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def predict_volume(
@@ -50,8 +78,15 @@ def predict_volume(
     device: torch.device,
     mirror: bool = True,
     threads: int = 1,
+    batch: int = 1,
+    shortcuts: Shortcuts | None = None,
+    probabilities: Sequence[str] = (),
+    entropy: bool = False,
 ) -> Prediction:
     """Segment a CT in any orientation.
+
+    Logits exist for the depth of one window along the scan only; memory beside the CT and the
+    answer does not grow with the scan's length.
 
     Args:
         model: the network's model.
@@ -59,38 +94,135 @@ def predict_volume(
         image: HU.
         device: where the network runs.
         mirror: average over the flips that the model was trained with.
-        threads: of the export.
+        threads: of the export on a CPU.
+        batch: windows computed at once; halved where memory is short.
+        shortcuts: None computes what nnU-Net computes.
+        probabilities: structures whose probability is asked; 4 bytes a voxel each.
+        entropy: whether the answer's entropy is asked, 4 bytes a voxel.
 
     Raises:
         ImageError: If values are not HU, or the CT is thinner than half a voxel of the network.
+        DatasetError: If the plans resample probabilities in a way that is not known here, or
+            the model does not know a structure whose probability is asked.
     """
     require_hounsfield(image)
-    plans, orientation = model.plans, model.info.orientation
-    array, spacing = to_network(image, orientation)
-    _require_extent(array.shape[1:], spacing, plans)
-    data, properties = plans.preprocess(array, spacing)
-    logits = predict_logits(
-        network,
-        data,
+    shortcuts = shortcuts or Shortcuts()
+    plans, heads = model.plans, model.heads
+    view, spacing = _network_view(image.array, image.geometry, model)
+    _require_extent(view.shape, spacing, plans)
+    kind = NetworkImage if streams(plans) else WholeImage
+    source = kind(view, spacing, plans, device)
+    sliding = Sliding(
         plans.patch_size,
-        n_channels=plans.n_channels,
-        device=device,
+        heads.n_channels,
+        device,
         mirror_axes=model.mirror_axes if mirror else (),
+        step=shortcuts.step,
+        batch=batch,
+        skip_air=shortcuts.skip_air,
+        bf16=shortcuts.bf16,
     )
-    probability = None
-    if LESION in model.info.channels:
-        probability = largest_probability(logits, model.info.space.id_of(LESION))
-    channels = _to_image_grid(logits.cpu().numpy(), properties, plans, threads)
-    table = np.array([0, *(PANTS.id_of(s) for s in model.info.channels)], np.uint8)
-    labels = from_network(table[channels], image.geometry, orientation)
-    z, y, x = data.shape[1:]
-    return Prediction(labels, probability, (z, y, x))
+    want = Want(
+        heads.channels_of(LESION) if LESION in heads.structures else (),
+        tuple(model.require_known(structure) for structure in probabilities),
+        entropy,
+    )
+    grids = Grids(
+        sliding.padding(source.shape)[1], source.shape, source.cropped, _nearest(plans, spacing)
+    )
+    answer = _Answer(image.geometry, model, source.box, want)
+    score = _export(sliding, network, source, grids, model, want, threads, answer)
+    return Prediction(
+        Volume(answer.labels, image.geometry),
+        score if want.score else None,
+        source.shape,
+        dict(zip(probabilities, answer.volumes(), strict=True)),
+        None if answer.entropy is None else Volume(answer.entropy, image.geometry),
+        sliding.computed,
+        sliding.skipped,
+        tuple(sliding.notes),
+    )
+
+
+def _export(
+    sliding: Sliding,
+    network: torch.nn.Module,
+    source: NetworkImage | WholeImage,
+    grids: Grids,
+    model: Model,
+    want: Want,
+    threads: int,
+    answer: _Answer,
+) -> float:
+    """Run windows and export what they finish; returns the case's score."""
+    table, regions = model.heads.table, model.heads.regions
+    exporter: Exporter | DeviceExporter | None = None
+    for ring, finished in sliding.rows(network, source):
+        on_host = ring.logits.device.type == "cpu"
+        if exporter is None and on_host:
+            exporter = Exporter(grids, table=table, regions=regions, want=want, threads=threads)
+        elif exporter is None:
+            exporter = DeviceExporter(grids, table=table, regions=regions, want=want)
+        if on_host:
+            ring = Ring(ring.logits.numpy(), ring.weight.numpy())
+        block = exporter.push(ring, finished)
+        if block is not None:
+            answer.place(block)
+    assert exporter is not None
+    return exporter.score
+
+
+class _Answer:
+    """The CT's own grid, filled by slices of the network's axes.
+
+    Attributes:
+        labels: (i, j, k) uint8.
+        entropy: (i, j, k) float32, or None.
+    """
+
+    def __init__(
+        self, geometry: Geometry, model: Model, box: tuple[slice, slice, slice], want: Want
+    ) -> None:
+        shape = geometry.shape
+        self._geometry, self._box = geometry, box
+        self.labels: NDArray[np.uint8] = np.zeros(shape, np.uint8, order="F")
+        self._chances = [np.zeros(shape, np.float32, order="F") for _ in want.chances]
+        self.entropy = np.zeros(shape, np.float32, order="F") if want.entropy else None
+        arrays: list[NDArray[Any]] = [self.labels, *self._chances]
+        if self.entropy is not None:
+            arrays.append(self.entropy)
+        self._views = [_network_view(array, geometry, model)[0][box] for array in arrays]
+
+    def place(self, block: Block) -> None:
+        """Write finished slices."""
+        part = slice(block.start, block.start + len(block.labels))
+        values: list[NDArray[Any]] = [block.labels, *block.chances]
+        if block.entropy is not None:
+            values.append(block.entropy)
+        for view, value in zip(self._views, values, strict=True):
+            view[part] = value
+
+    def volumes(self) -> list[Volume]:
+        """The probabilities."""
+        return [Volume(array, self._geometry) for array in self._chances]
+
+
+def _network_view(
+    array: NDArray[Any], geometry: Geometry, model: Model
+) -> tuple[NDArray[Any], list[float]]:
+    """An (i, j, k) array in the network's axes, without copying, and its spacing in mm."""
+    turned = Volume(array, geometry)
+    if model.orientation is not None:
+        turned = turned.reoriented(model.orientation)
+    spacing = turned.geometry.spacing[::-1]
+    transpose = model.plans.transpose
+    return turned.array.T.transpose(transpose), [spacing[axis] for axis in transpose]
 
 
 def _require_extent(shape: Sequence[int], spacing: Sequence[float], plans: Plans) -> None:
     """Refuse a CT of which no voxel would be left on the network's grid."""
     target = plans.configuration.spacing
-    mm = [shape[axis] * spacing[axis] for axis in plans.transpose]
+    mm = [n * s for n, s in zip(shape, spacing, strict=True)]
     thin = [(a, b) for a, b in zip(mm, target, strict=True) if round(a / b) < 1]
     if thin:
         raise ImageError(
@@ -99,29 +231,12 @@ def _require_extent(shape: Sequence[int], spacing: Sequence[float], plans: Plans
         )
 
 
-def largest_probability(logits: torch.Tensor, channel: int) -> float:
-    """Largest softmax probability of a channel over (c, z, y, x) logits, a slab at a time."""
-    import torch
-
-    largest = 0.0
-    for slab in torch.split(logits, 16, dim=1):
-        margin = torch.logsumexp(slab, dim=0) - slab[channel]
-        largest = max(largest, float(torch.exp(-margin.min())))
-    return largest
-
-
-def _to_image_grid(
-    logits: NDArray[np.float32], properties: dict[str, Any], plans: Any, threads: int
-) -> NDArray[np.uint8]:
-    """Labels by channel on the (k, j, i) grid that was preprocessed."""
-    spacing = [properties["spacing"][axis] for axis in plans.transpose]
-    cropped = resample_argmax(
-        logits,
-        tuple(properties["shape_after_cropping_and_before_resampling"]),
-        nearest_axis=separate_axis(list(plans.configuration.spacing), spacing),
-        threads=threads,
-    )
-    whole = np.zeros(properties["shape_before_cropping"], np.uint8)
-    box = tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])
-    whole[box] = cropped
-    return whole.transpose(plans.plans["transpose_backward"])
+def _nearest(plans: Plans, spacing: Sequence[float]) -> int | None:
+    """The axis whose logits are taken from the nearest slice."""
+    way = resampling_of(plans, "probabilities")
+    if way is None or way.order != 1:
+        raise DatasetError(
+            "the plans resample probabilities in a way that is not supported; linear "
+            "interpolation (order 1, order_z 0) is"
+        )
+    return separate_axis(plans.configuration.spacing, spacing, way.force_separate)

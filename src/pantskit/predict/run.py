@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +14,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pantskit.core.dataset import mask_path
-from pantskit.core.errors import DatasetError, PantskitError
+from pantskit.core.errors import ConfigError, DatasetError, ImageError, LabelError, PantskitError
 from pantskit.core.files import write_json
-from pantskit.core.labels import LESION, PANTS, STRUCTURES
+from pantskit.core.labels import LESION, PANTS, STRUCTURES, LabelMap, label_counts
 from pantskit.core.labelsets import COMBINED
 from pantskit.core.records import RecordStore
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
-from pantskit.core.volume import Volume, read_volume, write_volume
-from pantskit.networks.folder import Model, ModelInfo
+from pantskit.core.volume import read_volume, write_labels, write_volume
+from pantskit.networks.folder import Model
+from pantskit.networks.heads import Heads
 from pantskit.networks.runtime import library_versions, start_torch
-from pantskit.predict.case import TUMOR_PROBABILITY, predict_volume
+from pantskit.predict.case import TUMOR_PROBABILITY, Prediction, Shortcuts, predict_volume
 
 if TYPE_CHECKING:
     import torch
 
 STAGE = "predict"
+ENTROPY = "entropy.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,31 @@ class PredictSettings:
         mirror: average over the flips that the model was trained with.
         device: `"auto"`, `"cpu"` or `"cuda"`.
         masks: write a separate mask of each structure too.
+        probabilities: structures whose probability is written too.
+        entropy: write the answer's entropy too.
+        label_map: of a model that was trained elsewhere: what its ids mean, as
+            `LabelMap.parse` reads it; None goes by the names in its dataset.json.
+        shortcuts: what may be computed otherwise than nnU-Net does.
+        batch: windows computed at once; None takes 1 on a CPU and 4 on a GPU.
     """
 
     mirror: bool = True
     device: str = "auto"
     masks: bool = False
+    probabilities: tuple[str, ...] = ()
+    entropy: bool = False
+    label_map: str | None = None
+    shortcuts: Shortcuts = field(default_factory=Shortcuts)
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        for structure in self.probabilities:
+            if structure not in STRUCTURES:
+                raise LabelError(f"{structure!r} is none of the 28 structures")
+        if not 0 < self.shortcuts.step <= 1:
+            raise ConfigError(f"step {self.shortcuts.step:g}: windows are 0 to 1 patch apart")
+        if self.batch is not None and self.batch < 1:
+            raise ConfigError(f"batch {self.batch}: at least one window is computed at once")
 
 
 @dataclass(frozen=True)
@@ -84,15 +106,17 @@ def predict_cases(
         DatasetError: If the model cannot be used, or the folder is another thing's.
     """
     settings = settings or PredictSettings()
-    model = Model.load(model_folder)
     start_torch(settings.device)
+    model = Model.load(model_folder, label_map=_label_map(settings))
+    for structure in settings.probabilities:
+        model.require_known(structure)
     _claim_folder(out, model)
     jobs = [
         Job(
             case_id,
             _Task(image, model_folder.absolute(), out.absolute(), settings),
             inputs=(image,),
-            outputs=(out / case_id / COMBINED, out / case_id / "prediction.json"),
+            outputs=_outputs(out / case_id, settings),
         )
         for case_id, image in inputs.items()
     ]
@@ -112,9 +136,10 @@ def predict_case(job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     task: _Task = job.payload
     device = start_torch(task.settings.device)
-    folder = task.out / job.case_id
+    settings, folder = task.settings, task.out / job.case_id
     _remove_prediction(folder)
-    model, network = _loaded(task.model, device)
+    model, network = _loaded(task.model, settings.label_map, device)
+    before = _state(task.image)
     image = read_volume(task.image)
     try:
         prediction = predict_volume(
@@ -122,31 +147,30 @@ def predict_case(job: Job) -> dict[str, Any]:
             network,
             image,
             device=device,
-            mirror=task.settings.mirror,
+            mirror=settings.mirror,
             threads=len(os.sched_getaffinity(0)),
+            batch=settings.batch or (4 if device.type == "cuda" else 1),
+            shortcuts=settings.shortcuts,
+            probabilities=settings.probabilities,
+            entropy=settings.entropy,
         )
     except PantskitError as error:
         raise type(error)(f"{job.case_id}: {error}") from None
-    labels = prediction.labels
-    write_volume(folder / COMBINED, labels, label_space=PANTS.name)
-    if task.settings.masks:
-        for structure in known_structures(model.info):
-            mask = np.isin(labels.array, PANTS.evaluation_ids(structure))
-            write_volume(mask_path(folder, structure), Volume(mask, labels.geometry))
-    counts = np.bincount(labels.array.ravel(order="K"), minlength=len(STRUCTURES) + 1)
-    lesion = None
-    if LESION in model.info.channels:
-        lesion = float(counts[PANTS.id_of(LESION)] * labels.geometry.voxel_volume_mm3)
+    if _state(task.image) != before:
+        raise ImageError(f"{job.case_id}: the CT changed while it was read; run again")
+    _write_volumes(folder, prediction, model.heads, settings)
     result = {
         "case_id": job.case_id,
-        "tumor_probability": prediction.tumor_probability,
-        "tumor_probability_is": TUMOR_PROBABILITY,
-        "tumor_volume_mm3": lesion,
+        **_findings(prediction, model.heads),
         "model": model.checkpoint_hash,
+        "folds": len(model.folds),
         "label_space": PANTS.name,
-        "structures": list(known_structures(model.info)),
-        "voxels": {s: int(counts[PANTS.id_of(s)]) for s in model.info.channels},
-        "mirrored": task.settings.mirror and bool(model.mirror_axes),
+        "mirrored": settings.mirror and bool(model.mirror_axes),
+        "orientation": model.orientation or "as in the file: the model does not say",
+        "shortcuts": asdict(settings.shortcuts),
+        "windows": prediction.windows,
+        "windows_skipped": prediction.skipped,
+        "notes": list(prediction.notes),
         "device": device.type,
         "seconds": round(time.perf_counter() - started, 3),
         "versions": library_versions(),
@@ -155,21 +179,80 @@ def predict_case(job: Job) -> dict[str, Any]:
     return result
 
 
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when somebody writes to a file."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return 0, 0
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _write_volumes(
+    folder: Path, prediction: Prediction, heads: Heads, settings: PredictSettings
+) -> None:
+    labels = prediction.labels
+    write_volume(folder / COMBINED, labels, label_space=PANTS.name)
+    for structure, volume in prediction.probabilities.items():
+        write_volume(probability_path(folder, structure), volume)
+    if prediction.entropy is not None:
+        write_volume(folder / ENTROPY, prediction.entropy)
+    if settings.masks:
+        for structure in heads.structures:
+            inside = np.isin(np.arange(256), PANTS.evaluation_ids(structure)).astype(np.uint8)
+            slices = (
+                inside[labels.array[:, :, k]].T.tobytes() for k in range(labels.array.shape[2])
+            )
+            write_labels(mask_path(folder, structure), labels.geometry, slices)
+
+
+def _findings(prediction: Prediction, heads: Heads) -> dict[str, Any]:
+    """What prediction.json says of the patient."""
+    labels = prediction.labels
+    counts = label_counts(labels.array)
+    lesion = None
+    if LESION in heads.structures:
+        lesion = float(counts[PANTS.id_of(LESION)] * labels.geometry.voxel_volume_mm3)
+    return {
+        "tumor_probability": prediction.tumor_probability,
+        "tumor_probability_is": TUMOR_PROBABILITY,
+        "tumor_volume_mm3": lesion,
+        "structures": list(heads.structures),
+        "unmapped": list(heads.unmapped),
+        "voxels": {s: int(counts[PANTS.id_of(s)]) for s in heads.structures},
+    }
+
+
+def probability_path(folder: Path, structure: str) -> Path:
+    """Where a case's folder holds the probability of a structure, for `evaluate`."""
+    return folder / "probabilities" / f"{structure}.nii.gz"
+
+
+def _outputs(folder: Path, settings: PredictSettings) -> tuple[Path, ...]:
+    paths = [folder / COMBINED, folder / "prediction.json"]
+    paths += [probability_path(folder, structure) for structure in settings.probabilities]
+    return (*paths, folder / ENTROPY) if settings.entropy else tuple(paths)
+
+
 def _remove_prediction(folder: Path) -> None:
     """Take an earlier prediction away: what stayed of it would be scored as the new one."""
-    masks = (mask_path(folder, structure) for structure in STRUCTURES)
-    for path in (folder / COMBINED, folder / "prediction.json", *masks):
+    files = [folder / COMBINED, folder / "prediction.json", folder / ENTROPY]
+    files += [mask_path(folder, structure) for structure in STRUCTURES]
+    files += [probability_path(folder, structure) for structure in STRUCTURES]
+    for path in files:
         path.unlink(missing_ok=True)
 
 
-def known_structures(info: ModelInfo) -> tuple[str, ...]:
-    """Structures that a prediction speaks of, in the order of the 28."""
-    return tuple(s for s in STRUCTURES if s in info.channels)
+def _label_map(settings: PredictSettings) -> LabelMap | None:
+    return None if settings.label_map is None else LabelMap.parse(settings.label_map)
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, device: torch.device) -> tuple[Model, torch.nn.Module]:
-    model = Model.load(folder)
+def _loaded(
+    folder: Path, label_map: str | None, device: torch.device
+) -> tuple[Model, torch.nn.Module]:
+    meaning = None if label_map is None else LabelMap.parse(label_map)
+    model = Model.load(folder, label_map=meaning)
     return model, model.build(device)
 
 
@@ -196,7 +279,7 @@ def _claim_folder(out: Path, model: Model) -> None:
             "name": out.name,
             "kind": "predictions",
             "label_space": PANTS.name,
-            "annotated": known_structures(model.info),
+            "annotated": model.heads.structures,
             "model": model.checkpoint_hash,
         },
     )

@@ -1,16 +1,22 @@
-"""Sliding window: a network over a volume larger than its input."""
+"""Sliding window: a network over a volume larger than its input, slab by slab.
+
+Rows of windows go through the volume along z. What no later row will reach is finished and
+handed on, so sums of logits exist for the depth of one window only, however long the scan is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import combinations, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.core.errors import ImageError
+from pantskit.core.errors import PantskitError
+from pantskit.predict.export import Ring
 
 if TYPE_CHECKING:
     import torch
@@ -20,67 +26,247 @@ Shape = tuple[int, int, int]
 # Logits are sums of windows times weights; nnU-Net scales weights to a peak of 10 because it
 # sums in float16. The scale cancels, and float32 needs none.
 _SIGMA = 1 / 8
+# A window with no more tissue than this is empty for `skip_air`.
+_LITTLE_TISSUE = 0.002
 
 
-def predict_logits(
-    network: torch.nn.Module,
-    image: NDArray[np.float32],
-    patch_size: Shape,
-    *,
-    n_channels: int,
-    device: torch.device,
-    mirror_axes: tuple[int, ...] = (),
-    step: float = 0.5,
-) -> torch.Tensor:
-    """Logits of a whole preprocessed image.
+class Source(Protocol):
+    """An image on the network's grid, read some slices at a time, in rising order."""
 
-    Windows overlap by half and are averaged with Gaussian weights, as nnU-Net does; sums are
-    float32, which on a CPU is faster than nnU-Net's float16, too.
+    @property
+    def shape(self) -> Shape:
+        """(z, y, x)."""
 
-    Args:
-        network: in evaluation mode, on `device`.
-        image: (c, z, y, x), preprocessed.
+    @property
+    def air(self) -> float | None:
+        """Values up to this one are air or fat's lower end; None where nobody knows."""
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """(n, y, x) float32."""
+
+
+@dataclass
+class Sliding:
+    """How windows are computed, and what became of it.
+
+    Attributes:
         patch_size: the network's input, in voxels.
         n_channels: output channels of the network.
-        device: where it runs; sums are kept there as well.
+        device: where the network runs.
         mirror_axes: spatial axes (0 to 2) over whose flips the answer is averaged.
         step: distance of windows as a share of the patch.
-
-    Returns:
-        (n_channels, z, y, x) float32.
-
-    Raises:
-        ImageError: If a logit is not finite.
+        batch: windows computed at once; falls when memory is short.
+        skip_air: leave out windows without tissue; their voxels become background.
+        bf16: compute in bfloat16.
+        computed: windows computed so far.
+        skipped: windows left out so far.
+        notes: what had to be changed on the way, for people.
     """
+
+    patch_size: Shape
+    n_channels: int
+    device: torch.device
+    mirror_axes: tuple[int, ...] = ()
+    step: float = 0.5
+    batch: int = 1
+    skip_air: bool = False
+    bf16: bool = False
+    computed: int = 0
+    skipped: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def padding(self, shape: Shape) -> tuple[Shape, Shape]:
+        """Shape of an image grown to a patch at least, and where it begins in it."""
+        grown = [max(n, p) for n, p in zip(shape, self.patch_size, strict=True)]
+        before = [(g - n) // 2 for g, n in zip(grown, shape, strict=True)]
+        return (grown[0], grown[1], grown[2]), (before[0], before[1], before[2])
+
+    def rows(self, network: torch.nn.Module, source: Source) -> Iterator[tuple[Ring, int]]:
+        """Compute an image's windows row by row.
+
+        Yields:
+            A ring of torch tensors, always the same, and the first slice, in the padded
+            image's counting, that later rows will still change. The slice before the one that
+            was finished last is still there.
+
+        Raises:
+            PantskitError: If memory is too short for a single window.
+        """
+        import torch
+
+        shape, before = self.padding(source.shape)
+        starts = [
+            window_starts(n, p, self.step) for n, p in zip(shape, self.patch_size, strict=True)
+        ]
+        ring = self._ring(shape)
+        weights = torch.from_numpy(gaussian_weights(self.patch_size)).to(ring.logits.device)
+        depth, filled = self.patch_size[0], 0
+        block = torch.zeros((depth, *shape[1:]), dtype=torch.float32, device=self.device)
+        at = 0
+        with torch.inference_mode():
+            for row, z in enumerate(starts[0]):
+                kept = filled - z if row else 0
+                if row:
+                    block[:kept] = block[z - at : z - at + kept].clone()
+                self._read(source, before, block[kept:], z + kept)
+                _clear(ring, z + kept, z + depth)
+                at, filled = z, z + depth
+                corners = list(product(starts[1], starts[2]))
+                self._row(network, block, corners, ring, z, weights, source.air)
+                yield ring, starts[0][row + 1] if row + 1 < len(starts[0]) else shape[0]
+
+    def _ring(self, shape: Shape) -> Ring:
+        """Empty sums, on the device where they fit there."""
+        import torch
+
+        depth = min(self.patch_size[0] + 1, shape[0])
+        size = (depth, self.n_channels, *shape[1:])
+        for device in (self.device, torch.device("cpu")):
+            try:
+                logits = torch.zeros(size, dtype=torch.float32, device=device)
+                return Ring(logits, torch.zeros((depth, *shape[1:]), device=device))
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if device.type != "cpu":
+                    self.notes.append(
+                        "logits did not fit on the device and were summed on the host"
+                    )
+        raise PantskitError(
+            f"out of memory: a slab of logits takes {np.prod(size) * 4 / 2**30:.1f} GiB"
+        )
+
+    def _read(self, source: Source, before: Shape, block: torch.Tensor, start: int) -> None:
+        """Fill slices of the padded image; beyond the image they are 0."""
+        block.zero_()
+        low = max(start - before[0], 0)
+        high = min(start + block.shape[0] - before[0], source.shape[0])
+        if high > low:
+            y, x = before[1:]
+            first = low + before[0] - start
+            part = block[
+                first : first + high - low, y : y + source.shape[1], x : x + source.shape[2]
+            ]
+            part.copy_(source.read(low, high))
+
+    def _row(
+        self,
+        network: torch.nn.Module,
+        block: torch.Tensor,
+        corners: Sequence[tuple[int, int]],
+        ring: Ring,
+        z: int,
+        weights: torch.Tensor,
+        air: float | None,
+    ) -> None:
+        """Add the windows of one row to the ring."""
+        import torch
+
+        _, rows, columns = self.patch_size
+        todo = []
+        for y, x in corners:
+            window = block[:, y : y + rows, x : x + columns]
+            if self.skip_air and air is not None and _empty(window, air):
+                self.skipped += 1
+            else:
+                todo.append((y, x))
+        done = 0
+        while done < len(todo):
+            some = todo[done : done + self.batch]
+            patches = torch.stack([block[None, :, y : y + rows, x : x + columns] for y, x in some])
+            try:
+                answers = self._answers(network, patches)
+            except (RuntimeError, MemoryError) as error:
+                self._shrink(error)
+                continue
+            for (y, x), answer in zip(some, answers, strict=True):
+                _add(ring, (z, y, x), answer.to(weights.device), weights)
+            done += len(some)
+            self.computed += len(some)
+
+    def _answers(self, network: torch.nn.Module, patches: torch.Tensor) -> torch.Tensor:
+        """The mean answer over all flips: (n, c, z, y, x)."""
+        import torch
+
+        # nnU-Net computes in half precision on a GPU, and so do we: same windows, same type.
+        half = torch.bfloat16 if self.bf16 else None
+        enabled = self.device.type == "cuda" or self.bf16
+        axes = [axis + 2 for axis in self.mirror_axes]
+        flips = [c for n in range(len(axes) + 1) for c in combinations(axes, n)]
+        total = None
+        with torch.autocast(self.device.type, dtype=half, enabled=enabled):
+            for flip in flips:
+                answer = network(torch.flip(patches, flip) if flip else patches)
+                answer = torch.flip(answer, flip) if flip else answer
+                total = answer if total is None else total.add_(answer)
+        assert total is not None
+        return total.div_(len(flips)) if len(flips) > 1 else total
+
+    def _shrink(self, error: BaseException) -> None:
+        """Halve the batch where memory was short.
+
+        Raises:
+            PantskitError: If it is one window already.
+            BaseException: The error itself, if it is another one.
+        """
+        import torch
+
+        if not out_of_memory(error):
+            raise error
+        if self.batch == 1:
+            raise PantskitError(
+                "out of memory with one window at a time; free memory or use --device cpu"
+            ) from None
+        self.batch //= 2
+        self.notes.append(f"out of memory: from then on {self.batch} windows at once")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of torch or Python means that memory is short."""
     import torch
 
-    padded, inside = _padded(image, patch_size)
-    shape: Shape = padded.shape[1:]
-    data = torch.from_numpy(padded).to(device)
-    weights = torch.from_numpy(gaussian_weights(patch_size)).to(device)
-    total = torch.zeros((n_channels, *shape), dtype=torch.float32, device=device)
-    norm = torch.zeros(shape, dtype=torch.float32, device=device)
-    with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
-        for window in windows(shape, patch_size, step):
-            logits = _mirrored(network, data[(slice(None), *window)][None], mirror_axes)[0]
-            total[(slice(None), *window)] += logits.float() * weights
-            norm[window] += weights
-    total /= norm
-    if not bool(torch.isfinite(total).all()):
-        raise ImageError("the network's answer is not finite; are the image's values HU?")
-    return total[(slice(None), *inside)]
+    short = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return short or "can't allocate memory" in str(error) or "out of memory" in str(error).lower()
 
 
-def windows(shape: Shape, patch_size: Shape, step: float) -> Iterator[tuple[slice, slice, slice]]:
-    """Windows that cover a volume, evenly spaced, at most `step` patches apart."""
-    starts = []
-    for size, patch in zip(shape, patch_size, strict=True):
-        n = int(np.ceil((size - patch) / (patch * step))) + 1
-        spacing = (size - patch) / (n - 1) if n > 1 else 0.0
-        starts.append([int(np.round(spacing * i)) for i in range(n)])
-    for corner in product(*starts):
-        z, y, x = (slice(c, c + p) for c, p in zip(corner, patch_size, strict=True))
-        yield z, y, x
+def _add(ring: Ring, corner: Shape, answer: torch.Tensor, weights: torch.Tensor) -> None:
+    """Add one window's (c, z, y, x) answer."""
+    z, y, x = corner
+    rows, columns = slice(y, y + weights.shape[1]), slice(x, x + weights.shape[2])
+    for slots, part in _slots(ring.depth, z, z + weights.shape[0]):
+        share = weights[part]
+        sums = ring.logits[slots, :, rows, columns]
+        sums.addcmul_(answer[:, part].transpose(0, 1).float(), share[:, None])
+        ring.weight[slots, rows, columns] += share
+
+
+def _clear(ring: Ring, start: int, stop: int) -> None:
+    for slots, _ in _slots(ring.depth, start, stop):
+        ring.logits[slots] = 0
+        ring.weight[slots] = 0
+
+
+def _slots(depth: int, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
+    """Runs of slots for slices start to stop, each with its part of them."""
+    at = start
+    while at < stop:
+        slot = at % depth
+        n = min(stop - at, depth - slot)
+        yield slice(slot, slot + n), slice(at - start, at - start + n)
+        at += n
+
+
+def _empty(window: torch.Tensor, air: float) -> bool:
+    return float((window > air).float().mean()) < _LITTLE_TISSUE
+
+
+def window_starts(size: int, patch: int, step: float) -> list[int]:
+    """First voxels of windows along an axis: evenly spaced, at most `step` patches apart."""
+    n = int(np.ceil((size - patch) / (patch * step))) + 1
+    spacing = (size - patch) / (n - 1) if n > 1 else 0.0
+    return [int(np.round(spacing * i)) for i in range(n)]
 
 
 @cache
@@ -96,28 +282,3 @@ def gaussian_weights(patch_size: Shape) -> NDArray[np.float32]:
     weights[weights == 0] = weights[weights > 0].min()
     result: NDArray[np.float32] = weights
     return result
-
-
-def _mirrored(network: torch.nn.Module, patch: torch.Tensor, axes: tuple[int, ...]) -> Any:
-    """The mean answer over all flips of the axes."""
-    import torch
-
-    flips = [c for n in range(len(axes) + 1) for c in combinations([a + 2 for a in axes], n)]
-    total = None
-    for flip in flips:
-        answer = network(torch.flip(patch, flip))
-        answer = torch.flip(answer, flip)
-        total = answer if total is None else total + answer
-    assert total is not None
-    return total / len(flips)
-
-
-def _padded(
-    image: NDArray[np.float32], patch_size: Shape
-) -> tuple[NDArray[np.float32], tuple[slice, ...]]:
-    """The image grown by zeros on both sides to a patch at least, and where it lies inside."""
-    extra = [max(p - n, 0) for n, p in zip(image.shape[1:], patch_size, strict=True)]
-    before = [e // 2 for e in extra]
-    padding = [(0, 0), *((b, e - b) for b, e in zip(before, extra, strict=True))]
-    inside = tuple(slice(b, b + n) for b, n in zip(before, image.shape[1:], strict=True))
-    return np.ascontiguousarray(np.pad(image, padding)), inside
