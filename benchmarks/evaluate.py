@@ -1,6 +1,6 @@
 """Score 28 structures at 512 x 512 x 300 beside nnU-Net's arithmetic and surface-distance.
 
-    python benchmarks/evaluate.py [--small] [--repeat N] [--only arrays bad files masks start two]
+    python benchmarks/evaluate.py [--small] [--cpu] [--repeat N] [--only arrays bad files ...]
 
 Every ratio is printed with its target and whether it is met; results are compared with the
 peer's before. Exit status 1 if a target is missed. pantskit's time is the median of N runs
@@ -49,14 +49,15 @@ SCORING = Path(__file__).with_name("scoring.py")
 PEERS = ("nnunetv2", "Surface-Distance-Based-Measures", "nibabel", "numpy", "scipy")
 
 missed: list[str] = []
+clock = time.perf_counter
 
 
 def seconds(run: Callable[[], Any], repeat: int = 1) -> tuple[float, Any]:
     times = []
     for _ in range(repeat):
-        start = time.perf_counter()
+        start = clock()
         result = run()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return median(times), result
 
 
@@ -137,13 +138,14 @@ def time_nsd(
 
 
 def scored(tool: str, *paths: Path, cache: Path | None = None) -> dict[str, Any]:
-    """`scoring.py` in a fresh process; `wall_s` is from its start to its end."""
+    """`scoring.py` in a fresh process."""
     environment = os.environ | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
     command = [sys.executable, str(SCORING), tool, *map(str, paths)]
-    start = time.perf_counter()
+    if clock is time.process_time:
+        command.append("--cpu")
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     result: dict[str, Any] = json.loads(done.stdout)
-    return result | {"wall_s": time.perf_counter() - start}
+    return result
 
 
 def time_files(name: str, reference: Path, prediction: Path, repeat: int, target: float) -> None:
@@ -205,9 +207,13 @@ def main() -> None:
     parts = ("arrays", "bad", "files", "masks", "start", "two")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="128 x 128 x 75, in seconds")
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds: the machine is not alone")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     args = parser.parse_args()
+    if args.cpu:
+        global clock
+        clock = time.process_time
     shape = (128, 128, 75) if args.small else (512, 512, 300)
     warnings.simplefilter("ignore")
     truth, found = organs(shape)
