@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pantskit.measure.overlap import confusion
+from pantskit.measure.packed import pack
 from pantskit.measure.surface import (
     DEFINITIONS,
     Definition,
+    _percentile,
     nsd,
     surface_distances,
 )
@@ -89,6 +92,7 @@ def test_two_blocks_at_the_border_as_deepmind() -> None:
     ]
     assert near == pytest.approx([0.842, 0.830], abs=5e-4)
     assert distances.nsd(1.0) == pytest.approx(0.836, abs=5e-4)
+    assert confusion(reference, prediction).dsc == pytest.approx(0.990, abs=5e-4)
 
 
 def test_two_slabs_10_apart_counted_as_monai() -> None:
@@ -220,3 +224,22 @@ def test_masks_of_two_shapes_are_refused() -> None:
 def test_an_unknown_definition_is_refused() -> None:
     with pytest.raises(ValueError, match="counted-le"):
         nsd(empty(2, 2, 2), empty(2, 2, 2), UNIT, [1.0], definition="median")
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+def test_packed_masks_give_the_same_distances(definition: Definition) -> None:
+    rng = np.random.default_rng(9)
+    reference, prediction = rng.random((2, 21, 10, 7)) < 0.2
+    expected = surface_distances(reference, prediction, UNIT, definition=definition)
+    packed = surface_distances(pack(reference), pack(prediction), UNIT, definition=definition)
+    np.testing.assert_array_equal(packed.to_prediction, expected.to_prediction)
+    np.testing.assert_array_equal(packed.to_reference, expected.to_reference)
+
+
+def test_a_share_that_is_met_exactly_is_met_as_in_surface_distance() -> None:
+    """19 of 20 equal points are 95 %: the order of equal distances must not decide."""
+    weights, distances = np.full(20, 0.1), np.arange(20.0)
+    share = np.cumsum(weights) / weights.sum()
+    expected = distances[np.searchsorted(share, 0.95)]
+    for order in (slice(None), slice(None, None, -1)):
+        assert _percentile(distances[order], weights, 95) == expected
