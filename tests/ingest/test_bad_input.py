@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from dicom_labels import segmentation, structure_set
 from dicom_mutants import Element, Parts
-from dicom_truth import difference, slices_of
+from dicom_truth import difference, interpolated, slices_of
 from ingest_runs import Case, Report, run_ingest
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
@@ -114,6 +114,28 @@ def test_row_2_variable_spacing_is_quarantined(bench, series):
     bench.refused("quarantined", "varies from 2.5 to 3.3 mm")
 
 
+def test_row_2_variable_spacing_is_resampled_when_asked(bench, series):
+    made = series()
+    made.positions[3:] += (0, 0, 0.8)
+    bench.write(made)
+    resampled_when_asked(bench, "--resample-spacing")
+
+
+def resampled_when_asked(bench: Bench, option: str) -> None:
+    """With the option every voxel is interpolated from the slices about it, and recorded so."""
+    report = bench.run(option)
+    (case,) = report.of("/bad")
+    assert case.status == "done", case
+    assert option.removeprefix("--resample-") in case.reason
+    assert report.record(case)["data"]["source"]["resampling"]["causes"]
+    image = nib.load(report.ct(case))
+    voxels = np.asarray(image.dataobj)
+    indices = np.argwhere(np.ones(voxels.shape, bool))
+    places = indices @ image.affine[:3, :3].T + image.affine[:3, 3]
+    expected = interpolated(slices_of(bench.bad.iterdir()), places)
+    np.testing.assert_allclose(voxels.reshape(-1), expected, atol=0.51)
+
+
 # --- 3 gantry tilt ----------------------------------------------------------------------------
 
 
@@ -123,6 +145,11 @@ def tilted(series: Callable[..., Made], degrees: float = 12.0) -> Made:
     made.column = (0.0, np.cos(angle), np.sin(angle))
     made.positions = np.array(made.origin) + np.outer(np.arange(5) * 2.5, (0, 0, 1))
     return made
+
+
+def test_row_3_gantry_tilt_is_resampled_when_asked(bench, series):
+    bench.write(tilted(series))
+    resampled_when_asked(bench, "--resample-tilt")
 
 
 @pytest.mark.parametrize("tag", [None, 0.0, 12.0])

@@ -27,19 +27,23 @@ class Slice:
     """One image.
 
     Attributes:
-        hu: (row, column) int16; stored value x slope + intercept in float64, rounded once and
-            clipped to +-1000.
+        exact: (row, column) float64; stored value x slope + intercept.
         padding: (row, column) bool; stored values that the header calls padding.
         origin: RAS mm of the centre of pixel [0, 0].
         down: RAS mm from a row to the next.
         across: RAS mm from a column to the next.
     """
 
-    hu: NDArray[np.int16]
+    exact: NDArray[np.float64]
     padding: NDArray[np.bool_]
     origin: NDArray[np.float64]
     down: NDArray[np.float64]
     across: NDArray[np.float64]
+
+    @property
+    def hu(self) -> NDArray[np.int16]:
+        """(row, column) int16; rounded once and clipped to +-1000."""
+        return np.clip(np.rint(self.exact), -1000, 1000).astype(np.int16)
 
     def place(self, row: float, column: float) -> NDArray[np.float64]:
         """RAS mm of a pixel."""
@@ -72,10 +76,9 @@ def _slice(image: Dataset, stored: NDArray[Any], frame: int) -> Slice:
     between_rows, between_columns = map(float, _of_frame(image, frame, "PixelSpacing"))
     slope = float(_of_frame(image, frame, "RescaleSlope"))
     intercept = float(_of_frame(image, frame, "RescaleIntercept"))
-    hu = np.rint(stored.astype(np.float64) * slope + intercept)
     to_ras = np.array([-1.0, -1.0, 1.0])
     return Slice(
-        np.clip(hu, -1000, 1000).astype(np.int16),
+        stored.astype(np.float64) * slope + intercept,
         _padding(image, stored),
         position * to_ras,
         cosines[3:] * between_rows * to_ras,
@@ -161,3 +164,45 @@ def _voxels_of(
     along_columns = (voxels[1] - voxels[0]) // max(columns - 1, 1)
     r, c = np.mgrid[:rows, :columns]
     return tuple(voxels[0][a] + r * along_rows[a] + c * along_columns[a] for a in range(3))
+
+
+def interpolated(slices: Sequence[Slice], places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """HU at places in the world: linear in the slice before and the one behind, and between them.
+
+    Args:
+        slices: parallel ones.
+        places: (n, 3) RAS mm.
+
+    Returns:
+        (n,) HU, clipped to +-1000; -1000 where one of the two slices has no pixel.
+    """
+    normal = np.cross(slices[0].across, slices[0].down)
+    normal /= np.linalg.norm(normal)
+    ordered = sorted(slices, key=lambda s: float(s.origin @ normal))
+    heights = np.array([s.origin @ normal for s in ordered])
+    height = np.clip(places @ normal, heights[0], heights[-1])
+    before = np.clip(np.searchsorted(heights, height, side="right") - 1, 0, len(heights) - 2)
+    weight = (height - heights[before]) / (heights[before + 1] - heights[before])
+    found = np.zeros(len(places))
+    for number, one in enumerate(ordered):
+        for which, share in ((before, 1 - weight), (before + 1, weight)):
+            here = (which == number) & (share > 1e-4)  # float32 of the file
+            found[here] += share[here] * _in_plane(one, places[here])
+    return np.clip(np.where(np.isnan(found), -1000, found), -1000, 1000)
+
+
+def _in_plane(one: Slice, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """HU at places projected onto a slice; NaN beside it."""
+    offset = places - one.origin
+    row = offset @ one.down / (one.down @ one.down)
+    column = offset @ one.across / (one.across @ one.across)
+    rows, columns = one.exact.shape
+    inside = (row > -1e-3) & (row < rows - 1 + 1e-3)
+    inside &= (column > -1e-3) & (column < columns - 1 + 1e-3)
+    row, column = np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)
+    r, c = (np.minimum(v.astype(int), n - 2) for v, n in ((row, rows), (column, columns)))
+    u, v = row - r, column - c
+    pixels = one.exact
+    hu = (1 - u) * ((1 - v) * pixels[r, c] + v * pixels[r, c + 1])
+    hu += u * ((1 - v) * pixels[r + 1, c] + v * pixels[r + 1, c + 1])
+    return np.where(inside, hu, np.nan)
