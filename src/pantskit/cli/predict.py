@@ -9,7 +9,9 @@ import typer
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A model's folder, made by `pantskit train`.")],
+    model: Annotated[
+        Path, typer.Argument(help="A trained model's folder, or a Python file: docs/predict.md.")
+    ],
     source: Annotated[
         Path, typer.Argument(metavar="INPUT", help="A dataset, a NIfTI CT, or a folder of them.")
     ],
@@ -26,39 +28,78 @@ def command(
     masks: Annotated[
         bool, typer.Option("--masks", help="Write a separate mask of each structure, too.")
     ] = False,
+    output_format: Annotated[
+        str, typer.Option("--format", help="pants, nnunet, msd07 or dicom-seg.")
+    ] = "pants",
+    dicom: Annotated[
+        Path | None, typer.Option(help="For dicom-seg: folder with the DICOM of the CTs.")
+    ] = None,
+    steps: Annotated[
+        str,
+        typer.Option("--postprocess", help="islands, sides, stray-lesions; all or none."),
+    ] = "none",
+    weights: Annotated[
+        Path | None, typer.Option(help="For a Python file: the folder that its load() gets.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[
         int, typer.Option(min=0, help="0: in this process; 1: in one that may die without harm.")
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print every prediction.json.")] = False,
 ) -> None:
-    """Segment CTs with a trained model, each on its own grid.
+    """Segment CTs with a trained model or one of your own, each on its own grid.
 
-    A rerun does only the cases that are missing or have changed.
+    A rerun does only the cases that are missing or have changed. A Python file given as MODEL is
+    run; a trained model's checkpoint never runs code.
 
     Example:
 
         pantskit predict MODEL DATASET --out PREDICTIONS
 
-        pantskit predict MODEL scan.nii.gz --out PREDICTIONS --masks
+        pantskit predict MODEL scan.nii.gz --out PREDICTIONS --masks --postprocess islands
+
+        pantskit predict mymodel.py DATASET --out PREDICTIONS --format dicom-seg --dicom DICOM
     """
     import json
 
     from pantskit.cli.progress import case_progress, report_cases
+    from pantskit.core.errors import ConfigError
     from pantskit.core.selection import read_case_list
     from pantskit.predict.inputs import find_inputs
+    from pantskit.predict.own_run import predict_own
+    from pantskit.predict.postprocess import parse_steps
+    from pantskit.predict.protocol import own_model_file
+    from pantskit.predict.results import Output
     from pantskit.predict.run import PredictSettings, predict_cases
 
+    mending = parse_steps(steps)
     inputs = find_inputs(source, split=split, cases=read_case_list(cases) if cases else None)
     with case_progress("predict") as progress:
-        summary = predict_cases(
-            model,
-            inputs,
-            out,
-            settings=PredictSettings(mirror=mirror, device=device, masks=masks),
-            workers=workers,
-            progress=progress,
-        )
+        if own_model_file(model):
+            summary = predict_own(
+                model,
+                inputs,
+                out,
+                weights=weights,
+                device=device,
+                output=Output(output_format, mending, masks, dicom),
+                workers=workers,
+                progress=progress,
+            )
+        else:
+            if weights is not None:
+                raise ConfigError("--weights is for a Python file; a trained folder has its own")
+            settings = PredictSettings(
+                mirror=mirror,
+                device=device,
+                masks=masks,
+                format=output_format,
+                postprocess=mending,
+                dicom=dicom,
+            )
+            summary = predict_cases(
+                model, inputs, out, settings=settings, workers=workers, progress=progress
+            )
     if as_json:
         done = [r.data for r in summary.records if r.status == "done"]
         typer.echo(json.dumps(done, indent=2))

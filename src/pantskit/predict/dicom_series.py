@@ -81,20 +81,33 @@ def source_series(folder: Path, image: Volume, case_id: str) -> SourceSeries:
     )
 
 
-@lru_cache(maxsize=4)
 def series_in(folder: Path) -> tuple[SourceSeries, ...]:
     """The regular series of single CT slices below a folder.
+
+    Headers are read once for all cases of a process, while the folder does not change.
 
     Raises:
         DatasetError: If there is no such folder, or no such series in it.
     """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder of DICOM files")
+    found = _series_of(tuple((p, p.stat().st_mtime_ns) for p in sorted(_files(folder))))
+    if not found:
+        raise DatasetError(f"{folder}: no regular series of single CT slices")
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.is_file()]
+
+
+@lru_cache(maxsize=2)
+def _series_of(files: tuple[tuple[Path, int], ...]) -> tuple[SourceSeries, ...]:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder of DICOM files")
     slices: dict[str, dict[str, tuple[Path, Any]]] = defaultdict(dict)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path, _ in files:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
         except (InvalidDicomError, OSError, EOFError, ValueError):
@@ -103,10 +116,7 @@ def series_in(folder: Path) -> tuple[SourceSeries, ...]:
             uid = str(header.get("SOPInstanceUID"))
             slices[str(header.get("SeriesInstanceUID"))].setdefault(uid, (path, header))
     found = [_arranged(list(members.values())) for members in slices.values()]
-    regular = tuple(s for s in found if s is not None)
-    if not regular:
-        raise DatasetError(f"{folder}: no regular series of single CT slices")
-    return regular
+    return tuple(s for s in found if s is not None)
 
 
 def _arranged(slices: list[tuple[Path, Any]]) -> SourceSeries | None:

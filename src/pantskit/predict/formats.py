@@ -11,7 +11,7 @@ Beside each lies <case_id>/prediction.json, and one dataset.json in the folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pantskit.core.dataset import mask_path
 from pantskit.core.errors import ConfigError
 from pantskit.core.labels import LESION, PANCREAS, PANTS, PANTS_2CLASS, STRUCTURES
 from pantskit.core.labelsets import COMBINED
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume, write_labels, write_volume
 from pantskit.predict.dicom_seg import require_highdicom, write_segmentation
 from pantskit.predict.dicom_series import source_series
 
@@ -134,11 +134,18 @@ def write_answer(
     if name == "pants":
         write_volume(path, labels, label_space=PANTS.name)
         for structure in structures if masks else ():
-            mask = np.isin(labels.array, PANTS.evaluation_ids(structure))
-            write_volume(mask_path(out / case_id, structure), labels.with_array(mask))
+            write_labels(
+                mask_path(out / case_id, structure), labels.geometry, _slices(labels, structure)
+            )
         return
     space = PANTS_2CLASS.name if name == "msd07" else None
     write_volume(path, _renumbered(labels, label_ids(name, structures)), label_space=space)
+
+
+def _slices(labels: Volume, structure: str) -> Iterator[bytes]:
+    """The mask of a structure in file order, a slice at a time."""
+    inside = np.isin(np.arange(256), PANTS.evaluation_ids(structure)).astype(np.uint8)
+    return (inside[labels.array[:, :, k]].T.tobytes() for k in range(labels.array.shape[2]))
 
 
 def _renumbered(labels: Volume, ids: Mapping[str, int]) -> Volume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from pantskit.core.dataset import IMAGE_NAME, Dataset
@@ -66,12 +67,25 @@ def _in_folder(folder: Path) -> dict[str, Path]:
                 f"{image.name}; remove one"
             )
         found[case_id] = image
+    if not found and _holds_dicom(folder):
+        raise DatasetError(
+            f"{folder}: DICOM; make a dataset of it with `pantskit ingest`, and predict that"
+        )
     if not found:
         raise DatasetError(
             f"{folder}: no CT; expected a dataset, <case_id>.nii.gz, <case_id>_0000.nii.gz or "
             f"<case_id>/{IMAGE_NAME}"
         )
     return found
+
+
+def _holds_dicom(folder: Path) -> bool:
+    """Whether one of the first files below a folder is DICOM."""
+    for path in islice((p for p in folder.rglob("*") if p.is_file()), 20):
+        with path.open("rb") as file:
+            if file.read(132)[128:] == b"DICM":
+                return True
+    return False
 
 
 def _case_id(path: Path) -> str:

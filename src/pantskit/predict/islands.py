@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import PANCREAS, PANTS, STRUCTURES
+from pantskit.core.labels import PANCREAS, PANTS, STRUCTURES, label_counts
 from pantskit.predict.changes import Labels, Mask, Report, parts_of, report
 
 
@@ -60,7 +60,7 @@ def remove_islands(labels: Labels, geometry: Geometry) -> Report:
         geometry: their grid.
     """
     after = labels.copy(order="K")
-    present = np.flatnonzero(np.bincount(labels.ravel(order="K"), minlength=256))
+    present = np.flatnonzero(label_counts(labels))
     found = [PANTS.ids[n] for n in present.tolist() if n]
     gland = PANTS.evaluation_ids(PANCREAS)
     members = STRUCTURES[PANCREAS].members

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from pantskit.core.errors import ConfigError
 from pantskit.core.volume import Volume
 from pantskit.predict.changes import Labels, Report
@@ -75,4 +73,4 @@ def postprocess(labels: Volume, steps: Sequence[str]) -> Mended:
             "changed": [asdict(change) for change in report.changes],
             "doubts": list(report.doubts),
         }
-    return Mended(labels.with_array(np.asfortranarray(array)), record)
+    return Mended(labels if array is labels.array else labels.with_array(array), record)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pantskit.core.dataset import mask_path
 from pantskit.core.errors import DatasetError
 from pantskit.core.files import write_json
-from pantskit.core.labels import LESION, PANTS, STRUCTURES
+from pantskit.core.labels import LESION, PANTS, STRUCTURES, label_counts
 from pantskit.core.volume import Volume
 from pantskit.predict.formats import dataset_json, label_files, require_format, write_answer
 from pantskit.predict.postprocess import postprocess
@@ -124,7 +122,7 @@ def write_result(
         masks=output.masks,
         dicom=output.dicom,
     )
-    counts = np.bincount(mended.labels.array.ravel(order="K"), minlength=len(STRUCTURES) + 1)
+    counts = label_counts(mended.labels.array)
     lesion = None
     if LESION in structures:
         lesion = float(counts[PANTS.id_of(LESION)] * labels.geometry.voxel_volume_mm3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -11,20 +10,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from pantskit.core.dataset import mask_path
-from pantskit.core.errors import ConfigError, DatasetError, ImageError, LabelError, PantskitError
+from pantskit.core.errors import ConfigError, ImageError, LabelError, PantskitError
 from pantskit.core.files import write_json
-from pantskit.core.labels import LESION, PANTS, STRUCTURES, LabelMap, label_counts
-from pantskit.core.labelsets import COMBINED
+from pantskit.core.labels import STRUCTURES, LabelMap
 from pantskit.core.records import RecordStore
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
-from pantskit.core.volume import read_volume, write_labels, write_volume
+from pantskit.core.volume import read_volume, write_volume
 from pantskit.networks.folder import Model
-from pantskit.networks.heads import Heads
 from pantskit.networks.runtime import library_versions, start_torch
 from pantskit.predict.case import TUMOR_PROBABILITY, Prediction, Shortcuts, predict_volume
+from pantskit.predict.results import (
+    FACTS,
+    Output,
+    claim_folder,
+    output_files,
+    remove_result,
+    write_result,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,7 @@ class PredictSettings:
             `LabelMap.parse` reads it; None goes by the names in its dataset.json.
         shortcuts: what may be computed otherwise than nnU-Net does.
         batch: windows computed at once; None takes 1 on a CPU and 4 on a GPU.
+        format, postprocess, dicom: as in `results.Output`.
     """
 
     mirror: bool = True
@@ -57,6 +60,14 @@ class PredictSettings:
     label_map: str | None = None
     shortcuts: Shortcuts = field(default_factory=Shortcuts)
     batch: int | None = None
+    format: str = "pants"
+    postprocess: tuple[str, ...] = ()
+    dicom: Path | None = None
+
+    @property
+    def output(self) -> Output:
+        """What becomes of an answer."""
+        return Output(self.format, self.postprocess, self.masks, self.dicom)
 
     def __post_init__(self) -> None:
         for structure in self.probabilities:
@@ -110,13 +121,14 @@ def predict_cases(
     model = Model.load(model_folder, label_map=_label_map(settings))
     for structure in settings.probabilities:
         model.require_known(structure)
-    _claim_folder(out, model)
+    output = settings.output
+    claim_folder(out, model.heads.structures, model.checkpoint_hash, output)
     jobs = [
         Job(
             case_id,
             _Task(image, model_folder.absolute(), out.absolute(), settings),
             inputs=(image,),
-            outputs=_outputs(out / case_id, settings),
+            outputs=(*output_files(out, case_id, output), *_extras(out / case_id, settings)),
         )
         for case_id, image in inputs.items()
     ]
@@ -137,7 +149,7 @@ def predict_case(job: Job) -> dict[str, Any]:
     task: _Task = job.payload
     device = start_torch(task.settings.device)
     settings, folder = task.settings, task.out / job.case_id
-    _remove_prediction(folder)
+    _remove_prediction(task.out, job.case_id, settings.output)
     model, network = _loaded(task.model, settings.label_map, device)
     before = _state(task.image)
     image = read_volume(task.image)
@@ -158,13 +170,21 @@ def predict_case(job: Job) -> dict[str, Any]:
         raise type(error)(f"{job.case_id}: {error}") from None
     if _state(task.image) != before:
         raise ImageError(f"{job.case_id}: the CT changed while it was read; run again")
-    _write_volumes(folder, prediction, model.heads, settings)
-    result = {
-        "case_id": job.case_id,
-        **_findings(prediction, model.heads),
-        "model": model.checkpoint_hash,
+    result = write_result(
+        task.out,
+        job.case_id,
+        image,
+        prediction.labels,
+        model.heads.structures,
+        model=model.checkpoint_hash,
+        output=settings.output,
+    )
+    _write_extras(folder, prediction)
+    result |= {
+        "tumor_probability": prediction.tumor_probability,
+        "tumor_probability_is": TUMOR_PROBABILITY,
+        "unmapped": list(model.heads.unmapped),
         "folds": len(model.folds),
-        "label_space": PANTS.name,
         "mirrored": settings.mirror and bool(model.mirror_axes),
         "orientation": model.orientation or "as in the file: the model does not say",
         "shortcuts": asdict(settings.shortcuts),
@@ -175,7 +195,7 @@ def predict_case(job: Job) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - started, 3),
         "versions": library_versions(),
     }
-    write_json(folder / "prediction.json", result)
+    write_json(folder / FACTS, result)
     return result
 
 
@@ -188,39 +208,11 @@ def _state(path: Path) -> tuple[int, int]:
     return facts.st_size, facts.st_mtime_ns
 
 
-def _write_volumes(
-    folder: Path, prediction: Prediction, heads: Heads, settings: PredictSettings
-) -> None:
-    labels = prediction.labels
-    write_volume(folder / COMBINED, labels, label_space=PANTS.name)
+def _write_extras(folder: Path, prediction: Prediction) -> None:
     for structure, volume in prediction.probabilities.items():
         write_volume(probability_path(folder, structure), volume)
     if prediction.entropy is not None:
         write_volume(folder / ENTROPY, prediction.entropy)
-    if settings.masks:
-        for structure in heads.structures:
-            inside = np.isin(np.arange(256), PANTS.evaluation_ids(structure)).astype(np.uint8)
-            slices = (
-                inside[labels.array[:, :, k]].T.tobytes() for k in range(labels.array.shape[2])
-            )
-            write_labels(mask_path(folder, structure), labels.geometry, slices)
-
-
-def _findings(prediction: Prediction, heads: Heads) -> dict[str, Any]:
-    """What prediction.json says of the patient."""
-    labels = prediction.labels
-    counts = label_counts(labels.array)
-    lesion = None
-    if LESION in heads.structures:
-        lesion = float(counts[PANTS.id_of(LESION)] * labels.geometry.voxel_volume_mm3)
-    return {
-        "tumor_probability": prediction.tumor_probability,
-        "tumor_probability_is": TUMOR_PROBABILITY,
-        "tumor_volume_mm3": lesion,
-        "structures": list(heads.structures),
-        "unmapped": list(heads.unmapped),
-        "voxels": {s: int(counts[PANTS.id_of(s)]) for s in heads.structures},
-    }
 
 
 def probability_path(folder: Path, structure: str) -> Path:
@@ -228,18 +220,16 @@ def probability_path(folder: Path, structure: str) -> Path:
     return folder / "probabilities" / f"{structure}.nii.gz"
 
 
-def _outputs(folder: Path, settings: PredictSettings) -> tuple[Path, ...]:
-    paths = [folder / COMBINED, folder / "prediction.json"]
-    paths += [probability_path(folder, structure) for structure in settings.probabilities]
-    return (*paths, folder / ENTROPY) if settings.entropy else tuple(paths)
+def _extras(folder: Path, settings: PredictSettings) -> tuple[Path, ...]:
+    paths = tuple(probability_path(folder, structure) for structure in settings.probabilities)
+    return (*paths, folder / ENTROPY) if settings.entropy else paths
 
 
-def _remove_prediction(folder: Path) -> None:
-    """Take an earlier prediction away: what stayed of it would be scored as the new one."""
-    files = [folder / COMBINED, folder / "prediction.json", folder / ENTROPY]
-    files += [mask_path(folder, structure) for structure in STRUCTURES]
-    files += [probability_path(folder, structure) for structure in STRUCTURES]
-    for path in files:
+def _remove_prediction(out: Path, case_id: str, output: Output) -> None:
+    """Take an earlier prediction away with all that belongs to it."""
+    remove_result(out, case_id, output)
+    folder = out / case_id
+    for path in (folder / ENTROPY, *(probability_path(folder, s) for s in STRUCTURES)):
         path.unlink(missing_ok=True)
 
 
@@ -254,40 +244,3 @@ def _loaded(
     meaning = None if label_map is None else LabelMap.parse(label_map)
     model = Model.load(folder, label_map=meaning)
     return model, model.build(device)
-
-
-def _claim_folder(out: Path, model: Model) -> None:
-    """Make the predictions' folder and say in its dataset.json what its maps mean.
-
-    Raises:
-        DatasetError: If it holds another model's predictions, or something else.
-    """
-    if out.exists() and not out.is_dir():
-        raise DatasetError(f"{out}: is a file; give a folder for the predictions")
-    path = out / "dataset.json"
-    earlier = _read(path)
-    if earlier is None and out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()):
-        raise DatasetError(f"{out}: is not empty and no predictions; give a new folder")
-    if earlier is not None and earlier.get("model") != model.checkpoint_hash:
-        raise DatasetError(
-            f"{out}: holds {'predictions of another model' if 'model' in earlier else 'a dataset'}"
-            "; give a new folder"
-        )
-    write_json(
-        path,
-        {
-            "name": out.name,
-            "kind": "predictions",
-            "label_space": PANTS.name,
-            "annotated": model.heads.structures,
-            "model": model.checkpoint_hash,
-        },
-    )
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return values if isinstance(values, dict) else {}

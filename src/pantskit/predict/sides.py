@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import PANTS
+from pantskit.core.labels import PANTS, label_counts
 from pantskit.predict.changes import Labels, Mask, Report, parts_of, report
 
 # How far from the midline, in mm, a part of each pair must lie to be on one side of it. Adrenals
@@ -46,7 +46,7 @@ def repair_sides(labels: Labels, geometry: Geometry) -> Report:
         labels: (i, j, k) uint8 ids of the space `pants`; not changed.
         geometry: their grid; its affine says where left is.
     """
-    counts = np.bincount(labels.ravel(order="K"), minlength=256)
+    counts = label_counts(labels)
     pairs = [p for p in PAIRS if any(counts[n] for n in _ids(p))]
     if not pairs:
         return Report(labels)
