@@ -38,6 +38,26 @@ def command(
         str,
         typer.Option("--postprocess", help="islands, sides, stray-lesions; all or none."),
     ] = "none",
+    probabilities: Annotated[
+        str, typer.Option(help="Structures, comma-separated, whose probability is written too.")
+    ] = "",
+    entropy: Annotated[
+        bool, typer.Option("--entropy", help="Write how unsure the answer is, too.")
+    ] = False,
+    label_map: Annotated[
+        str | None,
+        typer.Option(help="Of a model trained elsewhere: what its ids mean, as 1=liver,2=spleen."),
+    ] = None,
+    step: Annotated[
+        float, typer.Option(help="Distance of windows as a share of them; more is less exact.")
+    ] = 0.5,
+    skip_air: Annotated[
+        bool, typer.Option("--skip-air", help="Leave out windows without tissue.")
+    ] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Windows computed at once; falls with memory.")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="For a Python file: the folder that its load() gets.")
     ] = None,
@@ -65,6 +85,7 @@ def command(
     from pantskit.cli.progress import case_progress, report_cases
     from pantskit.core.errors import ConfigError
     from pantskit.core.selection import read_case_list
+    from pantskit.predict.case import Shortcuts
     from pantskit.predict.inputs import find_inputs
     from pantskit.predict.own_run import predict_own
     from pantskit.predict.postprocess import parse_steps
@@ -93,6 +114,11 @@ def command(
                 mirror=mirror,
                 device=device,
                 masks=masks,
+                probabilities=tuple(s.strip() for s in probabilities.split(",") if s.strip()),
+                entropy=entropy,
+                label_map=label_map,
+                shortcuts=Shortcuts(step, skip_air, bf16),
+                batch=batch,
                 format=output_format,
                 postprocess=mending,
                 dicom=dicom,

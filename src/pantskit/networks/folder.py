@@ -166,6 +166,7 @@ class Model:
         folds = tuple(_weights(c, path) for c, path in zip(checkpoints, paths, strict=True))
         name = info.configuration if info else _configuration_name(checkpoints[0], paths[0])
         plans = Plans(plans_json, dataset_json, name)
+        plans.require_single()
         if not info and plans.n_inputs != 1:
             raise DatasetError(
                 f"{folder}: the model takes {plans.n_inputs} images at once; one CT is expected"

@@ -65,6 +65,14 @@ class Plans:
             )
         return configuration
 
+    def require_single(self) -> None:
+        """Refuse what is not one 3D network.
+
+        Raises:
+            DatasetError: If the configuration is missing, 2D, or a cascade's second stage.
+        """
+        _ = self.configuration
+
     @property
     def patch_size(self) -> tuple[int, int, int]:
         """Voxels of a network input, in the network's axes."""

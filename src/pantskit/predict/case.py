@@ -158,18 +158,23 @@ def _export(
     table, regions = model.heads.table, model.heads.regions
     exporter: Exporter | DeviceExporter | None = None
     for ring, finished in sliding.rows(network, source):
-        on_host = ring.logits.device.type == "cpu"
-        if exporter is None and on_host:
+        compiled = on_host(ring)
+        if exporter is None and compiled:
             exporter = Exporter(grids, table=table, regions=regions, want=want, threads=threads)
         elif exporter is None:
             exporter = DeviceExporter(grids, table=table, regions=regions, want=want)
-        if on_host:
+        if compiled:
             ring = Ring(ring.logits.numpy(), ring.weight.numpy())
         block = exporter.push(ring, finished)
         if block is not None:
             answer.place(block)
     assert exporter is not None
     return exporter.score
+
+
+def on_host(ring: Ring) -> bool:
+    """Whether logits lie in memory that the compiled export can read."""
+    return bool(ring.logits.device.type == "cpu")
 
 
 class _Answer:
