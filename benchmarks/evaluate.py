@@ -148,8 +148,8 @@ def scored(tool: str, *paths: Path, cache: Path | None = None) -> dict[str, Any]
     return result
 
 
-def time_files(name: str, reference: Path, prediction: Path, repeat: int, target: float) -> None:
-    """A case from disk, the imports apart; and its memory above the imported process."""
+def time_files(name: str, reference: Path, prediction: Path, repeat: int, target: float) -> float:
+    """A case from disk, the imports apart; returns its MB above the imported process."""
     ours = [scored("pantskit", reference, prediction) for _ in range(repeat)]
     peer = scored("surface-distance", reference, prediction)
     np.testing.assert_allclose(ours[0]["scores"], peer["scores"], atol=1e-9, rtol=0)
@@ -162,6 +162,7 @@ def time_files(name: str, reference: Path, prediction: Path, repeat: int, target
         f"{mb:8.0f} MB, peer {peer_mb:6.0f} MB, share {mb / peer_mb:6.2f}",
         most=True,
     )
+    return float(mb)
 
 
 def write_masks(folder: Path, labels: Labels, geometry: Geometry) -> None:
@@ -199,7 +200,7 @@ def time_workers(paths: list[Path], folder: Path) -> None:
     hours = case_s * RELEASE_CASES / RELEASE_CORES / 3600
     print(
         f"{RELEASE_CASES:,} cases at {case_s:.2f} s each on {RELEASE_CORES} cores, on paper: "
-        f"{hours * 60:.0f} minutes"
+        f"{hours:.2f} hours"
     )
 
 
@@ -236,8 +237,7 @@ def main() -> None:
         for path, labels in zip(paths, (truth, found), strict=True):
             write_volume(path, Volume(labels, geometry), label_space="pants")
         if "files" in args.only:
-            time_files("label maps", paths[0], paths[1], args.repeat, 25)
-            taken = max(scored("pantskit", *paths)["again_mb"] for _ in range(args.repeat))
+            taken = time_files("label maps", paths[0], paths[1], args.repeat, 25)
             volumes = taken * 2**20 / math.prod(shape)
             judge("label maps, memory", volumes, 3, f"{volumes:8.2f} label volumes", most=True)
         if "masks" in args.only:
