@@ -107,7 +107,7 @@ def with_plans(model: Model, **changes: Any) -> Model:
 
 
 def scan(dataset: Dataset, kind: str = "whole") -> Volume:
-    """A test patient; or a sliver of it, or four of it one after the other."""
+    """A test patient; or a sliver of it, four of it in a row or a square, or thick slices."""
     image = read_volume(dataset.cases("test")[0].image_path)
     array = image.array.copy(order="F")
     array[array == 0] = 1  # nothing to crop
@@ -115,6 +115,8 @@ def scan(dataset: Dataset, kind: str = "whole") -> Volume:
         array = array[4:30, 6:28, 10:16]
     elif kind == "long":
         array = np.concatenate([array] * 4, axis=2)
+    elif kind == "wide":
+        array = np.tile(array, (2, 2, 1))
     elif kind == "thick":
         array = array[:, :, ::4]
     spacing = np.array(image.geometry.spacing) * ([1, 1, 4] if kind == "thick" else [1, 1, 1])
@@ -130,11 +132,20 @@ def scan(dataset: Dataset, kind: str = "whole") -> Volume:
         ("whole", {}),
         ("tiny", {}),
         ("long", {}),
+        ("wide", {}),
         ("whole", {"spacing": [13.0, 4.0, 4.0]}),
         ("thick", {}),
         ("whole", {"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0]}),
     ],
-    ids=["isotropic", "tiny", "long", "anisotropic-plans", "anisotropic-scan", "transposed"],
+    ids=[
+        "isotropic",
+        "tiny",
+        "long",
+        "wide",
+        "anisotropic-plans",
+        "anisotropic-scan",
+        "transposed",
+    ],
 )
 def test_labels_equal_nnunets(
     trained: tuple[Dataset, Path],
@@ -237,7 +248,7 @@ def test_probability_and_entropy_are_those_of_the_resampled_logits(
     np.testing.assert_allclose(answer.entropy.array.T, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["whole", "long", "tiny"])
+@pytest.mark.parametrize("kind", ["wide", "long", "tiny"])
 def test_batches_and_repetition_change_nothing(trained: tuple[Dataset, Path], kind: str) -> None:
     model, image = Model.load(trained[1]), scan(trained[0], kind)
     network = model.build(CPU)

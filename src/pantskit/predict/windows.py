@@ -259,7 +259,8 @@ def _slots(depth: int, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _empty(window: torch.Tensor, air: float) -> bool:
-    return float((window > air).float().mean()) < _LITTLE_TISSUE
+    tissue = (window > air) & (window != 0)  # 0 is what surrounds a small image
+    return float(tissue.float().mean()) < _LITTLE_TISSUE
 
 
 def window_starts(size: int, patch: int, step: float) -> list[int]:
