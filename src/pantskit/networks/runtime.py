@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pantskit.core.errors import ConfigError
@@ -19,7 +23,8 @@ def start_torch(device: str = "auto") -> torch.device:
     On a CPU, torch takes all cores that this process may use, or `OMP_NUM_THREADS`.
 
     Args:
-        device: `"auto"` (a CUDA device where there is one), `"cpu"` or `"cuda"`.
+        device: `"auto"` (a CUDA device where there is one), `"cpu"` or `"cuda"`. Of several
+            CUDA devices, a process takes one that no other process of ours has taken.
 
     Raises:
         ConfigError: If the device is unknown, or CUDA is asked for and there is none.
@@ -34,7 +39,43 @@ def start_torch(device: str = "auto") -> torch.device:
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
         raise ConfigError("device cuda: torch sees no CUDA device; use --device cpu")
-    return torch.device("cuda", 0) if has_cuda and device != "cpu" else torch.device("cpu")
+    if not has_cuda or device == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", _own_number(torch.cuda.device_count()))
+
+
+@lru_cache(maxsize=1)
+def _own_number(count: int) -> int:
+    """Which of the machine's GPUs this process uses, as long as it lives."""
+    return 0 if count < 2 else claim_number(count, Path(tempfile.gettempdir()))[0]
+
+
+def claim_number(count: int, folder: Path) -> tuple[int, int | None]:
+    """Take the first of some numbers that no living process has taken.
+
+    Processes that work through one queue thus spread over the GPUs; with more of them than
+    numbers, they share.
+
+    Args:
+        count: numbers 0 to count - 1.
+        folder: where all processes of the machine can keep a file each.
+
+    Returns:
+        The number, and the open file that holds it until this process ends; None where it is
+        shared.
+    """
+    for number in range(count):
+        path = folder / f"pantskit-{os.getuid()}-gpu-{number}"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError:
+            break
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return number, descriptor
+        except OSError:  # another process's
+            os.close(descriptor)
+    return os.getpid() % count, None
 
 
 def library_versions() -> dict[str, str]:
