@@ -506,3 +506,18 @@ def test_names_of_files_and_folders_written_are_looked_through(tmp_path, scan):
 def test_message_of_a_leak_repeats_no_name_of_a_file_that_is_one(tmp_path, scan):
     (tmp_path / "Quellmann.txt").write_text("Ludmilla")
     assert "uellmann" not in explain(scan.file(tmp_path / "Quellmann.txt"))
+
+
+def test_pseudonyms_hold_no_time_name_or_number_though_they_look_like_one():
+    scan = LeakScan({"time:072730": "StudyTime", "wang": "PatientName", "number:7": "PatientID"})
+    assert scan.text("case_a7h27bcdefgh", "here") == []
+    assert scan.text("patient_2wang3abcdef at site_77aaaaaaaaaa", "here") == []
+    assert scan.text("case_a7h27bcdefgh of wang", "here")
+    assert scan.text("case_wang", "here")
+
+
+def test_shape_and_spacing_are_numbers():
+    scan = LeakScan({"0 754321 0 754321": "private", "number:12345678": "PatientID"})
+    assert scan.value({"spacing": "(0.754321, 0.754321, 2.5)"}, "here") == []
+    assert scan.value(np.diag([-0.754321, 0.754321]), "here") == []
+    assert scan.text("(12345678, 2)", "here")

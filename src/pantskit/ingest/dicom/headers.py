@@ -297,6 +297,6 @@ def _pixel_format(elements: Elements) -> PixelFormat | None:
         signed=values.get("PixelRepresentation") == 1,
         samples=values.get("SamplesPerPixel", 1),
         big_endian=elements.big_endian,
-        padding=tuple(values[k] for k in ends if k in values),
+        padding=tuple(values[k] for k in ends if k in values) if ends[0] in values else (),
         frames=values.get("NumberOfFrames") or 1,
     )

@@ -48,6 +48,8 @@ _DESCRIBING = (
     "BodyPartExamined", "ContrastBolusAgent", "private",
 )  # fmt: skip
 
+# Ours, and random: among thousands some hold a time, a short name or a number by chance.
+_PSEUDONYMS = re.compile(r"(?<![a-z0-9])(?:case|patient|site)_[a-z2-7]{12}(?![a-z0-9])")
 _NUMBERS = re.compile(r"\(\d+(?:\.\d+)?(?:, \d+(?:\.\d+)?)+\)")
 
 
@@ -200,7 +202,7 @@ class LeakScan:
             return []
         if _NUMBERS.fullmatch(text):  # a shape or a spacing, which private elements repeat
             return [leak for n in text[1:-1].split(", ") for leak in self.number(n, place)]
-        lowered = plain(text)
+        lowered = _PSEUDONYMS.sub(" ", plain(text))
         found = {**self._in_words(lowered, shortest), **self._in_numbers(lowered)}
         if not lowered.isascii():
             found |= {s: a for s, a in self._needles.scripts.items() if s in lowered}
