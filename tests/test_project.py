@@ -92,7 +92,13 @@ def test_every_package_that_the_source_imports_is_declared(project: dict[str, ob
     assert isinstance(extras, dict)
     assert isinstance(project["dependencies"], list)
     declared = {
-        normalized(r) for r in [*project["dependencies"], *extras["train"], *extras["cluster"]]
+        normalized(r)
+        for r in [
+            *project["dependencies"],
+            *extras["train"],
+            *extras["cluster"],
+            *extras["dicom-seg"],
+        ]
     }
     installed = packages_distributions()
     for path in (CHECKOUT / "src").rglob("*.py"):

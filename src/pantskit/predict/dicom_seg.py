@@ -135,4 +135,9 @@ def _completed(header: Dataset) -> Dataset:
     ):  # fmt: skip
         if keyword not in header:
             setattr(header, keyword, "")
+    if not header.get("FrameOfReferenceUID"):
+        # Required of a segmentation; slices of a series that names none share one all the same.
+        from pydicom.uid import generate_uid
+
+        header.FrameOfReferenceUID = generate_uid(entropy_srcs=[str(header.SeriesInstanceUID)])
     return header
