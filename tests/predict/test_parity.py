@@ -8,14 +8,17 @@ make other grids of the same networks.
 from __future__ import annotations
 
 import copy
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from scipy.ndimage import binary_erosion
@@ -325,3 +328,27 @@ def test_checkpoint_that_nnunets_own_trainer_wrote_is_read(
     checkpoint["logging"] = {"ema_fg_dice": [np.float32(0.1)], "epoch_end_timestamps": [1.0]}
     torch.save(checkpoint, tmp_path / "c.pth")
     assert load_checkpoint(tmp_path / "c.pth")["init_args"]["device"] == CPU
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spacing", [[4.0, 4.0, 4.0], [8.0, 2.5, 2.5]])
+def test_labels_equal_nnunets_on_a_real_scan(
+    trained: tuple[Dataset, Path],
+    shared_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spacing: list[float],
+) -> None:
+    archive = shared_data / "ircadb01_case17" / "ircadb17_patient_and_masks_dicom.zip"
+    with zipfile.ZipFile(archive) as files:
+        names = [n for n in files.namelist() if n.startswith("PATIENT_DICOM/image")]
+        slices = [pydicom.dcmread(io.BytesIO(files.read(name))) for name in names]
+    slices.sort(key=lambda s: float(s.ImagePositionPatient[2]))
+    array = np.stack([s.pixel_array.T for s in slices], axis=2).astype(np.int16)
+    array[array == 0] = 1
+    rows, columns = (float(n) for n in slices[0].PixelSpacing)
+    between = float(slices[1].ImagePositionPatient[2] - slices[0].ImagePositionPatient[2])
+    geometry = Geometry.from_spacing(array.shape, (columns, rows, between), orientation="LPS")
+    image = Volume(np.asfortranarray(array), geometry)
+    model = with_plans(Model.load(trained[1]), spacing=spacing, patch_size=[32, 48, 48])
+    found = predict_volume(model, model.build(CPU), image, device=CPU, mirror=False).labels
+    assert_same(model, found, nnunet(model, image, False, monkeypatch))
