@@ -28,7 +28,9 @@ LABELS = {
     7: "stomach",
     8: "duodenum",
 }
-ORIENTATION = "LAI"  # the network's axes: right to left, posterior to anterior, superior to inferior
+ORIENTATION = (
+    "LAI"  # the network's axes: right to left, posterior to anterior, superior to inferior
+)
 HU_WINDOW = (-1024, 3071)
 
 PATTERN = "obeliskhybrid_tcia_fold*.pth"
