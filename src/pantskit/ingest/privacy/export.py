@@ -2,8 +2,8 @@
 
 De-identification by construction: an object is made with the attributes written here and no
 other. Numbers come out as numbers; words only from facts (facts/describe.py) or from lists of
-terms of the standard; UIDs and dates by the key (deidentify.py). Of the source object the coded pixels are
-kept byte by byte. Enhanced (multi-frame) CT comes out as one CT image a frame.
+terms of the standard; UIDs and dates by the key (deidentify.py). Of the source object the coded
+pixels are kept byte by byte. Enhanced (multi-frame) CT comes out as one CT image a frame.
 
 It follows the Basic Application Confidentiality Profile of DICOM PS3.15 Annex E with the options
 named in `METHOD_CODES`: codes of PS3.16 CID 7050.
