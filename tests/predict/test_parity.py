@@ -344,6 +344,7 @@ def test_labels_equal_nnunets_on_a_real_scan(
         slices = [pydicom.dcmread(io.BytesIO(files.read(name))) for name in names]
     slices.sort(key=lambda s: float(s.ImagePositionPatient[2]))
     array = np.stack([s.pixel_array.T for s in slices], axis=2).astype(np.int16)
+    array = array[100:400, 130:380, 20:90]  # the abdomen: nnU-Net's way is slow on the whole
     array[array == 0] = 1
     rows, columns = (float(n) for n in slices[0].PixelSpacing)
     between = float(slices[1].ImagePositionPatient[2] - slices[0].ImagePositionPatient[2])
