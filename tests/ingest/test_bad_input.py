@@ -483,6 +483,15 @@ def test_row_13_pixels_whose_vr_is_that_of_no_pixels_fail_the_series(bench, seri
     assert "done" not in [case.status for case in report.of("/bad")]
 
 
+def test_row_13_more_pixels_than_the_header_tells_fail_the_series(bench, series):
+    made = series()
+    bench.write(made, skip=(2,))
+    image = made.dataset(2)
+    image.PixelData *= 2
+    bench.add("twice", image)
+    bench.refused("failed", "bytes of pixels")
+
+
 @pytest.mark.parametrize("syntax", [b"1.2.840.10008n1.2.1", b"1.2.840.10008.1.2.5"])
 def test_row_13_plain_pixels_in_a_syntax_that_is_not_plain_fail_the_series(bench, series, syntax):
     bench.write(series())

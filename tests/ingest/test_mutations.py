@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813  # as its makers call it
 from dicom_mutants import BYTES, ELEMENTS, Files, zipped
 from dicom_seeds import Seed, made_seeds, real_seeds
 from dicom_truth import Slice, difference, slices_of
@@ -201,3 +203,102 @@ def test_thousands_of_mutants_end_in_a_record_or_in_their_own_voxels(tmp_path, r
     faults, statuses = examine(list(mutants(500, real_data, seed)), tmp_path, 600)
     assert faults == {}
     assert statuses["done"] > 100
+
+
+def volume_seeds(folder: Path) -> dict[str, bytes]:
+    """An oblique volume in each form of file that is read, by suffix."""
+    folder.mkdir()
+    array = np.random.default_rng(5).integers(-1000, 1000, (14, 12, 9)).astype(np.int16)
+    angle = np.radians(8)
+    turned = np.eye(3)
+    turned[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    image = sitk.GetImageFromArray(array.transpose(2, 1, 0))
+    image.SetSpacing((0.7, 0.8, 2.5))
+    image.SetOrigin((-100.0, -90.0, 40.0))
+    image.SetDirection(turned.ravel().tolist())
+    seeds = {}
+    for suffix, packed in ((".nii", False), (".nii.gz", True), (".nrrd", False), (".nrrd", True)):
+        path = folder / f"x{suffix}"
+        sitk.WriteImage(image, str(path), useCompression=packed)
+        seeds[f"{int(packed)}{suffix}"] = path.read_bytes()
+    return seeds
+
+
+def volume_slices(path: Path) -> list[Slice]:
+    """The slices of a volume file by nibabel, or by SimpleITK where it is NRRD."""
+    if path.suffix == ".nrrd":
+        image = sitk.ReadImage(str(path))
+        voxels = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
+        to_ras = np.diag([-1.0, -1.0, 1.0])
+        axes = to_ras @ np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+        origin = to_ras @ np.array(image.GetOrigin())
+    else:
+        nifti = nib.load(path)
+        voxels = np.asarray(nifti.dataobj)
+        axes, origin = nifti.affine[:3, :3], nifti.affine[:3, 3]
+    no_padding = np.zeros(voxels.shape[:2], bool)
+    return [
+        Slice(
+            voxels[:, :, k].astype(np.float64),
+            no_padding,
+            origin + k * axes[:, 2],
+            axes[:, 0],
+            axes[:, 1],
+        )
+        for k in range(voxels.shape[2])
+    ]
+
+
+def examine_volumes(count: int, root: Path, seed: int) -> tuple[dict[str, str], Counter[str]]:
+    """The same of volume files."""
+    seeds = volume_seeds(root / "seeds")
+    source = root / "in"
+    source.mkdir()
+    changes = {n: c for n, c in BYTES.items() if not n.startswith("file ")}
+    what = {}
+    written: set[bytes] = set()
+    for number in range(count):
+        rng = np.random.default_rng([seed, number])
+        name = list(seeds)[int(rng.integers(len(seeds)))]
+        change = list(changes)[int(rng.integers(len(changes)))]
+        (raw,) = changes[change]([seeds[name]], rng)
+        if raw in written:
+            continue  # what has the content of another source is left
+        written.add(raw)
+        path = source / f"m{number:05d}{name[1:]}"
+        path.write_bytes(raw)
+        what[path.name] = (path, f"{name}: {change}")
+    report, memory = run_command(source, root / "dataset", 300)
+    report.check()
+    assert memory < MEMORY_MIB
+    faults, statuses = {}, Counter[str]()
+    for name, (path, change) in what.items():
+        cases = report.of(f"/{name}")
+        statuses.update(case.status for case in cases)
+        if len(cases) != 1:
+            faults[f"{name} {change}"] = f"{len(cases)} records"
+            continue
+        if cases[0].status != "done":
+            continue
+        try:
+            found = difference(report.ct(cases[0]), volume_slices(path))
+        except Exception:  # stricter about a word that says nothing of voxels or places
+            found = difference(
+                report.ct(cases[0]), volume_slices(root / "seeds" / f"x{path.name[6:]}")
+            )
+        if found:
+            faults[f"{name} {change}"] = found
+    return faults, statuses
+
+
+def test_mutated_volume_files_end_in_a_record_or_in_their_own_voxels(tmp_path):
+    faults, statuses = examine_volumes(60, tmp_path, seed=1)
+    assert faults == {}
+    assert statuses["failed"] > 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_hundreds_of_mutated_volume_files_end_in_a_record_or_in_their_own_voxels(tmp_path):
+    faults, _ = examine_volumes(500, tmp_path, seed=2)
+    assert faults == {}

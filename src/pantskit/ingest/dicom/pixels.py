@@ -126,6 +126,10 @@ class SliceReader:
 
     def _plain(self, header: ImageHeader, pixels: PixelFormat, length: int) -> NDArray[Any]:
         size = header.rows * header.columns * pixels.allocated // 8
+        if length >= size * (pixels.frames + 1):
+            raise ImageError(
+                f"a slice is damaged: {length} bytes of pixels, {size * pixels.frames} expected"
+            )
         start = size * (header.frame or 0)
         self._stream.seek(pixels.offset + start)
         if len(self._buffer) != size:
