@@ -349,3 +349,13 @@ def test_detection_options_that_make_no_sense_end_with_2(
     assert result.exit_code == 2
     assert said in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_union_is_scored_as_one(folders: tuple[str, str, str]) -> None:
+    predictions, reference, out = folders
+    options = ("--union", "both=liver+pancreas", "--json")
+    result = evaluate(predictions, reference, "--out", out, *options)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["structures"]["both"]["dsc"]["n"] > 0
+    result = evaluate(predictions, reference, "--out", out, "--union", "both=liver+knee")
+    assert result.exit_code == 2

@@ -26,6 +26,10 @@ def command(
     structures: Annotated[
         str | None, typer.Option(help="Structures to score, as liver,pancreas; all by default.")
     ] = None,
+    union: Annotated[
+        list[str] | None,
+        typer.Option(help="Score structures as one: kidneys, lungs, ... or NAME=a+b; repeatable."),
+    ] = None,
     label_map: Annotated[
         str | None, typer.Option(help="What predicted ids mean: a name, a file, or 1=pancreas,...")
     ] = None,
@@ -82,11 +86,13 @@ def command(
     from pantskit.evaluate.evaluation import evaluate
     from pantskit.evaluate.pairing import COMPLAINTS
     from pantskit.evaluate.settings import EvaluateConfig
+    from pantskit.evaluate.unions import parse_unions
 
     config = EvaluateConfig(
         tolerances_mm=tuple(tolerance_mm),
         definition=definition,  # type: ignore[arg-type]  # checked by EvaluateConfig
         structures=tuple(structures.split(",")) if structures else None,
+        unions=parse_unions(union or ()),
         label_map=label_map,
         reference_label_map=reference_label_map,
         split=split,
