@@ -477,3 +477,12 @@ def test_transfer_syntax_of_bare_files_is_what_their_bytes_are(series, tmp_path,
     with Reader() as reader, reader.open(SourceFile(tmp_path / "x")) as stream:
         syntax = pydicom.dcmread(stream).file_meta.TransferSyntaxUID
     assert syntax == (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
+
+
+def test_slices_named_as_volumes_are_slices(series, tmp_path):
+    folder = series().write(tmp_path / "in")
+    for path in sorted(folder.rglob("*"))[:2]:
+        path.rename(path.with_name(f"{path.stem}.nii"))
+    found = discover([folder])
+    assert found.volumes == []
+    assert [len(s.slices) for s in found.series] == [5]

@@ -83,7 +83,7 @@ def discover(
                 found.bad.append(file)
                 continue
             seen.append(file)
-            if not file.name.lower().endswith(VOLUME_SUFFIXES):
+            if not file.name.lower().endswith(VOLUME_SUFFIXES) or _is_dicom(file):
                 yield file
             elif leave is None or file.path in named or not file.path.is_relative_to(leave):
                 found.volumes.append(file)
@@ -107,6 +107,17 @@ def discover(
         for file, listed in indexes:
             _compare(found, file, missing_files(listed, file.folder, here, uids))
     return found
+
+
+def _is_dicom(file: SourceFile) -> bool:
+    """Whether a file on disk named as a volume is DICOM: a slice must not be lost to its name."""
+    if file.member:
+        return False
+    try:
+        with file.path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False  # whoever reads it as a volume says so
 
 
 def _compare(found: Found, index: SourceFile, missing: Iterable[Listed]) -> None:
