@@ -43,7 +43,7 @@ from pantskit.measure.surface import nsd
 
 TOLERANCE_MM = 2.0
 SPECKLED_IDS = (1, 12)  # each spans the scan, for which the peer takes a minute and 5 GB
-COHORT = 24
+COHORT = 72
 RELEASE_CASES, RELEASE_CORES = 26_489, 64
 SCORING = Path(__file__).with_name("scoring.py")
 PEERS = ("nnunetv2", "Surface-Distance-Based-Measures", "nibabel", "numpy", "scipy")
