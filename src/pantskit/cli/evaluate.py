@@ -98,7 +98,7 @@ def command(
         split=split,
         cases=read_case_list(cases, repeats=True) if cases else None,
         resample=resample,
-        hit_rule=hit_rule,  # type: ignore[arg-type]  # likewise
+        hit_rule=hit_rule,  # type: ignore[arg-type]  # checked by EvaluateConfig
         hit_minimum=hit_minimum,
         tumor_mm3=tumor_mm3,
         probability=probability,

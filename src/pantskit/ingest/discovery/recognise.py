@@ -147,7 +147,7 @@ class _Prefixed(io.RawIOBase):
         self._at = max(offset, 0)
         return self._at
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io wants any buffer
         inside = self._at - len(self._prefix)
         if inside < 0:
             data = self._prefix[self._at :][: len(buffer)]

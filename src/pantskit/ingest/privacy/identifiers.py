@@ -114,7 +114,7 @@ def read_identifiers(
     if preamble:
         found.append(_of_bytes(preamble, "preamble"))
     kept = tuple(values for values in found if values)
-    numbers = [int(tag) for part in (meta, dataset) for tag in part.keys()]  # noqa: SIM118
+    numbers = [int(tag) for part in (meta, dataset) for tag in part.keys()]  # noqa: SIM118  # iterating converts
     private = sum(number >> 16 & 1 for number in numbers)
     return kept, Census(len(numbers) + bool(preamble), private, len(kept))
 
