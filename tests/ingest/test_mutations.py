@@ -9,11 +9,7 @@ slice that lies in the folder, and nothing else.
 from __future__ import annotations
 
 import io
-import os
 import re
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +22,7 @@ import SimpleITK as sitk  # noqa: N813  # as its makers call it
 from dicom_mutants import BYTES, ELEMENTS, Files, zipped
 from dicom_seeds import Seed, made_seeds, real_seeds
 from dicom_truth import Slice, difference, slices_of
-from ingest_runs import Case, Report, report_of
+from ingest_runs import Case, Report, run_measured
 
 MEMORY_MIB = 1200  # of the run and of each of its processes
 SECONDS_A_CASE = 20.0
@@ -97,28 +93,6 @@ def beside(seed: str, files: Files) -> frozenset[bytes]:
     )
 
 
-def run_command(source: Path, out: Path, seconds: float) -> tuple[Report, float]:
-    """The command in a process of its own, and the largest memory of any of its processes."""
-    words = [sys.executable, "-m", "pantskit", "ingest", str(source), "--out", str(out), "--json"]
-    printed, errors = out.with_suffix(".json"), out.with_suffix(".log")
-    with printed.open("wb") as stdout, errors.open("wb") as stderr:
-        child = subprocess.Popen([*words, "--workers", "1"], stdout=stdout, stderr=stderr)
-        ends = time.monotonic() + seconds
-        while True:
-            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
-            if pid:
-                break
-            if time.monotonic() > ends:
-                child.kill()
-                pytest.fail(f"no end after {seconds:.0f} s: {errors.read_text()[-500:]}")
-            time.sleep(0.05)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    said = errors.read_text(errors="replace")
-    assert child.returncode in (0, 1), (child.returncode, said[-3000:])
-    assert "Traceback" not in said
-    return report_of(out, child.returncode, printed.read_text()), usage.ru_maxrss / 1024
-
-
 def fault(mutant: Mutant, cases: tuple[Case, ...], report: Report) -> str:
     """What is wrong with the outcome of one mutant; empty when it is right."""
     if not cases and len(set(mutant.files)) > 1:
@@ -165,7 +139,7 @@ def examine(made: list[Mutant], root: Path, seconds: float) -> tuple[dict[str, s
     source.mkdir()
     for mutant in made:
         mutant.write(source)
-    report, memory = run_command(source, root / "dataset", seconds)
+    report, memory = run_measured(source, root / "dataset", seconds=seconds)
     report.check()
     assert memory < MEMORY_MIB
     by_name: dict[str, list[Case]] = {}
@@ -268,7 +242,7 @@ def examine_volumes(count: int, root: Path, seed: int) -> tuple[dict[str, str], 
         path = source / f"m{number:05d}{name[1:]}"
         path.write_bytes(raw)
         what[path.name] = (path, f"{name}: {change}")
-    report, memory = run_command(source, root / "dataset", 300)
+    report, memory = run_measured(source, root / "dataset", seconds=300)
     report.check()
     assert memory < MEMORY_MIB
     faults, statuses = {}, Counter[str]()

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from pantskit.cli.app import app
+
+# A process of its own between: a child's peak memory begins with that of who starts it.
+_WRAPPER = """
+import json, resource, subprocess, sys
+status = subprocess.call(sys.argv[2:], stdout=open(sys.argv[1], "wb"))
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+json.dump([status, peak * (1 if sys.platform == "darwin" else 1024)], sys.stdout)
+"""
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,25 @@ def run_ingest(out: Path, *arguments: object, workers: int = 0) -> Report:
     result = CliRunner().invoke(app, [*words, "--workers", str(workers)])
     assert result.exit_code in (0, 1), result.output[-2000:]
     return report_of(out, result.exit_code, result.stdout)
+
+
+def run_measured(source: Path, out: Path, *, seconds: float) -> tuple[Report, float]:
+    """The command in processes of its own, with one worker.
+
+    Returns:
+        Its report, and the largest memory that any of its processes had, in MiB.
+    """
+    printed = out.with_suffix(".json")
+    words = [sys.executable, "-m", "pantskit", "ingest", str(source), "--out", str(out)]
+    line = [sys.executable, "-c", _WRAPPER, str(printed), *words, "--json", "--workers", "1"]
+    try:
+        run = subprocess.run(line, capture_output=True, text=True, timeout=seconds, check=True)
+    except subprocess.TimeoutExpired as ended:
+        pytest.fail(f"no end after {seconds:.0f} s: {str(ended.stderr)[-500:]}")
+    status, peak = json.loads(run.stdout)
+    assert status in (0, 1), (status, run.stderr[-3000:])
+    assert "Traceback" not in run.stderr
+    return report_of(out, status, printed.read_text("utf-8")), peak / 2**20
 
 
 def report_of(out: Path, exit_status: int, printed: str) -> Report:
