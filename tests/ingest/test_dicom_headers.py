@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,52 @@ def test_identifying_values_are_those_of_pydicoms_reading(series, syntax):
     dataset = pydicom.dcmread(io.BytesIO(raw), stop_before_pixels=True)
     expected = {value for part in identifying_values(dataset) for value in part}
     assert identified(header_of(raw)) == expected
+
+
+@pytest.mark.parametrize(
+    ("vr", "value"),
+    [
+        ("UI", b"1.2.826.0.1.7\0"),
+        ("UI", b"1.2.826.0.1.77 "),
+        ("UI", b" 1.2.826.0.1.7\0\0"),
+        ("UI", b"1.2.3.4\\1.2.3.5"),
+        ("UI", b"Quellmann "),
+        ("UI", b""),
+        ("DA", b"20140902"),
+        ("DA", b"2014.09.02"),
+        ("DA", b"02/09/14"),
+        ("DA", b"20140902\\20150101 "),
+        ("TM", b"101500.25 "),
+        ("TM", b"10:15:00"),
+        ("TM", b"\x1b(B1015"),
+        ("TM", "1015 Weiß".encode()),
+    ],
+)
+def test_values_read_without_pydicom_are_as_pydicom_reads_them(series, vr, value):
+    keyword = {"UI": "StudyInstanceUID", "DA": "AcquisitionDate", "TM": "AcquisitionTime"}[vr]
+    one = image(series)
+    setattr(one, keyword, {"UI": "1.2.9", "DA": "19990101", "TM": "000001"}[vr])
+    raw = raw_bytes(one)
+    at = raw.index(_head(keyword, vr))
+    length = int.from_bytes(raw[at + 6 : at + 8], "little")
+    value += b"\0" * (len(value) % 2)
+    raw = raw[: at + 6] + len(value).to_bytes(2, "little") + value + raw[at + 8 + length :]
+    cut, parsed = header_of(raw), _parsed(raw)
+    assert identified(cut) == identified(parsed)
+    assert cut.study_uid == parsed.study_uid
+    assert cut.acquired == parsed.acquired
+
+
+def _head(keyword: str, vr: str) -> bytes:
+    tag = int(pydicom.tag.Tag(keyword))
+    return struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr.encode()
+
+
+def _parsed(raw: bytes):
+    """The same header when it is left to pydicom: an element is out of order."""
+    modality = raw.index(_head("Modality", "CS"))
+    pixels = raw.index(b"\xe0\x7f\x10\x00OW")
+    return header_of(raw[:pixels] + raw[modality : modality + 10] + raw[pixels:])
 
 
 def test_equal_bytes_in_another_character_set_are_another_name(series):

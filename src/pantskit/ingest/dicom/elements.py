@@ -39,6 +39,7 @@ from pantskit.ingest.privacy.identifiers import (
     Census,
     Found,
     Identifiers,
+    element_identifiers,
     identifying_values,
     read_identifiers,
 )
@@ -55,6 +56,9 @@ PLAIN_SYNTAXES = {"", _IMPLICIT, "1.2.840.10008.1.2.1", _BIG_ENDIAN, DEFLATED}
 
 _CHARACTER_SET, _TRANSFER_SYNTAX = 0x00080005, 0x00020010
 _NUMBERS = frozenset(b"AT DS FD FL IS SL SS UL US".split())  # they identify nobody
+
+_PLAIN = frozenset(b"DA TM UI".split())  # of which a value without these bytes is one text
+_NOT_PLAIN = frozenset(b"\x1b\\")
 
 _FIRST_BYTES = 1 << 14  # holds the header of most slices
 _MOST_BYTES = 1 << 28  # of a header; one of 10,000 frames has a few dozen megabytes
@@ -263,6 +267,14 @@ def _meaning(
         # Positions and instance numbers are new in every slice.
         texts = raw[8:].decode("ascii").strip("\0 ").split("\\")
         return (), converter(texts if len(texts) > 1 else texts[0])
+    public = not tag >> 16 & 1
+    if public and explicit and raw[4:6] in _PLAIN and converter in (None, text_of):
+        value = raw[8:]
+        if value.isascii() and not _NOT_PLAIN.intersection(value):
+            # New in every slice too, and read without making a data set for each.
+            found = element_identifiers(tag, raw[4:6].decode("ascii"), value)
+            text = value.decode("ascii").rstrip("\0 ")
+            return (found,) if found else (), None if converter is None else text_of(text)
     encodings = convert_encodings(_first(charset, explicit, None).value if charset else None)
     dataset = _dataset(creator + raw, explicit, encodings)
     found = () if number else identifying_values(dataset)

@@ -119,6 +119,18 @@ def read_identifiers(
     return kept, Census(len(numbers) + bool(preamble), private, len(kept))
 
 
+def element_identifiers(tag: int, vr: str, value: bytes) -> Found:
+    """What `read_identifiers` finds in a header of one element alone.
+
+    Args:
+        tag: of the element, which is not private.
+        vr: its value representation.
+        value: its bytes, padding included; ASCII without code extensions.
+    """
+    vr = _vr(tag, vr)
+    return _of_value(tag, vr, value, ()) if value and _may_identify(vr) else {}
+
+
 def merged(parts: Iterable[Identifiers]) -> Found:
     """All values of some elements; one that several hold counts as the most telling one's."""
     found: Found = {}
