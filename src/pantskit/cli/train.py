@@ -11,8 +11,11 @@ import typer
 def command(
     dataset: Annotated[Path, typer.Argument(help="A dataset: CTs with labels.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    labels: Annotated[
-        str, typer.Option(help="28: all structures; 2: the pancreas with its tumour, the tumour.")
+    scheme: Annotated[
+        str,
+        typer.Option(
+            help="Structures to learn: 28, pancreas-tumor, pancreas-regions, or a .toml file."
+        ),
     ] = "28",
     recipe: Annotated[str, typer.Option(help="paper, cpu, or a .toml file.")] = "paper",
     epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
@@ -42,7 +45,7 @@ def command(
 
         pantskit train DATASET --out MODEL
 
-        pantskit train DATASET --out MODEL --recipe cpu --labels 2
+        pantskit train DATASET --out MODEL --recipe cpu --scheme pancreas-tumor
     """
     from pantskit.cli.training_progress import training_progress
     from pantskit.core.dataset import Dataset
@@ -58,7 +61,7 @@ def command(
             Dataset.open(dataset),
             out,
             recipe=settings,
-            scheme=labels,
+            scheme=scheme,
             split=split,
             cases=read_case_list(cases) if cases else None,
             seed=seed,

@@ -37,15 +37,18 @@ class ModelInfo:
     """Content of model.json.
 
     Attributes:
-        channels: structure of output channel 1, 2, ...; channel 0 is background.
+        channels: structure of output channel 1, 2, ...; channel 0 is background. Of regions,
+            of channel 0, 1, ...
         orientation: of the training images, as nibabel codes; inputs are brought to it.
         spacing: mm along (i, j, k) of the network's input.
-        label_scheme: `"28"` or `"2"`.
+        label_scheme: its name, such as `"28"`.
         status: `"complete"`, or `"interrupted"` by Ctrl-C: usable, trained less.
         fingerprint: hash of everything the training started from.
         training: recipe, seed, cases with the hashes of their files, structures left out,
             epochs, seconds.
         versions: of the libraries.
+        heads: `"softmax"`, or `"regions"`: channel 0 is the first structure, and each is painted
+            over those before.
     """
 
     channels: tuple[str, ...]
@@ -58,6 +61,7 @@ class ModelInfo:
     versions: dict[str, str]
     format: int = FORMAT
     configuration: str = "3d_fullres"
+    heads: str = "softmax"
 
     @property
     def space(self) -> LabelSpace:
@@ -204,12 +208,15 @@ def _heads(folder: Path, info: ModelInfo | None, plans: Plans, label_map: LabelM
     if info is None:
         where = str(folder / "dataset.json")
         return heads_of_nnunet(plans.label_manager, label_map=label_map, where=where)
-    if plans.n_channels != len(info.channels) + 1 or plans.label_manager.has_regions:
+    heads = heads_of_channels(info.channels, regions=info.heads == "regions")
+    if heads.n_channels != plans.n_channels or heads.regions != plans.label_manager.has_regions:
         raise DatasetError(
-            f"{folder}: model.json names {len(info.channels)} structures, dataset.json has "
-            f"{plans.n_channels - 1}; one of them is another model's"
+            f"{folder}: model.json names {len(info.channels)} structures ({info.heads}), "
+            f"dataset.json has {plans.n_channels} channels "
+            f"({'regions' if plans.label_manager.has_regions else 'softmax'}); one of them is "
+            "another model's"
         )
-    return heads_of_channels(info.channels)
+    return heads
 
 
 def _fold_checkpoints(folder: Path) -> list[Path]:

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.core.errors import DatasetError, LabelError
-from pantskit.core.labels import PAINT_ORDER, PANTS, STRUCTURES, LabelMap, find_structure
+from pantskit.core.labels import (
+    PAINT_ORDER,
+    PANTS,
+    STRUCTURES,
+    LabelMap,
+    containers,
+    find_structure,
+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,14 @@ def _painted(names: Sequence[str]) -> str:
     return max(names, key=PAINT_ORDER.index)
 
 
-def heads_of_channels(structures: Sequence[str]) -> Heads:
-    """Of a softmax model of ours: background, then the structures."""
-    return Heads(((), *((structure,) for structure in structures)))
+def heads_of_channels(structures: Sequence[str], *, regions: bool = False) -> Heads:
+    """Of a model of ours: the structures, of a softmax after the background.
+
+    A softmax has a voxel of the tumour in no other channel; it is the pancreas's all the same.
+    """
+    known = set(structures)
+    around = [() if regions else tuple(known.intersection(containers(s))) for s in structures]
+    return Heads(((), *((s, *a) for s, a in zip(structures, around, strict=True))), regions)
 
 
 def heads_of_nnunet(labels: Any, *, label_map: LabelMap | None, where: str) -> Heads:

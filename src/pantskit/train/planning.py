@@ -14,6 +14,7 @@ from pantskit.core.files import write_json
 from pantskit.core.records import CaseRecord
 from pantskit.networks.plans import Plans
 from pantskit.train.cases import DATASET_NAME, PREPARED
+from pantskit.train.labels import Channels, overlapping
 from pantskit.train.recipe import Recipe
 
 CONFIGURATION = "3d_fullres"
@@ -50,11 +51,20 @@ def nnunet_folders(work: Path, *, augmentation_processes: int = 1) -> Iterator[P
                 os.environ[name] = value
 
 
-def dataset_json(structures: Sequence[str], n_cases: int) -> dict[str, Any]:
-    """nnU-Net's dataset.json: channel names and labels."""
+def dataset_json(channels: Channels, n_cases: int) -> dict[str, Any]:
+    """nnU-Net's dataset.json: channel names, and labels or regions of labels."""
+    ids = {s: i for i, s in enumerate(channels.structures, 1)}
+    labels: dict[str, int | list[int]] = {"background": 0, **ids}
+    order = {}
+    if channels.regions:
+        for structure in ids:
+            inside = overlapping(structure, channels.structures)
+            labels[structure] = sorted(ids[s] for s in (structure, *inside))
+        order = {"regions_class_order": list(ids.values())}
     return {
         "channel_names": {"0": "CT"},
-        "labels": {"background": 0, **{s: i for i, s in enumerate(structures, 1)}},
+        "labels": labels,
+        **order,
         "numTraining": n_cases,
         "file_ending": ".nii.gz",
         "overwrite_image_reader_writer": _READER,

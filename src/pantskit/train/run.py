@@ -34,6 +34,7 @@ from pantskit.networks.plans import Plans
 from pantskit.networks.runtime import library_versions, start_torch
 from pantskit.train.cases import Preparation, TrainingCase, prepare_case, scan_case
 from pantskit.train.curve import Epoch, LearningCurve
+from pantskit.train.label_schemes import Scheme
 from pantskit.train.labels import Channels, choose_channels
 from pantskit.train.planning import (
     CONFIGURATION,
@@ -122,7 +123,7 @@ def train_model(
         dataset: where the cases are.
         out: the model's folder; new, empty, or of this same training.
         recipe: settings.
-        scheme: `"28"` or `"2"`, see `choose_channels`.
+        scheme: of labels, by name or a TOML file, as `Scheme.read` takes it.
         split: `"train"` or `"test"`.
         cases: only these.
         seed: of all random numbers.
@@ -139,14 +140,14 @@ def train_model(
     if workers is not None and workers < 0:
         raise ConfigError(f"workers must be 0 or more, not {workers}")
     chosen = _choose_cases(dataset, split, cases)
-    channels, n_labelled = _choose_channels(chosen, scheme)
+    channels = _choose_channels(chosen, Scheme.read(scheme))
     hashes = _hash_cases(chosen)
     mark = _fingerprint(hashes, channels, recipe, seed)
     finished = _finished(out, mark)
     if finished is not None:
         listener.say(f"{out}: this training is complete already; nothing to do")
         return TrainingResult(out, finished, unchanged=True)
-    for line in channels.describe(n_labelled):
+    for line in channels.describe():
         listener.say(line)
     torch_device = start_torch(device)
     cores = len(os.sched_getaffinity(0))
@@ -154,7 +155,7 @@ def train_model(
     augmenters = 0 if torch_device.type == "cpu" else min(cores, 12 if workers is None else workers)
     if workers is None:
         workers = min(cores, len(chosen) // _CASES_PER_WORKER)
-    run = _Run(dataset, out, recipe, channels.structures, mark, workers, augmenters, listener)
+    run = _Run(dataset, out, recipe, channels, mark, workers, augmenters, listener)
     run.work.mkdir(parents=True, exist_ok=True)
     recipe.write(out / "recipe.toml")
     run.scan(chosen)
@@ -167,7 +168,8 @@ def train_model(
         channels=channels.structures,
         orientation=STANDARD_ORIENTATION,
         spacing=(i, j, k),
-        label_scheme=scheme,
+        label_scheme=Path(scheme).stem,
+        heads="regions" if channels.regions else "softmax",
         status="interrupted" if interrupted else "complete",
         fingerprint=mark,
         training={
@@ -200,7 +202,7 @@ class _Run:
     dataset: Dataset
     out: Path
     recipe: Recipe
-    structures: tuple[str, ...]
+    channels: Channels
     mark: str
     workers: int
     augmenters: int
@@ -212,6 +214,10 @@ class _Run:
     @property
     def work(self) -> Path:
         return self.out / WORK
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        return self.channels.structures
 
     @property
     def usable(self) -> list[str]:
@@ -233,7 +239,7 @@ class _Run:
 
     def plan(self) -> Plans:
         """nnU-Net's fingerprint and plans, also copied into the model."""
-        description = dataset_json(self.structures, len(self.usable))
+        description = dataset_json(self.channels, len(self.usable))
         files = [self.cases[c].intensities_path for c in self.usable]
         print_ = fingerprint(list(self.records.values()), files)
         with self._nnunet_quiet():
@@ -278,7 +284,10 @@ class _Run:
                     self.listener.epoch(epoch, self.recipe.epochs)
 
             shares = self._shares()
-            trainer.prepare(self.recipe, self.out, seed=seed, shares=shares, on_epoch=on_epoch)
+            trainer.prepare(
+                self.recipe, self.out, channels=self.channels, seed=seed, shares=shares,
+                on_epoch=on_epoch,
+            )  # fmt: skip
             trainer.run_training()
             curve.write()
             curve.draw()
@@ -364,8 +373,8 @@ def _choose_cases(dataset: Dataset, split: str, wanted: Sequence[str] | None) ->
     return found
 
 
-def _choose_channels(cases: Sequence[Case], scheme: str) -> tuple[Channels, int]:
-    """The structures to learn, and the number of cases whose labels could be asked."""
+def _choose_channels(cases: Sequence[Case], scheme: Scheme) -> Channels:
+    """The structures to learn, from the cases whose labels could be asked."""
     annotated: dict[str, tuple[str, ...]] = {}
     for case in cases:
         # A case whose labels cannot be opened has no say here; the scan names it.
@@ -375,7 +384,7 @@ def _choose_channels(cases: Sequence[Case], scheme: str) -> tuple[Channels, int]
                 annotated[case.case_id] = labels.structures()
     if not annotated:
         raise DatasetError(f"{cases[0].root}: none of the {len(cases)} cases has labels to read")
-    return choose_channels(annotated, scheme), len(annotated)
+    return choose_channels(annotated, scheme)
 
 
 def _hash_cases(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
@@ -396,7 +405,8 @@ def _hash_cases(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
 
 def _fingerprint(hashes: Any, channels: Channels, recipe: Recipe, seed: int) -> str:
     """Hash of all that the weights depend on but the machine."""
-    parts = [hashes, channels.structures, recipe.values(), seed, library_versions()]
+    meaning = [channels.structures, channels.regions, channels.annotated]
+    parts = [hashes, meaning, recipe.values(), seed, library_versions()]
     return blake3(json.dumps(jsonable(parts), sort_keys=True).encode()).hexdigest(length=16)
 
 
