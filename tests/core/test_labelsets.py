@@ -337,6 +337,39 @@ def test_a_dataset_json_of_ours_says_what_is_annotated(tmp_path: Path) -> None:
     assert labels.mask("veins") is None
 
 
+def known_in(folder: Path, annotated: tuple[str, ...], *values: int) -> CaseLabels:
+    """A map of the space `pants` with some voxels of each value, and what its folder declares."""
+    folder.mkdir()
+    said = {"label_space": "pants", "annotated": list(annotated)}
+    (folder / "dataset.json").write_text(json.dumps(said))
+    array = np.zeros(SHAPE, np.uint8)
+    for place, value in enumerate(values):
+        array[place] = value
+    save_map(folder / "c1" / COMBINED, array, space="pants")
+    return open_label_source(folder)["c1"]
+
+
+@pytest.mark.parametrize("values", [(28,), ()])
+def test_a_lesion_does_not_show_that_the_pancreas_is_annotated(
+    values: tuple[int, ...], tmp_path: Path
+) -> None:
+    labels = known_in(tmp_path / "only", ("pancreatic_lesion",), *values)
+    assert labels.structures() == ("pancreatic_lesion",)
+    assert labels.mask("pancreas") is None
+    assert labels.annotation("pancreas") is Annotation.ABSENT
+
+
+def test_head_body_and_tail_together_are_the_pancreas(tmp_path: Path) -> None:
+    parts = ("pancreas_head", "pancreas_body", "pancreas_tail")
+    labels = known_in(tmp_path / "all", parts, 18, 19)  # no voxel of the tail
+    assert labels.structures() == ("pancreas", "pancreas_body", "pancreas_head", "pancreas_tail")
+    mask = labels.mask("pancreas")
+    assert mask is not None
+    assert mask.sum() == 2 * mask[0].size
+    some = known_in(tmp_path / "some", parts[:2], 18, 19)
+    assert some.structures() == ("pancreas_body", "pancreas_head")
+
+
 @pytest.mark.parametrize("inner", ["", "segmentations"])
 def test_a_folder_of_masks_a_case_is_a_source(inner: str, tmp_path: Path) -> None:
     save_mask(tmp_path / "c1" / inner / "liver.nii.gz", box(0))

@@ -24,6 +24,8 @@ LabelArray = NDArray[np.uint8]
 
 PANCREAS = "pancreas"
 LESION = "pancreatic_lesion"
+# Whoever knows all three knows the gland, though not by its name.
+PANCREAS_PARTS = ("pancreas_head", "pancreas_body", "pancreas_tail")
 
 
 class Annotation(StrEnum):

@@ -25,6 +25,8 @@ from pantskit.core.files import content_hash
 from pantskit.core.geometry import Geometry, require_same_grid
 from pantskit.core.labels import (
     LABEL_SPACES,
+    PANCREAS,
+    PANCREAS_PARTS,
     PANTS,
     PANTS_ALPHABETICAL,
     STRUCTURES,
@@ -33,6 +35,7 @@ from pantskit.core.labels import (
     LabelMap,
     LabelSpace,
     Mask,
+    containers,
     find_structure,
     label_counts,
     label_counts_inside,
@@ -119,7 +122,9 @@ class CaseLabels:
         label_map = self.label_map_used()
         annotated = set(label_map.annotated)
         if not annotated.issuperset(label_map.structures):  # of the others, those that are there
-            annotated.update(*(label_map.ids.get(v, ()) for v in self._map_values()))
+            annotated.update(*(_shown_by(label_map.ids.get(v, ())) for v in self._map_values()))
+        if annotated.issuperset(PANCREAS_PARTS):
+            annotated.add(PANCREAS)
         return tuple(s for s in STRUCTURES if s in annotated)
 
     def annotation(self, structure: str) -> Annotation:
@@ -394,6 +399,11 @@ def labels_in(
         label_map=label_map,
         dataset=dataset,
     )
+
+
+def _shown_by(group: tuple[str, ...]) -> set[str]:
+    """What a voxel shows to be annotated: a lesion's the lesion, not the organ around it."""
+    return set(group) - {c for s in group for c in containers(s)}
 
 
 def _by_structure(files: list[Path], suffix: str) -> dict[str, tuple[Path, ...]]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from pantskit.core.dataset import mask_path
 from pantskit.core.errors import ConfigError
-from pantskit.core.labels import LESION, PANCREAS, PANTS, PANTS_2CLASS, STRUCTURES
+from pantskit.core.labels import LESION, PANCREAS, PANCREAS_PARTS, PANTS, PANTS_2CLASS, STRUCTURES
 from pantskit.core.labelsets import COMBINED
 from pantskit.core.volume import Volume, write_labels, write_volume
 from pantskit.predict.dicom_seg import require_highdicom, write_segmentation
@@ -27,7 +27,6 @@ from pantskit.predict.dicom_series import source_series
 
 FORMATS = ("pants", "nnunet", "msd07", "dicom-seg")
 SEGMENTATION = "segmentation.dcm"
-_PARTS = ("pancreas_head", "pancreas_body", "pancreas_tail")
 
 
 def require_format(
@@ -42,7 +41,11 @@ def require_format(
         raise ConfigError(f"format {name!r} is unknown; it is {', '.join(FORMATS)}")
     if masks and name != "pants":
         raise ConfigError(f"--masks writes separate masks of --format pants, not of {name}")
-    if name == "msd07" and PANCREAS not in structures and not set(_PARTS) <= set(structures):
+    if (
+        name == "msd07"
+        and PANCREAS not in structures
+        and not set(PANCREAS_PARTS) <= set(structures)
+    ):
         raise ConfigError("--format msd07 needs a model that knows the pancreas or all its parts")
     if name == "dicom-seg":
         require_highdicom()
