@@ -29,6 +29,7 @@ _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 # Shorter runs are left to the compressor: changing over costs some twenty bytes.
 _ZERO_BLOCKS = (1 << 20, 1 << 16)
 
+_PART = 1 << 18
 _CHUNK = 1 << 20
 
 DAMAGED: tuple[type[Exception], ...] = (
@@ -85,10 +86,13 @@ class _Deflate:
         self._open = False  # whether the compressor holds back bytes
 
     def packed(self, piece: Buffer) -> bytes:
+        piece = memoryview(piece)
         self._crc = isal_zlib.crc32(piece, self._crc)
         self._size += len(piece)
         self._open = True
-        return cast(bytes, self._compressor.compress(piece))
+        # In parts, whose result stays in the cache.
+        parts = range(0, len(piece), _PART)
+        return b"".join(self._compressor.compress(piece[n : n + _PART]) for n in parts)
 
     def zeros(self, count: int) -> Iterator[bytes]:
         for size in _ZERO_BLOCKS:

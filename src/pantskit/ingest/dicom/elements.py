@@ -272,9 +272,9 @@ def _meaning(
         value = raw[8:]
         if value.isascii() and not _NOT_PLAIN.intersection(value):
             # New in every slice too, and read without making a data set for each.
-            found = element_identifiers(tag, raw[4:6].decode("ascii"), value)
+            one = element_identifiers(tag, raw[4:6].decode("ascii"), value)
             text = value.decode("ascii").rstrip("\0 ")
-            return (found,) if found else (), None if converter is None else text_of(text)
+            return (one,) if one else (), None if converter is None else text_of(text)
     encodings = convert_encodings(_first(charset, explicit, None).value if charset else None)
     dataset = _dataset(creator + raw, explicit, encodings)
     found = () if number else identifying_values(dataset)

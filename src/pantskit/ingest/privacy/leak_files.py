@@ -15,62 +15,34 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from isal import igzip_lib, isal_zlib
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from pantskit.core.errors import ImageError
-from pantskit.ingest.privacy.deflate_literals import gzip_literals
+from pantskit.ingest.privacy.leak_text import (
+    CODED_SHORTEST,
+    VOXEL_RUN,
+    WIDE_LIMIT,
+    Piece,
+    texts_of,
+)
+from pantskit.ingest.privacy.leak_volumes import (
+    is_packed_or_nifti,
+    known_pieces,
+    never_text,
+    volume_pieces,
+    written_from,
+)
 from pantskit.ingest.privacy.voxel_text import WideText
 
-# Runs of bytes that could be text: printable, the escape of ISO 2022, and whatever a character
-# set may have above ASCII; among voxels not 0xf8 and above, the high bytes of small numbers.
-_RUN = re.compile(rb"[\t\x1b\x20-\x7e\x80-\xff]{3,}")
-_VOXEL_RUN = re.compile(rb"[\x20-\x7e\x80-\xf7]{4,}")
 _ASCII_RUN = re.compile(rb"[\x20-\x7e]{7,}")
-_WIDE_RUN = re.compile(r"[^\x00-\x1f\ufffd]{2,}")
-_NEAR_RUN = re.compile(r"[\x20-\u052f]{3,}")  # Latin, Greek, Cyrillic
-# The numbers 1 to 4 in a row, as dimensions are, read in the wrong order: letters with accents.
-_SMALL_NUMBERS = re.compile(r"[\u0100\u0200\u0300\u0400]{2,}")
-_CODECS = (
-    "utf-8", "latin-1", "iso8859_2", "iso8859_5", "iso8859_7", "iso8859_9", "cp1252", "gb18030",
-    "shift_jis", "euc_jp", "euc_kr", "iso2022_jp", "iso2022_jp_2", "iso2022_kr",
-)  # fmt: skip
 _NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?\s*")
 _XML_TEXT = re.compile(r">([^<>]*[^<>\s][^<>]*)<")
-_NIFTI_HEADER = 352
-_SMALLEST_HEADER = 348
-_GZIP = b"\x1f\x8b"
-_BLOCK_BYTES = 1 << 20  # looked at in one go: stays in the cache
-_SEAM = 256  # bytes of a block that are looked at with the next: longer than a value
-# Two bytes a letter are looked for in files up to this size; ours that are larger are images.
-_WIDE_LIMIT = 1 << 24
-_CODED_SHORTEST = 7  # bytes of coded pixels are random: shorter values turn up by chance
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of a file.
-
-    Attributes:
-        text: what to look through.
-        size: decompressed bytes that it, and what held no text before it, stand for.
-        is_number: a number of a table or a numeric element.
-        shortest: values shorter than this are not looked for in it.
-        fault: what is wrong with the file itself, as an attribute of a leak.
-    """
-
-    text: str
-    size: int = 0
-    is_number: bool = False
-    shortest: int = 0
-    fault: str = ""
 
 
 def pieces_of(path: Path, wide: WideText, voxels: NDArray[Any] | None = None) -> Iterator[Piece]:
@@ -79,15 +51,19 @@ def pieces_of(path: Path, wide: WideText, voxels: NDArray[Any] | None = None) ->
     Args:
         path: the file; its content decides how it is read, its name only for tables.
         wide: looks for values among voxels, as 16-bit letters.
-        voxels: (i, j, k), what it was written from, or None.
+        voxels: (i, j, k) int16, what it was written from, or None.
 
     Raises:
         OSError: If it cannot be read.
         ImageError: If it is damaged.
     """
+    image = None if voxels is None else written_from(path, voxels)
+    if image:
+        yield from known_pieces(*image, wide)
+        return
     raw = path.read_bytes()
     try:
-        yield from _pieces(raw, path.suffix.lower(), wide, voxels)
+        yield from _pieces(raw, path.suffix.lower(), wide)
     # Each format's reader has errors of its own for damaged bytes.
     except Exception as error:
         raise ImageError(
@@ -95,11 +71,9 @@ def pieces_of(path: Path, wide: WideText, voxels: NDArray[Any] | None = None) ->
         ) from None
 
 
-def _pieces(
-    raw: bytes, suffix: str, wide: WideText, voxels: NDArray[Any] | None
-) -> Iterator[Piece]:
-    if raw[:2] == _GZIP or _is_nifti(raw):
-        yield from _gzip(raw, wide, voxels)
+def _pieces(raw: bytes, suffix: str, wide: WideText) -> Iterator[Piece]:
+    if is_packed_or_nifti(raw):
+        yield from volume_pieces(raw, wide)
     elif raw[128:132] == b"DICM":
         yield from _dicom(raw)
     elif raw[:8] == b"\x89PNG\r\n\x1a\n":
@@ -116,43 +90,6 @@ def _pieces(
     else:
         yield Piece("", len(raw))
         yield from texts_of(raw)
-
-
-def texts_of(raw: bytes) -> Iterator[Piece]:
-    """Text in bytes of no known structure."""
-    for match in _RUN.finditer(raw):
-        run = match[0]
-        if run.isascii() and b"\x1b" not in run:
-            yield Piece(run.decode("ascii"))
-        else:
-            yield from map(Piece, _readings(run))
-    if len(raw) <= _WIDE_LIMIT and not _is_plain(raw):
-        for codec in ("utf-16-le", "utf-16-be"):
-            for start in (0, 1):
-                text = _SMALL_NUMBERS.sub("\0", raw[start:].decode(codec, "replace"))
-                yield from map(Piece, _WIDE_RUN.findall(text))
-                # Numbers beside a word come out as letters of far scripts, which are no part of it.
-                yield from map(Piece, _NEAR_RUN.findall(text))
-
-
-def _is_plain(raw: bytes) -> bool:
-    if b"\0" in raw:
-        return False
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _readings(run: bytes) -> Iterator[str]:
-    """A run of bytes in every character set that can read it."""
-    seen = set()
-    for codec in _CODECS:
-        text = run.decode(codec, "replace")
-        if text not in seen:
-            seen.add(text)
-            yield text
 
 
 def _values(value: Any) -> Iterator[Piece]:
@@ -229,151 +166,10 @@ def _png(raw: bytes) -> Iterator[Piece]:
         if kind in (b"zTXt", b"iTXt", b"iCCP"):
             # The packed part begins at the first zlib header that opens.
             for match in re.finditer(rb"\x78[\x01\x5e\x9c\xda]", body):
-                unpacked = zlib.decompressobj().decompress(body[match.start() :], _WIDE_LIMIT)
+                unpacked = zlib.decompressobj().decompress(body[match.start() :], WIDE_LIMIT)
                 yield from texts_of(unpacked)
                 break
     yield from texts_of(raw[place:])
-
-
-def _gzip(raw: bytes, wide: WideText, voxels: NDArray[Any] | None) -> Iterator[Piece]:
-    """A gzip file, whose header must hold no name, comment or other field."""
-    stream = _Unpacked(raw)
-    head = stream.read(_NIFTI_HEADER)
-    if not _is_nifti(head):
-        unpacked = head + stream.read(-1)
-        yield from (Piece("", fault="gzip header") for _ in range(stream.named))
-        yield Piece("", len(unpacked))
-        yield from texts_of(unpacked)
-        return
-    offset, expected, itemsize = _extent(head)
-    head += stream.read(offset - len(head))
-    yield from texts_of(head)
-    image = None if voxels is None else _file_order(voxels)
-    if image is not None and _unpacks_to(raw, head, image):
-        stream = _Unpacked(image)
-    if itemsize != 1 or not _spells_no_text(raw, offset, expected):
-        yield from _voxels(stream, expected, itemsize, wide)
-        rest = stream.read(-1)
-        yield from texts_of(rest)
-        expected += len(rest)
-    yield from (Piece("", fault="gzip header") for _ in range(stream.named))
-    yield Piece("", offset + expected)
-
-
-def _file_order(voxels: NDArray[Any]) -> memoryview:
-    return np.asfortranarray(voxels).T.data.cast("B")
-
-
-def _unpacks_to(raw: bytes, head: bytes, image: memoryview) -> bool:
-    """Whether a gzip file gives a header and an image, by the checksum and length at its end.
-
-    Were anything added to it, another member or loose bytes, other numbers would stand there.
-    """
-    crc = isal_zlib.crc32(image, isal_zlib.crc32(head))
-    size = (len(head) + len(image)) & 0xFFFFFFFF
-    return raw[:2] == _GZIP and raw[3] == 0 and raw[-8:] == struct.pack("<LL", crc, size)
-
-
-class _Unpacked:
-    """The bytes of a gzip file, all its members; counts those whose header says more than it must.
-
-    A file that is not packed is read in the same way.
-    """
-
-    def __init__(self, raw: bytes | memoryview) -> None:
-        self._raw = memoryview(raw)
-        self._member: Any = None
-        self._packed = bytes(raw[:2]) == _GZIP
-        self.named = 0
-
-    def read(self, size: int) -> bytes:
-        """So many bytes, fewer at the end; all for -1."""
-        parts, left = [], size if size >= 0 else 1 << 62
-        while left > 0 and (part := self._some(min(left, _BLOCK_BYTES))):
-            parts.append(part)
-            left -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _some(self, size: int) -> bytes:
-        if not self._packed:
-            part, self._raw = bytes(self._raw[:size]), self._raw[size:]
-            return part
-        data: Any = b""
-        while True:
-            if self._member is None:
-                if self._raw[:2] != _GZIP:
-                    # What follows the last member is no part of it, and is looked at as it is.
-                    self._packed = False
-                    return self._some(size)
-                self.named += self._raw[3] != 0
-                self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-                data = self._raw
-            part = bytes(self._member.decompress(data, size))
-            if self._member.eof:
-                self._raw = memoryview(self._member.unused_data)
-                self._member = None
-            elif not part:
-                raise EOFError
-            if part:
-                return part
-
-
-def _spells_no_text(raw: bytes, offset: int, expected: int) -> bool:
-    """Whether no byte of a packed 8-bit image can be a letter."""
-    if raw[:2] != _GZIP or raw[3]:
-        return False
-    walked = gzip_literals(raw, skip=offset)
-    return (
-        walked is not None
-        and not walked.spelt[0x20:].any()
-        and walked.stop == len(raw)
-        and walked.size == offset + expected
-    )
-
-
-def _is_nifti(raw: bytes) -> bool:
-    return len(raw) >= _SMALLEST_HEADER and raw[344:347] in (b"n+1", b"ni1")
-
-
-def _extent(head: bytes) -> tuple[int, int, int]:
-    """Where the voxels begin, how many bytes they are, and how many bytes each has."""
-    dims = struct.unpack_from("<8h", head, 40)
-    count = int(np.prod([max(d, 1) for d in dims[1 : 1 + max(0, min(dims[0], 7))]], dtype=np.int64))
-    itemsize = struct.unpack_from("<h", head, 72)[0] // 8
-    offset = max(int(struct.unpack_from("<f", head, 108)[0]), _NIFTI_HEADER)
-    return offset, count * itemsize, itemsize
-
-
-def _voxels(stream: _Unpacked, size: int, itemsize: int, wide: WideText) -> Iterator[Piece]:
-    """Text among voxels; where none can be, that takes one look at each voxel.
-
-    Voxels are looked at in blocks that stay in the cache, each with the end of the one before.
-    """
-    before = b""
-    while size > 0 and (block := stream.read(min(size, _BLOCK_BYTES))):
-        size -= len(block)
-        whole = block[: len(block) - len(block) % 8]
-        if itemsize == 2:
-            values: NDArray[np.int16] = np.frombuffer(whole, np.int16)
-            seam: NDArray[np.int16] = np.frombuffer(before[-_SEAM:] + whole[:_SEAM], np.int16)
-            for part in (seam, values):
-                for text in wide.find(part):
-                    yield Piece(text, shortest=_CODED_SHORTEST)
-        blank = _never_text(np.frombuffer(whole, np.int16)) if itemsize == 2 else False
-        if itemsize == 1:
-            blank = int(np.frombuffer(block, np.uint8).max()) < 0x20
-        if not blank:
-            for match in _VOXEL_RUN.finditer(before[-_SEAM:] + block):
-                yield from (Piece(text, shortest=4) for text in _readings(match[0]))
-        before = whole
-
-
-def _never_text(values: NDArray[np.int16]) -> bool:
-    """Whether every second byte is no letter: HU and stored values in -2048 to 8191.
-
-    Their high bytes are 0x00 to 0x1f or 0xf8 to 0xff, which no run of text has.
-    """
-    return values.size == 0 or bool(values.min() >= -2048 and values.max() < 8192)
 
 
 def _dicom(raw: bytes) -> Iterator[Piece]:
@@ -413,13 +209,13 @@ def _pixels(raw: bytes, dataset: Dataset) -> Iterator[Piece]:
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None or not syntax.is_encapsulated:
         even = raw if len(raw) % 2 == 0 else raw + b"\0"
-        if dataset.get("BitsAllocated") == 16 and _never_text(np.frombuffer(even, np.int16)):
+        if dataset.get("BitsAllocated") == 16 and never_text(np.frombuffer(even, np.int16)):
             return
-        yield from (Piece(m[0].decode("latin-1"), shortest=4) for m in _VOXEL_RUN.finditer(raw))
+        yield from (Piece(m[0].decode("latin-1"), shortest=4) for m in VOXEL_RUN.finditer(raw))
         return
     for frame in pydicom.encaps.generate_frames(raw, number_of_frames=1):
         # Headers of JPEG and JPEG 2000 end with the start of scan or of data.
         ends = [n for n in (frame.find(b"\xff\xda"), frame.find(b"\xff\x93")) if n > 0]
         yield from texts_of(frame[: min(ends, default=0)])
         for match in _ASCII_RUN.finditer(frame):
-            yield Piece(match[0].decode("ascii"), shortest=_CODED_SHORTEST)
+            yield Piece(match[0].decode("ascii"), shortest=CODED_SHORTEST)

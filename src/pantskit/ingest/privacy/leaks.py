@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.ingest.privacy.identifiers import FILE_NAME, FOLDER_NAME, SHORTEST, Found, Identifiers
-from pantskit.ingest.privacy.leak_files import Piece, pieces_of
+from pantskit.ingest.privacy.leak_files import pieces_of
+from pantskit.ingest.privacy.leak_text import Piece
 from pantskit.ingest.privacy.own_words import is_own
 from pantskit.ingest.privacy.voxel_text import WideText
 from pantskit.ingest.privacy.written_forms import (
