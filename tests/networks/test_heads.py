@@ -20,6 +20,24 @@ def test_channels_of_ours_are_painted_with_the_release_ids() -> None:
     assert ours.channels_of("pancreatic_lesion") == (2,)
 
 
+def test_pancreas_of_a_softmax_is_all_channels_that_lie_in_it() -> None:
+    ours = heads_of_channels(("pancreas", "pancreatic_lesion"))
+    assert ours.channels_of("pancreas") == (1, 2)
+    assert ours.table.tolist() == [0, PANTS.id_of("pancreas"), PANTS.id_of("pancreatic_lesion")]
+    # No pancreas is known where no channel is one.
+    assert heads_of_channels(("liver", "pancreatic_lesion")).structures == (
+        "liver",
+        "pancreatic_lesion",
+    )
+
+
+def test_channels_of_regions_begin_without_a_background() -> None:
+    ours = heads_of_channels(("pancreas", "pancreatic_lesion"), regions=True)
+    assert (ours.n_channels, ours.regions) == (2, True)
+    assert ours.channels_of("pancreas") == (0,)
+    assert ours.channels_of("pancreatic_lesion") == (1,)
+
+
 def test_names_are_read_with_their_synonyms_and_others_are_named() -> None:
     found = heads({"background": 0, "Left Kidney": 1, "elbow": 2, "ignore": 3})
     assert found.structures == ("kidney_left",)
@@ -31,6 +49,22 @@ def test_id_of_several_structures_is_painted_with_the_innermost() -> None:
     found = heads({"background": 0, "a": 1, "b": 2}, meaning="1=pancreas,2=pancreatic_lesion")
     assert found.table.tolist() == [0, PANTS.id_of("pancreas"), PANTS.id_of("pancreatic_lesion")]
     assert found.channels_of("pancreas") == (1, 2)  # a container's probability is the sum
+
+
+def test_a_network_of_the_lesion_alone_does_not_know_the_pancreas() -> None:
+    for meaning in ("1=pancreatic_lesion", ""):
+        found = heads({"background": 0, "pancreatic_lesion": 1}, meaning=meaning)
+        assert found.structures == ("pancreatic_lesion",)
+        assert found.channels_of("pancreas") == ()
+    labels = {"background": 0, "whole": [1, 2], "core": 2}
+    regions = heads(labels, [1, 2], meaning="1=pancreatic_lesion,2=pancreatic_lesion")
+    assert regions.structures == ("pancreatic_lesion",)
+
+
+def test_names_say_as_much_as_a_label_map() -> None:
+    named = heads({"background": 0, "pancreas": 1, "pancreatic_lesion": 2})
+    assert named.channels_of("pancreas") == (1, 2)
+    assert named.table.tolist() == [0, PANTS.id_of("pancreas"), PANTS.id_of("pancreatic_lesion")]
 
 
 def test_region_is_what_its_ids_have_in_common() -> None:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from pantskit.core.records import CaseRecord
+from pantskit.networks.plans import Plans
+from pantskit.train.labels import Channels
 from pantskit.train.planning import dataset_json, fingerprint, make_plans, nnunet_folders
 from pantskit.train.recipe import Recipe
 
-STRUCTURES = ("liver", "spleen")
+CHANNELS = Channels(("liver", "spleen"), False, {})
 
 
 def scanned(tmp_path: Path) -> dict:
@@ -44,7 +46,7 @@ def test_default_plans_are_those_of_nnunets_own_planner(tmp_path: Path) -> None:
     )
 
     recipe = Recipe(gpu_memory_gb=1.0)  # small patches are planned fast
-    description, print_ = dataset_json(STRUCTURES, 3), scanned(tmp_path)
+    description, print_ = dataset_json(CHANNELS, 3), scanned(tmp_path)
     ours = make_plans(tmp_path / "work", recipe, description, print_).plans
     with nnunet_folders(tmp_path / "work") as folder:
         (folder / "nnUNetPlans.json").unlink()
@@ -62,7 +64,7 @@ def test_default_plans_are_those_of_nnunets_own_planner(tmp_path: Path) -> None:
 
 def test_patch_spacing_and_width_of_a_recipe_are_kept(tmp_path: Path) -> None:
     recipe = Recipe(patch_size=(64, 48, 32), spacing=(2.0, 2.5, 5.0), features=8, convolutions=1)
-    plans = make_plans(tmp_path, recipe, dataset_json(STRUCTURES, 3), scanned(tmp_path))
+    plans = make_plans(tmp_path, recipe, dataset_json(CHANNELS, 3), scanned(tmp_path))
     # The network's axes are (k, j, i) here: the coarsest first, which is k already.
     assert plans.patch_size == (32, 48, 64)
     assert list(plans.configuration.spacing) == [5.0, 2.5, 2.0]
@@ -82,3 +84,14 @@ def test_environment_is_as_before_after_nnunets_block(
         assert os.environ[raw] == str(tmp_path / "raw")
     assert os.environ[raw] == "mine"
     assert "nnUNet_results" not in os.environ
+
+
+def test_regions_overlap_for_nnunet_as_they_do_in_the_body() -> None:
+    structures = ("liver", "pancreas", "pancreas_head", "pancreatic_lesion")
+    description = dataset_json(Channels(structures, True, {}), 3)
+    labels = Plans({"image_reader_writer": "NibabelIO"}, description).label_manager
+    assert labels.has_regions
+    assert labels.foreground_regions == [(1,), (2, 3, 4), (3,), (4,)]
+    # Painted one over the other: the last of those that are true.
+    answer = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 0], [0, 0, 0]], np.float32)
+    assert labels.convert_probabilities_to_segmentation(answer).tolist() == [0, 3, 2]

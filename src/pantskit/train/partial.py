@@ -12,6 +12,7 @@ probability (marginal loss: Fang and Yan, IEEE TMI 2020; Shi et al., Medical Ima
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,27 +88,31 @@ def _row(channels: Channels, annotated: Sequence[str]) -> Table:
 
 
 def without_unknown_regions(
-    locations: Mapping[object, object], channels: Channels, case_id: str
-) -> dict[object, object]:
-    """Places to sample foreground patches from, of annotated structures only.
+    locations: Mapping[Any, Any], structures: tuple[str, ...], annotated: Sequence[str]
+) -> dict[Any, Any]:
+    """Places to draw foreground patches around, of annotated structures only.
 
     A region that is not annotated holds the voxels of its annotated members: patches around
-    them are drawn for these, and not once more for the region.
+    them are drawn for these, and not once more for the region. A softmax needs no such care:
+    its labels hold annotated structures only.
 
     Args:
-        locations: nnU-Net's `class_locations`: a label, or a tuple of a region's labels, to
-            (n, 4) voxels.
-        channels: what labels mean.
-        case_id: the case.
+        locations: nnU-Net's `class_locations` of regions: a label, or a tuple of a region's
+            labels, to (n, 4) voxels.
+        structures: of label 1, 2, ...
+        annotated: those of them that the case annotates.
 
     Returns:
         The same keys; nothing at those of regions that the case does not annotate.
     """
-    if not channels.regions:
-        return dict(locations)  # its labels hold annotated structures only
-    ids = {s: n for n, s in enumerate(channels.structures, 1)}
-    unknown = set()
-    for structure in set(channels.structures) - set(channels.annotated[case_id]):
-        members = sorted(ids[s] for s in (structure, *overlapping(structure, channels.structures)))
-        unknown.add(tuple(members) if len(members) > 1 else members[0])
-    return {key: [] if key in unknown else places for key, places in locations.items()}
+    unknown = [region_labels(s, structures) for s in structures if s not in annotated]
+    return {
+        key: [] if (key if isinstance(key, tuple) else (key,)) in unknown else places
+        for key, places in locations.items()
+    }
+
+
+def region_labels(structure: str, structures: tuple[str, ...]) -> tuple[int, ...]:
+    """Labels, from 1 in the order of `structures`, whose voxels are the structure's."""
+    own = (structure, *overlapping(structure, structures))
+    return tuple(n for n, s in enumerate(structures, 1) if s in own)

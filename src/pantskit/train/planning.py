@@ -14,7 +14,8 @@ from pantskit.core.files import write_json
 from pantskit.core.records import CaseRecord
 from pantskit.networks.plans import Plans
 from pantskit.train.cases import DATASET_NAME, PREPARED
-from pantskit.train.labels import Channels, overlapping
+from pantskit.train.labels import Channels
+from pantskit.train.partial import region_labels
 from pantskit.train.recipe import Recipe
 
 CONFIGURATION = "3d_fullres"
@@ -57,9 +58,7 @@ def dataset_json(channels: Channels, n_cases: int) -> dict[str, Any]:
     labels: dict[str, int | list[int]] = {"background": 0, **ids}
     order = {}
     if channels.regions:
-        for structure in ids:
-            inside = overlapping(structure, channels.structures)
-            labels[structure] = sorted(ids[s] for s in (structure, *inside))
+        labels |= {s: list(region_labels(s, channels.structures)) for s in ids}
         order = {"regions_class_order": list(ids.values())}
     return {
         "channel_names": {"0": "CT"},
