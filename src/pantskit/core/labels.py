@@ -102,6 +102,12 @@ def containers(structure: str) -> tuple[str, ...]:
     return tuple(s.name for s in STRUCTURES.values() if structure in s.members)
 
 
+def innermost(group: Iterable[str]) -> tuple[str, ...]:
+    """The structures of a group that contain no other of it: of a lesion's id, the lesion."""
+    names = tuple(group)
+    return tuple(s for s in names if not any(s in containers(other) for other in names))
+
+
 def _key(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 

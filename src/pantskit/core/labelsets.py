@@ -35,8 +35,8 @@ from pantskit.core.labels import (
     LabelMap,
     LabelSpace,
     Mask,
-    containers,
     find_structure,
+    innermost,
     label_counts,
     label_counts_inside,
     mask_of_ids,
@@ -122,7 +122,7 @@ class CaseLabels:
         label_map = self.label_map_used()
         annotated = set(label_map.annotated)
         if not annotated.issuperset(label_map.structures):  # of the others, those that are there
-            annotated.update(*(_shown_by(label_map.ids.get(v, ())) for v in self._map_values()))
+            annotated.update(*(innermost(label_map.ids.get(v, ())) for v in self._map_values()))
         if annotated.issuperset(PANCREAS_PARTS):
             annotated.add(PANCREAS)
         return tuple(s for s in STRUCTURES if s in annotated)
@@ -399,11 +399,6 @@ def labels_in(
         label_map=label_map,
         dataset=dataset,
     )
-
-
-def _shown_by(group: tuple[str, ...]) -> set[str]:
-    """What a voxel shows to be annotated: a lesion's the lesion, not the organ around it."""
-    return set(group) - {c for s in group for c in containers(s)}
 
 
 def _by_structure(files: list[Path], suffix: str) -> dict[str, tuple[Path, ...]]:

@@ -18,6 +18,7 @@ from pantskit.core.labels import (
     LabelMap,
     containers,
     find_structure,
+    innermost,
 )
 
 
@@ -92,6 +93,7 @@ def heads_of_nnunet(labels: Any, *, label_map: LabelMap | None, where: str) -> H
         if list(labels.all_labels) != list(range(len(labels.all_labels))):
             raise DatasetError(f"{where}: labels {labels.all_labels} are not 0 to n without gaps")
         names, unmapped = _channels({int(v): k for k, v in named.items()}, label_map)
+    names = _around(names, regions=bool(labels.has_regions), label_map=label_map)
     if not any(names):
         known = ", ".join(str(name) for name in named if name != "background")
         raise DatasetError(
@@ -99,6 +101,24 @@ def heads_of_nnunet(labels: Any, *, label_map: LabelMap | None, where: str) -> H
             "mean with --label-map, as 1=pancreas,2=pancreatic_lesion"
         )
     return Heads(names, bool(labels.has_regions), unmapped)
+
+
+def _around(
+    names: Sequence[tuple[str, ...]], *, regions: bool, label_map: LabelMap | None
+) -> tuple[tuple[str, ...], ...]:
+    """Codes with the organs that they belong to, as far as the model knows those.
+
+    A label map counts a tumour's id as the pancreas's too, but a model of the tumour alone does
+    not know the pancreas. Regions have a channel for each.
+    """
+    own = [innermost(group) for group in names]
+    if regions:
+        return tuple(own)
+    known = {s for group in own for s in group} | set(label_map.annotated if label_map else ())
+    return tuple(
+        tuple(dict.fromkeys((*group, *(c for s in group for c in containers(s) if c in known))))
+        for group in own
+    )
 
 
 Names = tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]
