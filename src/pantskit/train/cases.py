@@ -19,6 +19,7 @@ from pantskit.core.volume import Volume, read_volume
 from pantskit.networks.axes import label_to_network, to_network
 from pantskit.networks.folder import channel_space
 from pantskit.networks.plans import Plans
+from pantskit.train.partial import without_unknown_regions
 
 # nnU-Net names a dataset by a number of three digits and a word.
 DATASET_NAME = "Dataset001_pantskit"
@@ -34,12 +35,16 @@ class TrainingCase:
         structures: of channel 1, 2, ...
         work: the training's work folder.
         samples: HU values of structures to take for the statistics.
+        annotated: those of `structures` that the case annotates.
+        regions: whether channels overlap.
     """
 
     case: Case
     structures: tuple[str, ...]
     work: Path
     samples: int = 0
+    annotated: tuple[str, ...] = ()
+    regions: bool = False
 
     @property
     def intensities_path(self) -> Path:
@@ -132,8 +137,14 @@ def prepare_case(job: Job) -> dict[str, Any]:
             self, image_files: Any, seg_file: Any, plans: Any, configuration: Any, dataset: Any
         ) -> Any:
             image, labels, spacing = image_files.read()
-            properties = {"spacing": spacing}
-            return self.run_case_npy(image, labels, properties, plans, configuration, dataset)
+            data, labels, properties = self.run_case_npy(
+                image, labels, {"spacing": spacing}, plans, configuration, dataset
+            )
+            if image_files.regions:
+                properties["class_locations"] = without_unknown_regions(
+                    properties["class_locations"], image_files.structures, image_files.annotated
+                )
+            return data, labels, properties
 
     preparation: Preparation = job.payload
     case = preparation.case
