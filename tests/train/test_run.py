@@ -14,7 +14,6 @@ from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, read_volume, write_volume
 from pantskit.networks.folder import CHECKPOINT, FOLD, Model
 from pantskit.predict.case import predict_volume
-from pantskit.train.curve import Epoch
 from pantskit.train.recipe import Recipe
 from pantskit.train.run import WORK, Listener, TrainingResult, first_fold, train_model
 
@@ -142,21 +141,6 @@ def test_folder_of_something_else_is_not_written_into(
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DatasetError, match="not empty"):
         train(trained[0], tmp_path)
-
-
-def test_interrupted_training_leaves_a_model_and_can_be_done_anew(
-    trained: tuple[Dataset, Path], tmp_path: Path
-) -> None:
-    def stop(epoch: Epoch, total: int) -> None:
-        raise KeyboardInterrupt
-
-    recipe = SHORT.changed(epochs=5)
-    result = train(trained[0], tmp_path / "model", recipe, listener=Listener(epoch=stop))
-    assert (result.info.status, result.info.training["epochs"]) == ("interrupted", 1)
-    assert result.exit_status == 1
-    Model.load(tmp_path / "model").build(torch.device("cpu"))
-    again = train(trained[0], tmp_path / "model", recipe)
-    assert (again.info.status, again.info.training["epochs"]) == ("complete", 5)
 
 
 def test_papers_recipe_trains_with_nnunets_settings(

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
@@ -33,7 +32,7 @@ from pantskit.networks.folder import MODEL_FILE, ModelInfo, read_info
 from pantskit.networks.plans import Plans
 from pantskit.networks.runtime import library_versions, start_torch
 from pantskit.train.cases import Preparation, TrainingCase, prepare_case, scan_case
-from pantskit.train.curve import Epoch, LearningCurve
+from pantskit.train.curve import Epoch
 from pantskit.train.label_schemes import Scheme
 from pantskit.train.labels import Channels, choose_channels
 from pantskit.train.planning import (
@@ -44,11 +43,15 @@ from pantskit.train.planning import (
     nnunet_folders,
 )
 from pantskit.train.recipe import Recipe
+from pantskit.train.resume import latest_path
 
 if TYPE_CHECKING:
     import torch
 
+    from pantskit.train.trainer import RecipeTrainer
+
 N_FOLDS = 5  # nnU-Net's
+INTERRUPTED = 130  # as shells report a process ended by Ctrl-C
 WORK = ".work"  # in the model's folder, removed when the training is complete
 # Below this many cases a worker's imports take longer than the work.
 _CASES_PER_WORKER = 20
@@ -87,8 +90,8 @@ class TrainingResult:
 
     @property
     def exit_status(self) -> int:
-        """0 when trained to the end on every case, else 1."""
-        return int(bool(self.failed) or self.info.status != "complete")
+        """0 when trained to the end on every case, 1 without some, 130 when interrupted."""
+        return INTERRUPTED if self.info.status != "complete" else int(bool(self.failed))
 
     def describe(self) -> str:
         """For the end of a run: `trained on 12 cases, 240 epochs, complete, 118 s`."""
@@ -134,7 +137,7 @@ def train_model(
     Raises:
         ConfigError, DatasetError: If settings or cases allow no training.
     """
-    listener, started = listener or Listener(), time.perf_counter()
+    listener = listener or Listener()
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed must be 0 to {2**32 - 1}, not {seed}")
     if workers is not None and workers < 0:
@@ -161,7 +164,7 @@ def train_model(
     run.scan(chosen)
     plans = run.plan()
     run.prepare()
-    interrupted, epochs = run.train(plans, seed, torch_device)
+    trainer = run.train(plans, seed, torch_device)
     backward = plans.plans["transpose_backward"]
     k, j, i = (float(plans.configuration.spacing[axis]) for axis in backward)
     info = ModelInfo(
@@ -170,7 +173,7 @@ def train_model(
         spacing=(i, j, k),
         label_scheme=Path(scheme).stem,
         heads="regions" if channels.regions else "softmax",
-        status="interrupted" if interrupted else "complete",
+        status="interrupted" if trainer.interrupted else "complete",
         fingerprint=mark,
         training={
             "dataset": dataset.info.get("name", dataset.root.name),
@@ -184,13 +187,14 @@ def train_model(
             "recipe": recipe.values(),
             "patch_size": [plans.patch_size[axis] for axis in backward][::-1],
             "device": torch_device.type,
-            "epochs": epochs,
-            "seconds": round(time.perf_counter() - started, 1),
+            "epochs": trainer.current_epoch,
+            "seconds": round(trainer.seconds, 1),
         },
         versions=library_versions(),
     )
     info.write(out)
-    if not interrupted:
+    if not trainer.interrupted:
+        latest_path(out).unlink(missing_ok=True)
         shutil.rmtree(run.work)
     return TrainingResult(out, info, tuple(run.failed))
 
@@ -227,7 +231,15 @@ class _Run:
         """Read every case; the good ones stay in `records`."""
         samples = max(1, self.recipe.intensity_samples // len(chosen))
         self.cases = {
-            c.case_id: TrainingCase(c, self.structures, self.work, samples) for c in chosen
+            c.case_id: TrainingCase(
+                c,
+                self.structures,
+                self.work,
+                samples,
+                annotated=self.channels.annotated.get(c.case_id, ()),
+                regions=self.channels.regions,
+            )
+            for c in chosen
         }
         jobs = [Job(c, t, outputs=(t.intensities_path,)) for c, t in self.cases.items()]
         summary = self._run(scan_case, jobs, "scan", {"training": self.mark})
@@ -266,32 +278,38 @@ class _Run:
             del self.records[record.case_id]
         self._require_cases()
 
-    def train(self, plans: Plans, seed: int, device: torch.device) -> tuple[bool, int]:
-        """Train and write the model; returns whether it was interrupted, and epochs done."""
-        from pantskit.train.trainer import RecipeTrainer
+    def train(self, plans: Plans, seed: int, device: torch.device) -> RecipeTrainer:
+        """Train and write the model."""
+        from pantskit.train.trainer import RecipeTrainer, TrainerListener
 
         self._write_splits()
-        folders = nnunet_folders(self.work, augmentation_processes=self.augmenters)
+        # The trainer's own processes draw the batches, nnU-Net's none.
+        folders = nnunet_folders(self.work, augmentation_processes=0)
         with folders, self._nnunet_quiet() as stdout:
             # nnU-Net takes the entry out again, and fails where there is none.
             values = plans.plans | {"continue_training": False}
             trainer = RecipeTrainer(values, CONFIGURATION, 0, plans.dataset_json, device)
-            curve = LearningCurve(self.out)
 
             def on_epoch(epoch: Epoch) -> None:
-                curve.add(epoch)
                 with redirect_stdout(stdout):
                     self.listener.epoch(epoch, self.recipe.epochs)
 
-            shares = self._shares()
+            def say(line: str) -> None:
+                with redirect_stdout(stdout):
+                    self.listener.say(line)
+
             trainer.prepare(
-                self.recipe, self.out, channels=self.channels, seed=seed, shares=shares,
-                on_epoch=on_epoch,
-            )  # fmt: skip
+                self.recipe,
+                self.out,
+                channels=self.channels,
+                seed=seed,
+                shares=self._shares(),
+                mark=self.mark,
+                augmenters=self.augmenters,
+                listener=TrainerListener(say, on_epoch),
+            )
             trainer.run_training()
-            curve.write()
-            curve.draw()
-        return trainer.interrupted, trainer.current_epoch
+        return trainer
 
     def voxels(self) -> dict[str, int]:
         """Structure to its voxels in all cases."""

@@ -7,43 +7,52 @@ where files go, what is logged, checkpoints that hold plain data only, and Ctrl-
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
-from batchgeneratorsv2.transforms.intensity.contrast import BGContrast
-from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
-from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import (
     DownsampleSegForDSTransform,
 )
-from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
+from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentationToRegionsTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from pantskit.core.files import atomic_path
 from pantskit.networks.axes import axis_name
 from pantskit.networks.folder import CHECKPOINT, FOLD
 from pantskit.networks.plans import Plans
-from pantskit.train.curve import Epoch
+from pantskit.train import resume
+from pantskit.train.augmentation import few_transforms, without_benchmarks
+from pantskit.train.batches import NumberedBatches, draw_batches, seed_for
+from pantskit.train.curve import Epoch, LearningCurve
+from pantskit.train.labels import Channels
+from pantskit.train.partial_training import PartialLabelsTrainer
 from pantskit.train.recipe import Recipe
-
-_LIGHT_ROTATION = 10 / 180 * np.pi
-_LIGHT_SCALING = (0.9, 1.1)
 
 _WARM_UP = 0.15  # share of one cycle
 
 
-class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no types
+@dataclass(frozen=True)
+class TrainerListener:
+    """Who is told how it goes.
+
+    Attributes:
+        say: a line for the user.
+        epoch: each row of the learning curve.
+    """
+
+    say: Callable[[str], None] = lambda _: None
+    epoch: Callable[[Epoch], None] = lambda _: None
+
+
+class RecipeTrainer(PartialLabelsTrainer):
     """nnU-Net's trainer under a recipe; `prepare` comes before `run_training`."""
 
     # nnU-Net reads the parameters' names from here, so they must be its own.
@@ -59,9 +68,11 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no type
         self.recipe = Recipe()
         self.interrupted = False
         self.shares: tuple[float, ...] = ()
-        self._best_ema: float | None = None
-        self.on_epoch: Callable[[Epoch], None] = lambda _: None
-        self._started = time.perf_counter()
+        self.best_ema: float | None = None
+        self.losses: list[float] = []  # of the iterations done in this epoch
+        self.earlier_seconds = 0.0  # of the runs before this one
+        self._started = self._saved = time.perf_counter()
+        self._asked_to_stop: Callable[[], bool] = lambda: False
         self._network_plans = Plans(plans, dataset_json, configuration)
 
     def prepare(
@@ -69,33 +80,51 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no type
         recipe: Recipe,
         model: Path,
         *,
+        channels: Channels,
         seed: int,
         shares: Sequence[float],
-        on_epoch: Callable[[Epoch], None],
+        mark: str = "",
+        augmenters: int = 0,
+        listener: TrainerListener | None = None,
     ) -> None:
         """Take the settings of a recipe, write to a model folder, start the random numbers.
 
         Args:
             recipe: settings.
             model: the model's folder.
+            channels: what the network learns, and which cases tell of it.
             seed: of all random numbers.
             shares: of the training voxels that are background, channel 1, 2, ...
-            on_epoch: called after each epoch.
+            mark: of this training, in its checkpoints; it goes on from its own only.
+            augmenters: processes that draw batches ahead; 0 for none.
+            listener: is told how it goes.
         """
-        self.recipe, self.shares, self.on_epoch = recipe, tuple(shares), on_epoch
+        self.recipe, self.shares, self.model, self.seed = recipe, tuple(shares), model, seed
+        self.mark, self._augmenters = mark, augmenters
+        self._listener = listener or TrainerListener()
+        self.channels, self.curve = channels, LearningCurve(model)
         self.num_epochs, self.num_iterations_per_epoch = recipe.epochs, recipe.iterations
         self.num_val_iterations_per_epoch = recipe.validation_iterations
         self.initial_lr, self.weight_decay = recipe.learning_rate, recipe.weight_decay
         self.oversample_foreground_percent = recipe.oversample_foreground
         self.enable_deep_supervision = recipe.deep_supervision
-        self.save_every = recipe.save_every
         self.output_folder_base = str(model)
         self.output_folder = str(model / FOLD)
         (model / FOLD).mkdir(parents=True, exist_ok=True)
         self.log_file = str(model / FOLD / "training_log.txt")
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002  # nnU-Net's loaders draw from the global state
-        torch.manual_seed(seed)
+        seed_for(seed, "weights", 0)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training, of all its runs together."""
+        return self.earlier_seconds + time.perf_counter() - self._started
+
+    @property
+    def plain_network(self) -> torch.nn.Module:
+        """The network, out of what wraps it."""
+        network = self.network.module if self.is_ddp else self.network
+        plain: torch.nn.Module = getattr(network, "_orig_mod", network)
+        return plain
 
     # ---- what nnU-Net does and we do elsewhere, or not at all
 
@@ -180,74 +209,137 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no type
         """nnU-Net's transforms, or few and cheap ones."""
         if self.recipe.augmentation == "nnunet":
             transforms = super().get_training_transforms(*args, **kwargs)
-            _without_benchmarks(transforms)
+            without_benchmarks(transforms)
             return transforms
         patch_size, _, scales, mirror_axes = args[:4]
-        steps: list[BasicTransform] = []
-        if self.recipe.augmentation == "light":
-            steps += _light_transforms(patch_size)
-        if mirror_axes:
-            steps.append(MirrorTransform(allowed_axes=mirror_axes))
+        steps = few_transforms(self.recipe.augmentation, patch_size, mirror_axes)
         steps.append(RemoveLabelTansform(-1, 0))
+        if kwargs["regions"] is not None:
+            steps.append(ConvertSegmentationToRegionsTransform(regions=kwargs["regions"]))
         if scales is not None:
             steps.append(DownsampleSegForDSTransform(ds_scales=scales))
         return ComposeTransforms(steps)
 
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """nnU-Net's loaders, drawn from by number, from where the training is."""
+        per_epoch = (self.num_iterations_per_epoch, self.num_val_iterations_per_epoch)
+        processes = (self._augmenters, (self._augmenters + 1) // 2)
+        done = (len(self.losses), 0)
+        drawn = []
+        for k, (what, alone) in enumerate(
+            zip(("train", "validation"), super().get_dataloaders(), strict=True)
+        ):
+            first = self.current_epoch * per_epoch[k] + done[k]
+            drawn.append(
+                draw_batches(
+                    NumberedBatches(alone.data_loader, self.seed, what),
+                    range(first, self.num_epochs * per_epoch[k]),
+                    processes=processes[k],
+                    pin_memory=self.device.type == "cuda",
+                )
+            )
+        return drawn[0], drawn[1]
+
     # ---- the loop
 
     def run_training(self) -> None:
-        """Train; Ctrl-C ends it early, with a checkpoint of what was reached."""
+        """Train from the latest checkpoint or the start; Ctrl-C ends it early, with a model."""
+        self.initialize()
+        if resume.restore(self):
+            self._listener.say(f"goes on after {self.describe_progress()}")
         self.on_train_start()
-        self._started = time.perf_counter()
-        try:
-            for _ in range(self.current_epoch, self.num_epochs):
-                self._run_epoch()
-        except KeyboardInterrupt:
-            self.interrupted = True
+        self._started = self._saved = time.perf_counter()
+        with resume.heeding_signals(self._listener.say) as self._asked_to_stop:
+            try:
+                while self.current_epoch < self.num_epochs:
+                    self._run_epoch()
+            except resume.Stopped:
+                self.interrupted = True
         self.on_train_end()
+
+    def describe_progress(self) -> str:
+        """How far it is: `3 epochs and 12 iterations`."""
+        more = f" and {len(self.losses)} iterations" if self.losses else ""
+        return f"{self.current_epoch} epochs{more}"
 
     def _run_epoch(self) -> None:
         self.on_epoch_start()
         self.on_train_epoch_start()
-        self.on_train_epoch_end(
-            [
-                self.train_step(next(self.dataloader_train))
-                for _ in range(self.num_iterations_per_epoch)
-            ]
-        )
+        iterations = self.num_iterations_per_epoch
+        for n in range(len(self.losses), iterations):
+            batch = next(self.dataloader_train)
+            seed_for(self.seed, "step", self.current_epoch * iterations + n)
+            self.losses.append(float(self.train_step(batch)["loss"]))
+            self._between_steps()
+        self.on_train_epoch_end([{"loss": np.float32(loss)} for loss in self.losses])
         if self.num_val_iterations_per_epoch:
-            # A structure that is in no patch has no Dice: 0 / 0, which the mean leaves out.
-            with torch.no_grad(), np.errstate(invalid="ignore"):
-                self.on_validation_epoch_start()
-                steps = range(self.num_val_iterations_per_epoch)
-                self.on_validation_epoch_end(
-                    [self.validation_step(next(self.dataloader_val)) for _ in steps]
-                )
+            self._validate()
         self.on_epoch_end()
+
+    def _validate(self) -> None:
+        # A structure that is in no patch has no Dice: 0 / 0, which the mean leaves out.
+        with torch.no_grad(), np.errstate(invalid="ignore"):
+            self.on_validation_epoch_start()
+            outputs = []
+            for _ in range(self.num_val_iterations_per_epoch):
+                outputs.append(self.validation_step(next(self.dataloader_val)))
+                self._between_steps()
+            self.on_validation_epoch_end(outputs)
+
+    def _between_steps(self) -> None:
+        """Save now and then; end here if asked to.
+
+        Raises:
+            Stopped: With the state saved.
+        """
+        asked = self._asked_to_stop()
+        if asked or time.perf_counter() - self._saved > resume.SAVE_EVERY_S:
+            self._save_state()
+        if asked:
+            raise resume.Stopped
+
+    def _save_state(self) -> None:
+        self.save_checkpoint(str(resume.latest_path(self.model)))
+        self._saved = time.perf_counter()
 
     def on_epoch_end(self) -> None:
         """Report the epoch, and keep the latest and the best weights."""
-        number, last = self.current_epoch + 1, self.current_epoch + 1 == self.num_epochs
+        # As it would be read from a checkpoint: numpy's float32 would add up otherwise.
+        self.logger.load_checkpoint(self._plain_log())
         values = {name: self._latest(name) for name in ("lrs", "train_losses", "val_losses")}
         dice, mean_dice = self._latest("mean_fg_dice"), self._latest("ema_fg_dice")
-        folder = Path(self.output_folder)
-        if number % self.save_every == 0 and not last:
-            self.save_checkpoint(str(folder / "checkpoint_latest.pth"))
-        held_out = self.recipe.validation == "fold"
-        if held_out and mean_dice is not None and mean_dice > (self._best_ema or -1.0):
-            self._best_ema = mean_dice
-            self.save_checkpoint(str(folder / "checkpoint_best.pth"))
         self.current_epoch += 1
-        self.on_epoch(
-            Epoch(
-                epoch=number,
-                learning_rate=values["lrs"],
-                train_loss=values["train_losses"],
-                validation_loss=values["val_losses"],
-                validation_dice=dice,
-                seconds=time.perf_counter() - self._started,
-            )
+        self.losses = []
+        row = Epoch(
+            epoch=self.current_epoch,
+            learning_rate=values["lrs"],
+            train_loss=values["train_losses"],
+            validation_loss=values["val_losses"],
+            validation_dice=dice,
+            seconds=self.seconds,
         )
+        self.curve.add(row)
+        held_out = self.recipe.validation == "fold"
+        if held_out and mean_dice is not None and mean_dice > (self.best_ema or -1.0):
+            self.best_ema = mean_dice
+            self.save_checkpoint(str(self.model / FOLD / "checkpoint_best.pth"))
+        last = self.current_epoch == self.num_epochs
+        if last or self.current_epoch % self.recipe.save_every == 0:
+            self._save_state()
+        self._listener.epoch(row)
+        if not last:
+            self._between_steps()
+
+    def on_train_end(self) -> None:
+        """Write the model's weights; the latest checkpoint stays until the model is complete."""
+        self.save_checkpoint(str(self.checkpoint_path))
+        del self.dataloader_train, self.dataloader_val  # which ends their processes
+        self.curve.draw()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _plain_log(self) -> dict[str, Any]:
+        return {k: _plain(v) for k, v in self.logger.get_checkpoint().items()}
 
     def _latest(self, name: str) -> float | None:
         logged = self.logger.get_value(name, None)
@@ -256,20 +348,19 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no type
 
     def save_checkpoint(self, filename: str) -> None:
         """Write tensors and plain data only, atomically: it loads with `weights_only`."""
-        network = self.network.module if self.is_ddp else self.network
-        network = getattr(network, "_orig_mod", network)
         scaler = self.grad_scaler
         checkpoint = {
-            "network_weights": network.state_dict(),
+            "network_weights": self.plain_network.state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
             "grad_scaler_state": None if scaler is None else scaler.state_dict(),
-            "logging": {k: _plain(v) for k, v in self.logger.get_checkpoint().items()},
-            "_best_ema": self._best_ema,
-            "current_epoch": self.current_epoch + 1,
+            "logging": self._plain_log(),
+            "_best_ema": self.best_ema,
+            "current_epoch": self.current_epoch,
             "init_args": {"configuration": self.configuration_name, "fold": self.fold},
             # What nnU-Net looks up when it loads the folder itself.
             "trainer_name": nnUNetTrainer.__name__,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            "pantskit": resume.state_of(self),
         }
         with atomic_path(Path(filename)) as part:
             torch.save(checkpoint, part)
@@ -277,7 +368,7 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no type
     @property
     def checkpoint_path(self) -> Path:
         """The finished model's weights."""
-        return Path(self.output_folder) / CHECKPOINT
+        return self.model / FOLD / CHECKPOINT
 
 
 def one_cycle(step: int, total: int) -> float:
@@ -302,41 +393,3 @@ def _start_from_shares(network: torch.nn.Module, shares: Sequence[float]) -> Non
 def _plain(value: Any) -> Any:
     """nnU-Net logs numpy numbers, which `weights_only` does not load everywhere."""
     return [_plain(v) for v in value] if isinstance(value, list) else float(value)
-
-
-def _without_benchmarks(transforms: ComposeTransforms) -> None:
-    """Stop the blur from timing two ways and taking the faster: runs would differ by rounding."""
-    for step in transforms.transforms:
-        inner = step.transform if isinstance(step, RandomTransform) else step
-        if isinstance(inner, GaussianBlurTransform):
-            inner.benchmark = False
-
-
-def _light_transforms(patch_size: Any) -> list[BasicTransform]:
-    """Small rotations and scalings, brightness and noise."""
-    return [
-        SpatialTransform(
-            patch_size,
-            patch_center_dist_from_border=0,
-            random_crop=False,
-            p_rotation=0.5,
-            rotation=(-_LIGHT_ROTATION, _LIGHT_ROTATION),
-            p_scaling=0.5,
-            scaling=_LIGHT_SCALING,
-            p_synchronize_scaling_across_axes=0.5,
-            mode_seg="nearest",
-            border_mode_seg="constant",
-            padding_value_seg=-1,
-        ),
-        RandomTransform(
-            GaussianNoiseTransform(noise_variance=(0, 0.05), p_per_channel=1), apply_probability=0.2
-        ),
-        RandomTransform(
-            MultiplicativeBrightnessTransform(
-                multiplier_range=BGContrast((0.85, 1.15)),
-                synchronize_channels=False,
-                p_per_channel=1,
-            ),
-            apply_probability=0.3,
-        ),
-    ]
