@@ -216,22 +216,27 @@ def _shift(
 ) -> Any:
     """HU where the slope is 1; least and most are the stored values of the clip's ends."""
     rows, columns = stored.shape
-    line = np.empty(columns, np.int16)  # stays in the cache, so that the loop over it is wide
+    line = np.empty(columns, np.int16)
     low = high = stored[0, 0]
     below = above = 0
     for r in range(rows):
+        row, place = stored[r], start + r * row_step
+        target = out[place : place + columns] if column_step == 1 else line
+        # A row stays in the cache, and loops of one purpose compile to wide instructions.
+        for c in range(columns):
+            low = min(low, row[c])
+            high = max(high, row[c])
         under: Any = np.int32(0)
         over: Any = np.int32(0)
         for c in range(columns):
-            value = stored[r, c]
-            low = min(low, value)
-            high = max(high, value)
-            under += value < least
-            over += value > most
-            line[c] = min(max(value, least), most) + intercept
+            under += row[c] < least
+            over += row[c] > most
         below += under
         above += over
-        _place(line, out, start + r * row_step, column_step)
+        for c in range(columns):
+            target[c] = min(max(row[c], least), most) + intercept
+        if column_step != 1:
+            _place(line, out, place, column_step)
     return low, high, below, above
 
 
