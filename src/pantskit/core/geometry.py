@@ -9,16 +9,20 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import (
-    aff2axcodes,
-    axcodes2ornt,
-    inv_ornt_aff,
-    io_orientation,
-    ornt_transform,
-)
 from numpy.typing import ArrayLike, NDArray
 
 from pantskit.core.errors import GeometryError
+from pantskit.core.imports import without_modules
+
+# nibabel imports pydicom, and that a web client and a progress bar for downloads of test files.
+with without_modules("requests", "tqdm"):
+    from nibabel.orientations import (
+        aff2axcodes,
+        axcodes2ornt,
+        inv_ornt_aff,
+        io_orientation,
+        ornt_transform,
+    )
 
 # The paper's "RPS" uses ITK's older letters, which name where an axis comes *from*: from
 # Right, Posterior, Superior. In nibabel's letters, which name where it goes *to*, that is LAI.
