@@ -98,6 +98,7 @@ def test_every_package_that_the_source_imports_is_declared(project: dict[str, ob
             *extras["train"],
             *extras["cluster"],
             *extras["dicom-seg"],
+            *extras["monai"],
         ]
     }
     installed = packages_distributions()

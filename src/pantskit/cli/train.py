@@ -18,6 +18,17 @@ def command(
         ),
     ] = "28",
     recipe: Annotated[str, typer.Option(help="paper, cpu, or a .toml file.")] = "paper",
+    architecture: Annotated[
+        str | None,
+        typer.Option(
+            help="nnunet, resenc-m, resenc-l, swin-unetr, unetr, segresnet, mednext-s/-b/-m/-l, "
+            "in place of the recipe's."
+        ),
+    ] = None,
+    pretrained: Annotated[
+        Path | None,
+        typer.Option(help="Self-supervised weights for the encoder of swin-unetr or unetr."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     iterations: Annotated[
         int | None, typer.Option(help="An epoch, in place of the recipe's.")
@@ -54,7 +65,11 @@ def command(
     from pantskit.train.run import train_model
 
     settings = Recipe.read(recipe).changed(
-        epochs=epochs, iterations=iterations, patch_size=patch and read_patch(patch)
+        architecture=architecture,
+        pretrained=pretrained and str(pretrained),
+        epochs=epochs,
+        iterations=iterations,
+        patch_size=patch and read_patch(patch),
     )
     with training_progress() as listener:
         result = train_model(

@@ -114,11 +114,9 @@ def make_plans(
     Returns:
         The plans, also at `preprocessed/<dataset>/nnUNetPlans.json` in the work folder.
     """
-    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
-        ExperimentPlanner,
-    )
+    base = _planner(recipe.network.planner)
 
-    class RecipePlanner(ExperimentPlanner):  # type: ignore[misc]  # nnU-Net has no types
+    class RecipePlanner(base):  # type: ignore[misc, valid-type]  # nnU-Net has no types
         """nnU-Net's planner; sizes that the recipe sets are the recipe's."""
 
         def determine_reader_writer(self) -> Any:
@@ -133,8 +131,7 @@ def make_plans(
         def get_plans_for_configuration(self, spacing: Any, *args: Any) -> Any:
             plan = super().get_plans_for_configuration(spacing, *args)
             if len(spacing) == 3:
-                forward, _ = self.determine_transpose()
-                _apply_recipe(plan, recipe, [int(n) for n in forward])
+                _apply_recipe(plan, recipe, self)
             return plan
 
     with nnunet_folders(work) as preprocessed:
@@ -146,16 +143,17 @@ def make_plans(
         write_json(preprocessed / "dataset_fingerprint.json", print_)
         planner = RecipePlanner(
             DATASET_NAME,
-            gpu_memory_target_in_gb=recipe.gpu_memory_gb,
+            gpu_memory_target_in_gb=recipe.gpu_memory_gb or recipe.network.gpu_memory_gb,
             overwrite_target_spacing=list(recipe.spacing[::-1]) or None,
         )
         planner.UNet_base_num_features = recipe.features
         planner.UNet_max_features_3d = recipe.max_features
-        stages = len(planner.UNet_blocks_per_stage_encoder)
-        planner.UNet_blocks_per_stage_encoder = (recipe.convolutions,) * stages
-        planner.UNet_blocks_per_stage_decoder = (recipe.decoder_convolutions,) * (stages - 1)
+        if recipe.network.planner == "plain":  # a residual encoder has blocks of its own
+            stages = len(planner.UNet_blocks_per_stage_encoder)
+            planner.UNet_blocks_per_stage_encoder = (recipe.convolutions,) * stages
+            planner.UNet_blocks_per_stage_decoder = (recipe.decoder_convolutions,) * (stages - 1)
         plans = planner.plan_experiment()
-        plans["experiment_planner_used"] = ExperimentPlanner.__name__
+        plans["experiment_planner_used"] = base.__name__
         if recipe.batch_dice is not None:
             plans["configurations"][CONFIGURATION]["batch_dice"] = recipe.batch_dice
         if recipe.patch_size:  # planned around the recipe's patch, the others mean nothing
@@ -167,27 +165,59 @@ def make_plans(
     return Plans(plans, description, CONFIGURATION)
 
 
-def _apply_recipe(plan: dict[str, Any], recipe: Recipe, forward: list[int]) -> None:
-    """Put the recipe's patch and batch into a 3D plan, with the network that fits the patch."""
+def _planner(name: str) -> Any:
+    """One of nnU-Net's planners."""
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+        ExperimentPlanner,
+    )
+    from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
+        residual_encoder_unet_planners as residual,
+    )
+
+    planners = {
+        "plain": ExperimentPlanner,
+        "resenc-m": residual.nnUNetPlannerResEncM,
+        "resenc-l": residual.nnUNetPlannerResEncL,
+    }
+    return planners[name]
+
+
+def _apply_recipe(plan: dict[str, Any], recipe: Recipe, planner: Any) -> None:
+    """Put the recipe's patch, batch and network into a 3D plan."""
     if recipe.batch_size:
         plan["batch_size"] = recipe.batch_size
-    if not recipe.patch_size:
-        return
+    forward, _ = planner.determine_transpose()
+    wanted = [recipe.patch_size[::-1][axis] for axis in forward] if recipe.patch_size else []
+    if recipe.network.network_class:
+        patch = list(recipe.network.fitting_patch(wanted or plan["patch_size"]))
+        plan["patch_size"] = patch
+        plan["architecture"] = {
+            "network_class_name": recipe.network.network_class,
+            "arch_kwargs": recipe.network.settings(patch, recipe.features),
+            "_kw_requires_import": [],
+        }
+    elif wanted:
+        _fit_unet(plan, recipe, wanted, planner)
+
+
+def _fit_unet(plan: dict[str, Any], recipe: Recipe, wanted: list[int], planner: Any) -> None:
+    """Give nnU-Net's network the stages that fit a patch."""
     from nnunetv2.experiment_planning.experiment_planners.network_topology import (
         get_pool_and_conv_props,
     )
 
-    wanted = [recipe.patch_size[::-1][axis] for axis in forward]
     _, strides, kernels, patch, _ = get_pool_and_conv_props(plan["spacing"], wanted, 4, 999999)
     n_stages = len(strides)
     plan["patch_size"] = patch
-    plan["architecture"]["arch_kwargs"] |= {
+    settings = plan["architecture"]["arch_kwargs"]
+    encoder = next(k for k in ("n_blocks_per_stage", "n_conv_per_stage") if k in settings)
+    settings |= {
         "n_stages": n_stages,
         "features_per_stage": [
             min(recipe.features * 2**i, recipe.max_features) for i in range(n_stages)
         ],
         "kernel_sizes": kernels,
         "strides": strides,
-        "n_conv_per_stage": [recipe.convolutions] * n_stages,
-        "n_conv_per_stage_decoder": [recipe.decoder_convolutions] * (n_stages - 1),
+        encoder: list(planner.UNet_blocks_per_stage_encoder[:n_stages]),
+        "n_conv_per_stage_decoder": list(planner.UNet_blocks_per_stage_decoder[: n_stages - 1]),
     }

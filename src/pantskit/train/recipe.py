@@ -10,8 +10,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pantskit.core.errors import ConfigError
 from pantskit.core.files import write_text
+from pantskit.networks.architectures import ARCHITECTURES, Architecture, find_architecture
 
 DEFAULT_RECIPE = "paper"
+DEFAULT_ARCHITECTURE = "nnunet"
 _AXES = {"i", "j", "k"}
 
 
@@ -40,10 +42,13 @@ class Recipe:
         deep_supervision: loss at lower resolutions too.
         oversample_foreground: share of patches around a structure, rounded to whole patches
             of a batch.
+        architecture: of the network, see `pantskit.networks.architectures`.
+        pretrained: file of a self-supervised encoder's weights to begin with; empty for none.
         batch_size: patches an iteration; 0 leaves it to nnU-Net's planner.
         patch_size: voxels along (i, j, k); empty leaves it to the planner.
         spacing: mm along (i, j, k) of the network's input; empty leaves it to the planner.
-        features: channels of the first stage, doubled at each, at most `max_features`.
+        features: channels of the first stage, doubled at each, at most `max_features`; of
+            networks that are not nnU-Net's, 32 is their published width, and others scale it.
         max_features: channels of the deepest stages.
         convolutions: per stage, in the encoder.
         decoder_convolutions: per stage, in the decoder.
@@ -51,7 +56,8 @@ class Recipe:
         output_bias: `"zero"` (nnU-Net's), or `"prior"`: the last layer starts with the
             logarithm of each structure's share of the training voxels, which saves a short
             training the iterations to learn that most voxels are background.
-        gpu_memory_gb: that the planner fills.
+        gpu_memory_gb: that the planner fills; 0 leaves it to the architecture (8, or 24 of
+            `resenc-l`).
         intensity_samples: voxels of structures, over all cases, that HU statistics are taken
             from.
         save_every: epochs between checkpoints of a running training.
@@ -71,6 +77,8 @@ class Recipe:
     mirror_axes: tuple[str, ...] = ("i", "j", "k")
     deep_supervision: bool = True
     oversample_foreground: float = 0.33
+    architecture: str = DEFAULT_ARCHITECTURE
+    pretrained: str = ""
     batch_size: int = 2
     patch_size: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
@@ -80,7 +88,7 @@ class Recipe:
     decoder_convolutions: int = 2
     batch_dice: bool | None = None
     output_bias: Literal["zero", "prior"] = "zero"
-    gpu_memory_gb: float = 8.0
+    gpu_memory_gb: float = 0.0
     intensity_samples: int = 100_000_000
     save_every: int = 50
 
@@ -98,6 +106,7 @@ class Recipe:
                 raise ConfigError(
                     f"recipe {self.name}: {name} must be three numbers above 0, not {list(value)}"
                 )
+        self._check_network()
         if self.patch_size and min(self.patch_size) < 8:
             raise ConfigError(
                 f"recipe {self.name}: patch_size {list(self.patch_size)} is below 8 voxels"
@@ -105,6 +114,22 @@ class Recipe:
         if not set(self.mirror_axes) <= _AXES:
             raise ConfigError(
                 f"recipe {self.name}: mirror_axes {list(self.mirror_axes)} are not i, j or k"
+            )
+
+    @property
+    def network(self) -> Architecture:
+        """The architecture."""
+        return find_architecture(self.architecture)
+
+    def _check_network(self) -> None:
+        """Refuse what the architecture cannot do, before hours are spent."""
+        if self.patch_size:
+            self.network.require_patch(self.patch_size)
+        if self.pretrained and not self.network.encoder:
+            able = ", ".join(a.name for a in ARCHITECTURES.values() if a.encoder)
+            raise ConfigError(
+                f"recipe {self.name}: {self.architecture} takes no pretrained encoder; "
+                f"{able} do"
             )
 
     @classmethod

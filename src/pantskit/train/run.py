@@ -142,6 +142,9 @@ def train_model(
         raise ConfigError(f"seed must be 0 to {2**32 - 1}, not {seed}")
     if workers is not None and workers < 0:
         raise ConfigError(f"workers must be 0 or more, not {workers}")
+    recipe.network.require_installed()
+    if recipe.pretrained and not Path(recipe.pretrained).is_file():
+        raise ConfigError(f"{recipe.pretrained}: no such file of pretrained weights")
     chosen = _choose_cases(dataset, split, cases)
     channels = _choose_channels(chosen, Scheme.read(scheme))
     hashes = _hash_cases(chosen)
@@ -424,7 +427,9 @@ def _hash_cases(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
 def _fingerprint(hashes: Any, channels: Channels, recipe: Recipe, seed: int) -> str:
     """Hash of all that the weights depend on but the machine."""
     meaning = [channels.structures, channels.regions, channels.annotated]
-    parts = [hashes, meaning, recipe.values(), seed, library_versions()]
+    pretrained = content_hash(Path(recipe.pretrained)) if recipe.pretrained else ""
+    settings = recipe.values() | {"pretrained": pretrained}
+    parts = [hashes, meaning, settings, seed, library_versions()]
     return blake3(json.dumps(jsonable(parts), sort_keys=True).encode()).hexdigest(length=16)
 
 

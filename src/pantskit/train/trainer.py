@@ -25,6 +25,8 @@ from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentatio
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from pantskit.core.files import atomic_path
+from pantskit.networks.architectures.monai_networks import encoder_of, set_deep_supervision
+from pantskit.networks.architectures.pretrained import load_encoder
 from pantskit.networks.axes import axis_name
 from pantskit.networks.folder import CHECKPOINT, FOLD
 from pantskit.networks.plans import Plans
@@ -107,7 +109,7 @@ class RecipeTrainer(PartialLabelsTrainer):
         self.num_val_iterations_per_epoch = recipe.validation_iterations
         self.initial_lr, self.weight_decay = recipe.learning_rate, recipe.weight_decay
         self.oversample_foreground_percent = recipe.oversample_foreground
-        self.enable_deep_supervision = recipe.deep_supervision
+        self.enable_deep_supervision = recipe.deep_supervision and recipe.network.deep_supervision
         self.output_folder_base = str(model)
         self.output_folder = str(model / FOLD)
         (model / FOLD).mkdir(parents=True, exist_ok=True)
@@ -153,7 +155,15 @@ class RecipeTrainer(PartialLabelsTrainer):
         network = self._network_plans.build_network(deep_supervision=enable_deep_supervision)
         if self.recipe.output_bias == "prior":
             _start_from_shares(network, self.shares)
+        if self.recipe.pretrained:
+            encoder = encoder_of(network, self.recipe.network.encoder)
+            load_encoder(encoder, Path(self.recipe.pretrained))
         return network
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Where the network has it: not all of them keep the switch where nnU-Net's do."""
+        if not set_deep_supervision(self.plain_network, enabled):
+            super().set_deep_supervision_enabled(enabled)
 
     # ---- optimiser and schedule
 
