@@ -48,10 +48,12 @@ from pantskit.ingest import IngestSettings, ingest
 from pantskit.ingest.dicom.pixels import read_series
 from pantskit.ingest.discovery.discover import discover
 from pantskit.ingest.discovery.sources import Reader
+from pantskit.ingest.privacy.identifiers import merged
 from pantskit.ingest.privacy.leaks import LeakScan
 from pantskit.phantom.cohort import make_cohort
 from pantskit.phantom.scans import CohortPlan
 
+COMMAND = Path(sys.executable).with_name("pantskit")
 OURS = "pantskit (ISA-L 2; masks zlib-ng 6)"
 Z6, Z1 = "zlib 6", "zlib 1"  # what dcm2niix and nibabel use when not told otherwise
 
@@ -229,7 +231,7 @@ def over_gzip(path: Path) -> float:
 def whole_case(series: Path, labels: Path, work: Path) -> None:
     out = work / "whole_case"
     cpu, peak, wall = whole_command(
-        "pantskit", "ingest", series, "--labels", labels, "--out", out, "--workers", "0"
+        COMMAND, "ingest", series, "--labels", labels, "--out", out, "--workers", "0"
     )
     volume = read_volume(next(out.rglob(CT)))
     print(f"\n(d) whole command, {volume.array.shape} with {len(STRUCTURES)} masks")
@@ -246,7 +248,7 @@ def whole_commands(series: Path, copies: int, work: Path) -> None:
         f"{peers.DCM2NIIX} -z {{z}} -b n -f %f -o {work / 'raw'} {source}",
         f"{sys.executable} {Path(peers.__file__)} {work / 'raw'} {work / 'std'}",
     )
-    ours = ("pantskit", "ingest", source, "--out", work / "ours", "--workers")
+    ours = (COMMAND, "ingest", source, "--out", work / "ours", "--workers")
     commands: dict[str, Sequence[str | Path]] = {
         OURS + ", 1 worker": (*ours, "1"),
         OURS + ", 2 workers": (*ours, "2"),
@@ -298,7 +300,7 @@ def where_time_goes(series: Path, work: Path, repeat: int) -> None:
     with Reader() as reader:
         volume = read_series(slices, reader)[0].reoriented()
     kept = Volume(np.asfortranarray(volume.array), volume.geometry)
-    identifiers = {f"name{n}": "PatientName" for n in range(60)}
+    identifiers = merged(part for header in slices for part in header.identifiers)
     write_volume(work / "kept.nii.gz", volume)
 
     def floor(out: Path) -> None:
@@ -316,7 +318,7 @@ def where_time_goes(series: Path, work: Path, repeat: int) -> None:
         "headers": lambda out: slices_of(series),
         "pixels: read, decode, HU": pixels,
         "reorient + compress + write": lambda out: write_volume(out / CT, volume),
-        "scan": lambda out: LeakScan(identifiers).file(work / "kept.nii.gz"),
+        "scan": lambda out: LeakScan(identifiers).file(work / "kept.nii.gz", voxels=kept.array),
         "hash of inputs": lambda out: [content_hash(path) for path in files],
     }
     timings = in_turns(runs, work, repeat)

@@ -29,7 +29,7 @@ _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 # Shorter runs are left to the compressor: changing over costs some twenty bytes.
 _ZERO_BLOCKS = (1 << 20, 1 << 16)
 
-_PART = 1 << 18
+_PART = 1 << 18  # compressed in one go: what comes out stays in the cache
 _CHUNK = 1 << 20
 
 DAMAGED: tuple[type[Exception], ...] = (
@@ -72,7 +72,7 @@ def gzip_member(pieces: Iterable[Piece], kind: str) -> Iterator[bytes]:
             continue
         yield from stream.zeros(zeros)
         zeros = 0
-        yield stream.packed(piece)
+        yield from stream.packed(piece)
     yield from stream.zeros(zeros)
     yield stream.end()
 
@@ -85,14 +85,12 @@ class _Deflate:
         self._crc = self._size = 0
         self._open = False  # whether the compressor holds back bytes
 
-    def packed(self, piece: Buffer) -> bytes:
-        piece = memoryview(piece)
+    def packed(self, piece: Buffer) -> Iterator[bytes]:
         self._crc = isal_zlib.crc32(piece, self._crc)
         self._size += len(piece)
         self._open = True
-        # In parts, whose result stays in the cache.
-        parts = range(0, len(piece), _PART)
-        return b"".join(self._compressor.compress(piece[n : n + _PART]) for n in parts)
+        for start in range(0, len(piece), _PART):
+            yield self._compressor.compress(memoryview(piece)[start : start + _PART])
 
     def zeros(self, count: int) -> Iterator[bytes]:
         for size in _ZERO_BLOCKS:
@@ -108,7 +106,7 @@ class _Deflate:
                 self._size += size
                 yield block
         if count:
-            yield self.packed(bytes(count))
+            yield from self.packed(bytes(count))
 
     def end(self) -> bytes:
         last: bytes = self._compressor.flush(zlib.Z_FINISH)
