@@ -237,7 +237,7 @@ def test_killed_run_goes_on_where_it_was(
     summary = predict_cases(trained[1], find_inputs(scans), out, settings=ON_CPU)
     assert summary.counts == {"done": 12}
     assert "scan_00" not in summary.ran
-    assert len(summary.ran) <= 12 - len(finished) + 1  # the last may lack its record
+    assert len(summary.ran) <= 12 - len(finished) + 2  # the last ones may lack their records
     assert not list(out.rglob(".pantskit-part-*"))
     alone = predict_cases(trained[1], find_inputs(scans), tmp_path / "alone", settings=ON_CPU)
     assert alone.exit_status == 0

@@ -45,7 +45,7 @@ def test_options_go_before_the_recipe_and_json_is_all_of_standard_output(
     image = trained[0].cases("test")[0].image_path
     result = run("predict", model, image, "--out", tmp_path / "p", "--device", "cpu", "--json")
     assert result.exit_code == 0, result.stderr
-    (prediction,) = json.loads(result.stdout)
+    (prediction,) = json.loads(result.stdout)["cases"]
     assert prediction["case_id"] == "blob_4"
     assert prediction["structures"] == ["pancreas", "pancreatic_lesion"]
 

@@ -55,22 +55,47 @@ def command(
         bool, typer.Option("--skip-air", help="Leave out windows without tissue.")
     ] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Run the network through torch.compile.")
+    ] = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Refuse shortcuts (--no-mirror, --step, --skip-air, --bf16, --compile), and "
+            "compute in float32 where a GPU would take half precision.",
+        ),
+    ] = False,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Windows computed at once; falls with memory.")
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="For a Python file: the folder that its load() gets.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda; cuda:0,cuda:1 for processes fed from one queue.")
+    ] = "auto",
     workers: Annotated[
-        int, typer.Option(min=0, help="0: in this process; 1: in one that may die without harm.")
-    ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every prediction.json.")] = False,
+        int | None,
+        typer.Option(
+            min=0,
+            help="0: in this process, the default for one device; more: in processes that may "
+            "die without harm.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print every prediction.json, and how busy the network was."),
+    ] = False,
 ) -> None:
     """Segment CTs with a trained model or one of your own, each on its own grid.
 
     A rerun does only the cases that are missing or have changed. A Python file given as MODEL is
-    run; a trained model's checkpoint never runs code.
+    run; a trained model's checkpoint never runs code. While a case is computed, the next one is
+    read and the last one written; the end says how busy the network was.
+
+    Without options the answer is nnU-Net's: every window, every flip. Options that change it are
+    off until asked for; --exact makes sure of that.
 
     Example:
 
@@ -90,44 +115,46 @@ def command(
     from pantskit.predict.own_run import predict_own
     from pantskit.predict.postprocess import parse_steps
     from pantskit.predict.protocol import own_model_file
-    from pantskit.predict.results import Output
     from pantskit.predict.run import PredictSettings, predict_cases
+    from pantskit.predict.turns import utilisation
 
-    mending = parse_steps(steps)
+    settings = PredictSettings(
+        mirror=mirror,
+        device=device,
+        masks=masks,
+        probabilities=tuple(s.strip() for s in probabilities.split(",") if s.strip()),
+        entropy=entropy,
+        label_map=label_map,
+        shortcuts=Shortcuts(step, skip_air, bf16, compiled),
+        exact=exact,
+        batch=batch,
+        format=output_format,
+        postprocess=parse_steps(steps),
+        dicom=dicom,
+    )
+    own = own_model_file(model) is not None
+    if weights is not None and not own:
+        raise ConfigError("--weights is for a Python file; a trained folder has its own")
     inputs = find_inputs(source, split=split, cases=read_case_list(cases) if cases else None)
     with case_progress("predict") as progress:
-        if own_model_file(model):
+        if own:
             summary = predict_own(
-                model,
-                inputs,
-                out,
-                weights=weights,
-                device=device,
-                output=Output(output_format, mending, masks, dicom),
-                workers=workers,
+                model, inputs, out, weights=weights, settings=settings, workers=workers,
                 progress=progress,
-            )
+            )  # fmt: skip
         else:
-            if weights is not None:
-                raise ConfigError("--weights is for a Python file; a trained folder has its own")
-            settings = PredictSettings(
-                mirror=mirror,
-                device=device,
-                masks=masks,
-                probabilities=tuple(s.strip() for s in probabilities.split(",") if s.strip()),
-                entropy=entropy,
-                label_map=label_map,
-                shortcuts=Shortcuts(step, skip_air, bf16),
-                batch=batch,
-                format=output_format,
-                postprocess=mending,
-                dicom=dicom,
-            )
             summary = predict_cases(
                 model, inputs, out, settings=settings, workers=workers, progress=progress
             )
+    busy = utilisation(summary)
     if as_json:
         done = [r.data for r in summary.records if r.status == "done"]
-        typer.echo(json.dumps(done, indent=2))
+        typer.echo(json.dumps({"cases": done, "utilisation": busy}, indent=2))
+    if busy:
+        typer.echo(
+            f"predict: the network computed for {busy['network_s']:.1f} s and waited "
+            f"{busy['waited_s']:.1f} s: busy {busy['share']:.0%} of the time",
+            err=True,
+        )
     report_cases(summary, where=f" in {out}")
     raise typer.Exit(summary.exit_status)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+_NUMBERED = re.compile(r"cuda:(\d+)")
 
 
 def start_torch(device: str = "auto") -> torch.device:
@@ -23,25 +27,76 @@ def start_torch(device: str = "auto") -> torch.device:
     On a CPU, torch takes all cores that this process may use, or `OMP_NUM_THREADS`.
 
     Args:
-        device: `"auto"` (a CUDA device where there is one), `"cpu"` or `"cuda"`. Of several
-            CUDA devices, a process takes one that no other process of ours has taken.
+        device: `"auto"` (a CUDA device where there is one), `"cpu"`, `"cuda"` or `"cuda:1"`. Of
+            several CUDA devices `"cuda"` is one that no other process of ours has taken.
 
     Raises:
         ConfigError: If the device is unknown, or CUDA is asked for and there is none.
     """
-    if device not in get_args(DeviceName):
-        raise ConfigError(f"device {device!r} is unknown; it is {', '.join(get_args(DeviceName))}")
+    kind = device_kind(device)
+    import torch
+
+    if kind == "cpu" or _NUMBERED.fullmatch(device):
+        return torch.device(kind if kind == "cpu" else device)
+    return torch.device("cuda", _own_number(torch.cuda.device_count()))
+
+
+def device_kind(device: str) -> Literal["cpu", "cuda"]:
+    """What a device of `start_torch` is, without taking it; errors are as there."""
+    numbered = _NUMBERED.fullmatch(device)
+    if device not in get_args(DeviceName) and not numbered:
+        names = ", ".join(get_args(DeviceName))
+        raise ConfigError(f"device {device!r} is unknown; it is {names}, or cuda:0, cuda:1, ...")
     # Read once, when the OpenMP library is loaded. Threads that spin while they wait made a
     # 32^3 forward pass take 350 ms in place of 74 on busy cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise ConfigError("device cuda: torch sees no CUDA device; use --device cpu")
-    if not has_cuda or device == "cpu":
-        return torch.device("cpu")
-    return torch.device("cuda", _own_number(torch.cuda.device_count()))
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.startswith("cuda") and not count:
+        raise ConfigError(f"device {device}: torch sees no CUDA device; use --device cpu")
+    if numbered and int(numbered[1]) >= count:
+        raise ConfigError(f"device {device}: torch sees {count} CUDA devices, cuda:0 the first")
+    return "cuda" if count and device != "cpu" else "cpu"
+
+
+def parse_devices(text: str) -> tuple[str, ...]:
+    """The devices of a comma-separated list.
+
+    Args:
+        text: one that `start_torch` knows, or several of `cpu` and `cuda:N`, each of which
+            means a process of its own.
+
+    Raises:
+        ConfigError: If one of several does not say which it is.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    vague = [name for name in names if name != "cpu" and not _NUMBERED.fullmatch(name)]
+    if len(names) > 1 and vague:
+        raise ConfigError(f"device {vague[0]!r} in a list; there, devices are cpu or cuda:0, ...")
+    return names
+
+
+def own_cores() -> int:
+    """Cores that this process may use: those it is bound to, or its share by OMP_NUM_THREADS."""
+    cores = len(os.sched_getaffinity(0))
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(share))) if share.isdigit() else cores
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Float32 that is float32, by the same kernels in every run: on a GPU no TF32 inside."""
+    import torch
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = False, True, False
+    matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = before
 
 
 @lru_cache(maxsize=1)

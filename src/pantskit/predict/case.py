@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pantskit.core.labels import LESION
 from pantskit.core.volume import Volume
 from pantskit.networks.folder import Model
 from pantskit.networks.plans import Plans
+from pantskit.networks.runtime import full_precision
 from pantskit.predict.axes import separate_axis
 from pantskit.predict.device_export import DeviceExporter
 from pantskit.predict.export import Block, Exporter, Grids, Ring, Want
@@ -38,11 +40,24 @@ class Shortcuts:
         step: distance of windows as a share of the patch; nnU-Net's is 0.5.
         skip_air: leave out windows without tissue; their voxels become background.
         bf16: compute in bfloat16.
+        compile: run the network compiled; sums are rounded otherwise.
     """
 
     step: float = 0.5
     skip_air: bool = False
     bf16: bool = False
+    compile: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Those that are taken, as options of the command."""
+        taken = {
+            "--step": self.step != Shortcuts.step,
+            "--skip-air": self.skip_air,
+            "--bf16": self.bf16,
+            "--compile": self.compile,
+        }
+        return tuple(name for name, is_taken in taken.items() if is_taken)
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,8 @@ class Prediction:
         entropy: float32 entropy of the answer in nats, on the CT's own grid; 0 is sure.
         windows: how many windows were computed.
         skipped: how many were left out.
+        precision: the type in which the network computed.
+        compiled: whether it ran compiled.
         notes: what had to be changed on the way, as a smaller batch.
     """
 
@@ -67,19 +84,55 @@ class Prediction:
     entropy: Volume | None = None
     windows: int = 0
     skipped: int = 0
+    precision: str = "float32"
+    compiled: bool = False
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A CT that waits for its network.
+
+    Attributes:
+        image: HU.
+        source: its values on the network's grid.
+        spacing: mm along the network's axes.
+    """
+
+    image: Volume
+    source: NetworkImage | WholeImage
+    spacing: list[float]
+
+
+def prepare(model: Model, image: Volume, *, device: torch.device) -> Ready:
+    """Do what needs no network: checks, cropping, and preprocessing where it is not streamed.
+
+    Args:
+        model: the network's model.
+        image: HU.
+        device: where the network will run.
+
+    Raises:
+        ImageError: If values are not HU, or the CT is thinner than half a voxel of the network.
+    """
+    require_hounsfield(image)
+    view, spacing = _network_view(image.array, image.geometry, model)
+    _require_extent(view.shape, spacing, model.plans)
+    kind = NetworkImage if streams(model.plans) else WholeImage
+    return Ready(image, kind(view, spacing, model.plans, device), spacing)
 
 
 def predict_volume(
     model: Model,
     network: torch.nn.Module,
-    image: Volume,
+    image: Volume | Ready,
     *,
     device: torch.device,
     mirror: bool = True,
     threads: int = 1,
     batch: int = 1,
     shortcuts: Shortcuts | None = None,
+    exact: bool = False,
     probabilities: Sequence[str] = (),
     entropy: bool = False,
 ) -> Prediction:
@@ -90,28 +143,28 @@ def predict_volume(
 
     Args:
         model: the network's model.
-        network: `model.build(device)`.
-        image: HU.
+        network: `model.build(device)`, or that compiled.
+        image: HU, or what `prepare` made of it.
         device: where the network runs.
         mirror: average over the flips that the model was trained with.
         threads: of the export on a CPU.
         batch: windows computed at once; halved where memory is short.
         shortcuts: None computes what nnU-Net computes.
+        exact: compute in float32 on a GPU, too.
         probabilities: structures whose probability is asked; 4 bytes a voxel each.
         entropy: whether the answer's entropy is asked, 4 bytes a voxel.
 
     Raises:
-        ImageError: If values are not HU, or the CT is thinner than half a voxel of the network.
+        ImageError: As `prepare`, or if the network's answer is not finite.
         DatasetError: If the plans resample probabilities in a way that is not known here, or
             the model does not know a structure whose probability is asked.
     """
-    require_hounsfield(image)
+    from pantskit.networks.compiled import Compiled
+
     shortcuts = shortcuts or Shortcuts()
-    plans, heads = model.plans, model.heads
-    view, spacing = _network_view(image.array, image.geometry, model)
-    _require_extent(view.shape, spacing, plans)
-    kind = NetworkImage if streams(plans) else WholeImage
-    source = kind(view, spacing, plans, device)
+    ready = prepare(model, image, device=device) if isinstance(image, Volume) else image
+    plans, heads, source, geometry = model.plans, model.heads, ready.source, ready.image.geometry
+    compiled = network if isinstance(network, Compiled) else None
     sliding = Sliding(
         plans.patch_size,
         heads.n_channels,
@@ -121,25 +174,33 @@ def predict_volume(
         batch=batch,
         skip_air=shortcuts.skip_air,
         bf16=shortcuts.bf16,
+        exact=exact,
+        fixed=compiled is not None,
     )
     want = Want(
         heads.channels_of(LESION) if LESION in heads.structures else (),
         tuple(model.require_known(structure) for structure in probabilities),
         entropy,
     )
-    grids = Grids(
-        sliding.padding(source.shape)[1], source.shape, source.cropped, _nearest(plans, spacing)
-    )
-    answer = _Answer(image.geometry, model, source.box, want)
-    score = _export(sliding, network, source, grids, model, want, threads, answer)
+    nearest = _nearest(plans, ready.spacing)
+    grids = Grids(sliding.padding(source.shape)[1], source.shape, source.cropped, nearest)
+    if exact and device.type == "cuda":
+        sliding.notes.append("exact: float32 without TF32 in place of half precision")
+    answer = _Answer(geometry, model, source.box, want)
+    with full_precision() if exact else nullcontext():
+        score = _export(sliding, network, source, grids, model, want, threads, answer)
+    if compiled is not None and compiled.why_not:
+        sliding.notes.append(compiled.why_not)
     return Prediction(
-        Volume(answer.labels, image.geometry),
+        Volume(answer.labels, geometry),
         score if want.score else None,
         source.shape,
         dict(zip(probabilities, answer.volumes(), strict=True)),
-        None if answer.entropy is None else Volume(answer.entropy, image.geometry),
+        None if answer.entropy is None else Volume(answer.entropy, geometry),
         sliding.computed,
         sliding.skipped,
+        sliding.precision,
+        compiled is not None and not compiled.why_not,
         tuple(sliding.notes),
     )
 

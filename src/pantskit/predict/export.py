@@ -105,6 +105,8 @@ class Exporter:
     """Labels of an image from a ring that is filled slice by slice.
 
     Attributes:
+        want: what is asked beside labels.
+        threads: that share the slices.
         score: largest joint probability so far of the channels in `Want.score`.
     """
 
@@ -132,7 +134,7 @@ class Exporter:
             raise ConfigError(f"{len(table)} channels; at most {MOST_CHANNELS} can be exported")
         self._grids, self._table, self._regions = grids, table, regions
         self._axes = grids.axes()
-        self._want, self._threads = want or Want(), threads
+        self.want, self.threads = want or Want(), threads
         self._codes: Labels | None = None
         self._seen, self._done = 0, 0
         self.score = 0.0
@@ -167,7 +169,7 @@ class Exporter:
             self._codes = np.zeros((ring.depth, *ring.logits.shape[2:]), np.uint8)
         z0, y0, x0 = self._grids.inside
         rows, columns = self._grids.shape[1:]
-        chosen = np.array(self._want.score, np.int64)
+        chosen = np.array(self.want.score, np.int64)
 
         def finish(first: int, last: int) -> tuple[float, bool]:
             slots = np.arange(first + z0, last + z0) % ring.depth
@@ -182,7 +184,7 @@ class Exporter:
             self.score = max(self.score, score)
 
     def _told(self, ring: Ring, start: int, stop: int) -> Block:
-        n, plane, want = stop - start, self._grids.out[1:], self._want
+        n, plane, want = stop - start, self._grids.out[1:], self.want
         labels: Labels = np.empty((n, *plane), np.uint8)
         chances = np.empty((len(want.chances), n, *plane), np.float32)
         entropy = np.empty((n, *plane) if want.entropy else (0, 0, 0), np.float32)
@@ -218,11 +220,11 @@ class Exporter:
 
     def _shared(self, work: Callable[[int, int], Any], start: int, stop: int) -> list[Any]:
         """Do slices start to stop, some by each thread."""
-        pieces = max(1, min(4 * self._threads, stop - start)) if self._threads > 1 else 1
+        pieces = max(1, min(4 * self.threads, stop - start)) if self.threads > 1 else 1
         edges = np.linspace(start, stop, pieces + 1).astype(int).tolist()
         if pieces == 1:
             return [work(start, stop)]
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(work, edges[:-1], edges[1:]))
 
 
@@ -248,20 +250,29 @@ def resample_argmax(
     Returns:
         `shape` uint8; of equal logits the first channel's, as argmax gives.
     """
+    codes = range(logits.shape[0] + regions) if table is None else table
+    grids = Grids((0, 0, 0), _shape(logits), shape, nearest_axis)
+    exporter = Exporter(grids, table=np.array(codes, np.uint8), regions=regions, threads=threads)
+    return export_whole(exporter, logits, shape).labels
+
+
+def export_whole(exporter: Exporter, logits: NDArray[np.float32], shape: Shape) -> Block:
+    """What an exporter tells of logits that are all there.
+
+    Args:
+        exporter: on their grid, `Grids.inside` at 0.
+        logits: (c, z, y, x) float32.
+        shape: of the image.
+    """
     channels, depth, rows, columns = logits.shape
-    codes = range(channels + regions) if table is None else table
-    exporter = Exporter(
-        Grids((0, 0, 0), (depth, rows, columns), shape, nearest_axis),
-        table=np.array(codes, np.uint8),
-        regions=regions,
-        threads=threads,
-    )
-    step = min(depth, 8 * threads)
+    want, step = exporter.want, min(depth, 8 * exporter.threads)
     ring = Ring(
         np.empty((step + 1, channels, rows, columns), np.float32),
         np.ones((step + 1, rows, columns), np.float32),
     )
-    out: Labels = np.empty(shape, np.uint8)
+    labels: Labels = np.empty(shape, np.uint8)
+    chances = np.empty((len(want.chances), *shape), np.float32)
+    entropy = np.empty(shape, np.float32) if want.entropy else None
     for start in range(0, depth, step):
         stop = min(start + step, depth)
         for z in range(start, stop):
@@ -269,5 +280,13 @@ def resample_argmax(
             ring.weight[z % (step + 1)] = 1
         block = exporter.push(ring, stop)
         if block is not None:
-            out[block.start : block.start + len(block.labels)] = block.labels
-    return out
+            told = slice(block.start, block.start + len(block.labels))
+            labels[told], chances[:, told] = block.labels, block.chances
+            if entropy is not None and block.entropy is not None:
+                entropy[told] = block.entropy
+    return Block(0, labels, chances, entropy)
+
+
+def _shape(logits: NDArray[np.float32]) -> Shape:
+    _, depth, rows, columns = logits.shape
+    return depth, rows, columns

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pantskit.core.errors import ConfigError, PantskitError
+from pantskit.core.errors import ConfigError, ImageError, PantskitError
 from pantskit.core.files import write_json
 from pantskit.core.records import RecordStore, versions
-from pantskit.core.run import Job, Progress, RunSummary, run_cases
+from pantskit.core.run import Job, Progress, RunSummary
 from pantskit.core.volume import read_volume
-from pantskit.networks.runtime import start_torch
+from pantskit.networks.runtime import own_cores
+from pantskit.predict.declaration import Declaration, as_declared
+from pantskit.predict.devices import Devices, run_on_devices
+from pantskit.predict.own_answer import told
 from pantskit.predict.protocol import OwnModel, declared_in, identify, own_model_file
-from pantskit.predict.results import (
-    FACTS,
-    Output,
-    claim_folder,
-    output_files,
-    remove_result,
-    write_result,
+from pantskit.predict.results import FACTS, Output, claim_folder, output_files, write_result
+from pantskit.predict.run import (
+    STAGE,
+    PredictSettings,
+    extra_files,
+    file_state,
+    remove_prediction,
+    room_mb,
+    write_extras,
 )
-
-STAGE = "predict"
+from pantskit.predict.turns import Turns
 
 OWN_PROBABILITY = (
     "largest softmax probability of pancreatic_lesion over all voxels that the model was given"
@@ -38,10 +41,10 @@ class _Task:
     image: Path
     file: Path
     weights: Path | None
-    device: str
     out: Path
-    output: Output
+    settings: PredictSettings
     model: str
+    declared: Declaration
 
 
 def predict_own(
@@ -52,81 +55,141 @@ def predict_own(
     weights: Path | None = None,
     device: str = "auto",
     output: Output | None = None,
-    workers: int = 0,
+    settings: PredictSettings | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> RunSummary:
     """Predict CTs with a Python file of two functions (see `predict.protocol`).
 
     Args:
-        path: the file, or a folder with a `model.py`; its code is run.
+        path: the file, or a folder with a `model.py`.
         inputs: case_id to its CT.
         out: the predictions' folder.
         weights: the folder that its `load` is given; the file's own when None.
-        device: `"auto"`, `"cpu"` or `"cuda"`.
-        output: what is written.
+        device, output: in place of those of `settings`, where there are none.
+        settings: how; what is said of windows and of label maps is for trained folders.
         workers: as in `predict_cases`.
         progress: as in `run_cases`.
 
     Raises:
-        ConfigError: If the file cannot be used.
-        DatasetError: If the folder is another thing's.
+        ConfigError: If the file cannot be used, or not in this way.
+        DatasetError: If the folder is another thing's, or a structure unknown to the model.
     """
-    output = output or Output()
+    if settings is None:
+        o = output or Output()
+        settings = PredictSettings(
+            device=device, masks=o.masks, format=o.format, postprocess=o.postprocess, dicom=o.dicom
+        )
     file = own_model_file(path)
     if file is None:
         raise ConfigError(f"{path}: no Python file, and no folder with a model.py")
+    _require_its_own(file, settings)
     declared, model = declared_in(file), identify(file, weights)
-    claim_folder(out, declared.structures, model, output)
+    declared.require_able(
+        str(file),
+        mirror=settings.mirror,
+        probabilities=settings.probabilities,
+        entropy=settings.entropy,
+    )
+    devices = Devices.parse(settings.device, workers)
+    claim_folder(out, declared.structures, model, settings.output)
     place, weights = out.absolute(), None if weights is None else weights.absolute()
-    chosen = _device(device)
     jobs = [
         Job(
             case_id,
-            _Task(image, file.absolute(), weights, chosen, place, output, model),
+            _Task(image, file.absolute(), weights, place, settings, model, declared),
             inputs=(image,),
-            outputs=output_files(out, case_id, output),
+            outputs=(
+                *output_files(out, case_id, settings.output),
+                *extra_files(out / case_id, settings),
+            ),
         )
         for case_id, image in inputs.items()
     ]
-    settings = {"model": model, "device": device, "output": asdict(output), **versions()}
-    return run_cases(
+    kept = {
+        "output": asdict(settings.output),
+        "mirror": settings.mirror,
+        "probabilities": settings.probabilities,
+        "entropy": settings.entropy,
+    }
+    return run_on_devices(
         predict_own_case,
         jobs,
+        devices,
         stage=STAGE,
         store=RecordStore(out),
-        settings=settings,
-        workers=workers,
+        settings={"model": model, "device": devices.kind, **kept, **versions()},
         progress=progress,
     )
 
 
-def predict_own_case(job: Job) -> dict[str, Any]:
+def _require_its_own(file: Path, settings: PredictSettings) -> None:
+    """Refuse options that say how a trained folder's network is run."""
+    given = {
+        "--exact": settings.exact,
+        "--label-map": settings.label_map is not None,
+        "--batch": settings.batch is not None,
+    }
+    named = [*(o for o, is_given in given.items() if is_given), *settings.shortcuts.options]
+    if named:
+        raise ConfigError(
+            f"{', '.join(named)}: for trained folders; {file.name} is a Python file, which "
+            "computes as it likes"
+        )
+
+
+def predict_own_case(job: Job, turns: Turns, device: str) -> dict[str, Any]:
     """Predict one CT and write its files; returns what prediction.json says."""
     started = time.perf_counter()
     task: _Task = job.payload
-    remove_result(task.out, job.case_id, task.output)
-    model = _loaded(task.file, task.weights, task.device, task.model)
+    settings, folder = task.settings, task.out / job.case_id
+    remove_prediction(task.out, job.case_id, settings.output)
+    before = file_state(task.image)
+    turns.await_memory(room_mb(task.image))
     image = read_volume(task.image)
     try:
-        answer = model.answer(image, threads=len(os.sched_getaffinity(0)))
+        given = as_declared(image, task.declared)
+        turn = turns.compute(
+            device,
+            lambda: _loaded(task.file, task.weights, device, task.model),
+            lambda model: model.compute(given, mirror=settings.mirror),
+        )
+        answer = told(
+            turn.value,
+            image,
+            given,
+            task.declared,
+            str(task.file),
+            threads=own_cores(),
+            probabilities=settings.probabilities,
+            entropy=settings.entropy,
+        )
     except PantskitError as error:
         raise type(error)(f"{job.case_id}: {error}") from error
+    turn = replace(turn, value=None)  # logits are large
+    if file_state(task.image) != before:
+        raise ImageError(f"{job.case_id}: the CT changed while it was read; run again")
     result = write_result(
         task.out,
         job.case_id,
         image,
         answer.labels,
-        model.declared.structures,
+        task.declared.structures,
         model=task.model,
-        output=task.output,
-    ) | {
+        output=settings.output,
+    )
+    write_extras(folder, answer.probabilities, answer.entropy)
+    result |= {
         "tumor_probability": answer.tumor_probability,
         "tumor_probability_is": OWN_PROBABILITY,
-        "device": task.device,
+        "mirrored": settings.mirror and bool(task.declared.mirror_axes),
+        "device": device,
         "seconds": round(time.perf_counter() - started, 3),
+        "network_s": round(turn.network_s, 3),
+        "waited_s": round(turn.waited_s, 3),
         "versions": versions(),
     }
-    write_json(task.out / job.case_id / FACTS, result)
+    write_json(folder / FACTS, result)
     return result
 
 
@@ -134,13 +197,3 @@ def predict_own_case(job: Job) -> dict[str, Any]:
 def _loaded(file: Path, weights: Path | None, device: str, model: str) -> OwnModel:
     """The model, loaded once a process; its hash is in the key, so that a change is seen."""
     return OwnModel.load(file, weights=weights, device=device)
-
-
-def _device(name: str) -> str:
-    """The device's name; models without torch run on the CPU where torch is not installed."""
-    try:
-        return start_torch(name).type
-    except ImportError:
-        if name == "cuda":
-            raise ConfigError("device cuda: torch is not installed; use --device cpu") from None
-        return "cpu"

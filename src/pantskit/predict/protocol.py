@@ -3,6 +3,7 @@
     LABELS = {1: "spleen", 2: "pancreas", 3: None}      # None: has no place among the 28
     ORIENTATION, SPACING, HU_WINDOW = "LAI", None, None  # what `predict` is given; these are
                                                          # the defaults
+    LOGITS, MIRROR_AXES = False, ()                      # what it gives, and may be flipped along
     def load(folder, device): ...                        # -> anything
     def predict(model, volume): ...                      # -> label map or logits
 
@@ -14,8 +15,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,55 +25,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.core.errors import ConfigError, GeometryError, LabelError, PantskitError
+from pantskit.core.errors import ConfigError, PantskitError
 from pantskit.core.files import content_hash
-from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
-from pantskit.core.hounsfield import require_hounsfield
-from pantskit.core.labels import LESION, PANTS, STRUCTURES, require_structure
-from pantskit.core.volume import Volume, resample_nearest
-from pantskit.predict.export import resample_argmax
+from pantskit.core.volume import Volume
+from pantskit.predict.declaration import Declaration, as_declared, declaration
+from pantskit.predict.own_answer import OwnAnswer, as_array, require_logits, told
 
 MODEL_MODULE = "model.py"
-_SETTINGS = ("LABELS", "ORIENTATION", "SPACING", "HU_WINDOW")
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What the file says its `predict` takes and gives.
-
-    Attributes:
-        labels: id of a label map, or channel of logits, to structure; None where it is none of
-            the 28, and its voxels become background. 0 is background.
-        orientation: where each axis of the array points, as nibabel codes.
-        spacing: mm along (i, j, k) of that orientation, as near as whole voxels allow; None for
-            the CT's own.
-        hu_window: HU that values are clipped to; None for no clipping.
-    """
-
-    labels: Mapping[int, str | None]
-    orientation: str = STANDARD_ORIENTATION
-    spacing: tuple[float, float, float] | None = None
-    hu_window: tuple[float, float] | None = None
-
-    @property
-    def structures(self) -> tuple[str, ...]:
-        """Structures that a prediction speaks of, in the order of the 28."""
-        named = set(self.labels.values())
-        return tuple(s for s in STRUCTURES if s in named)
-
-
-@dataclass(frozen=True)
-class OwnAnswer:
-    """A model's answer for one CT.
-
-    Attributes:
-        labels: uint8 ids of the label space `pants`, on the CT's own grid.
-        tumor_probability: largest softmax probability of the lesion's channel over the voxels
-            that the model was given; None where there are no logits or no such channel.
-    """
-
-    labels: Volume
-    tumor_probability: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,39 +73,70 @@ class OwnModel:
         model = _run(file, "load", lambda: load(folder, device))
         return cls(file, declared, identify(file, weights), model, predict)
 
-    def answer(self, image: Volume, *, threads: int = 1) -> OwnAnswer:
+    def answer(
+        self,
+        image: Volume,
+        *,
+        threads: int = 1,
+        mirror: bool = True,
+        probabilities: Sequence[str] = (),
+        entropy: bool = False,
+    ) -> OwnAnswer:
         """Segment a CT in any orientation.
 
         Args:
             image: HU.
             threads: that share the way back from another spacing.
+            mirror: average logits over the flips that the file declares.
+            probabilities, entropy: what is asked beside labels, of logits only.
 
         Raises:
             ImageError: If values are not HU.
             ConfigError: If `predict` raises, or gives no label map and no logits.
             LabelError: If its label map holds ids that it does not declare.
         """
-        require_hounsfield(image)
         given = as_declared(image, self.declared)
-        found = _run(self.file, "predict", lambda: self._predict(self._model, given))
-        array = _as_array(found)
-        table = _table(self.declared)
-        name = str(self.file)
-        if array.ndim == 4:
-            _require_logits(array, given, len(table), name)
-            probability = _largest_probability(array, self.declared)
-            back = image.reoriented(self.declared.orientation).geometry
-            channels = resample_argmax(array, back.shape, threads=threads)
-            labels = Volume(table[channels], back)
-        else:
-            _require_labels(array, given, self.declared, name)
-            probability = None
-            labels = Volume(table[array], given.geometry)
-            if self.declared.spacing is not None:
-                back = image.reoriented(self.declared.orientation).geometry
-                labels = resample_nearest(labels, back)
-        turned = labels.reoriented(image.geometry.orientation).array
-        return OwnAnswer(Volume(np.asfortranarray(turned), image.geometry), probability)
+        found = self.compute(given, mirror=mirror)
+        return told(
+            found, image, given, self.declared, str(self.file),
+            threads=threads, probabilities=probabilities, entropy=entropy,
+        )  # fmt: skip
+
+    def compute(self, given: Volume, *, mirror: bool = True) -> NDArray[Any]:
+        """What `predict` gives, averaged over flips; checked only as far as that needs.
+
+        Args:
+            given: as `as_declared` makes it.
+            mirror: average logits over the flips that the file declares.
+
+        Raises:
+            ConfigError: If `predict` raises, or a label map comes where logits were promised.
+        """
+        axes = self.declared.mirror_axes if mirror else ()
+        flips = [f for n in range(len(axes) + 1) for f in combinations(axes, n)]
+        total: NDArray[Any] | None = None
+        for flip in flips:
+            turned = given
+            if flip:
+                turned = given.with_array(np.asfortranarray(np.flip(given.array, flip)))
+            array = self._called(turned)
+            if len(flips) == 1:
+                return array
+            require_logits(array, given, self.declared, str(self.file))
+            array = np.flip(array, tuple(axis + 1 for axis in flip)).astype(np.float32)
+            total = array if total is None else np.add(total, array, out=total)
+        assert total is not None
+        total /= len(flips)
+        return total
+
+    def _called(self, volume: Volume) -> NDArray[Any]:
+        array = as_array(_run(self.file, "predict", lambda: self._predict(self._model, volume)))
+        if self.declared.logits and array.ndim != 4:
+            raise ConfigError(
+                f"{self.file}: promises LOGITS and predict gave {array.dtype} of shape "
+                f"{array.shape}; expected (c, i, j, k) floats"
+            )
+        return array
 
 
 def own_model_file(path: Path) -> Path | None:
@@ -189,79 +180,6 @@ def declared_in(file: Path) -> Declaration:
     if not file.is_file():
         raise ConfigError(f"{file}: no such file; give a Python file with load and predict")
     return declaration(vars(_imported(file)), str(file))
-
-
-def declaration(values: Mapping[str, Any], name: str) -> Declaration:
-    """Check what a module declares.
-
-    Args:
-        values: its globals; LABELS, ORIENTATION, SPACING and HU_WINDOW are looked at.
-        name: of the file, for messages.
-
-    Raises:
-        ConfigError: If LABELS is missing or a value cannot be used.
-    """
-    given = {key: values[key] for key in _SETTINGS if values.get(key) is not None}
-    labels = given.get("LABELS")
-    if not isinstance(labels, Mapping) or not labels:
-        raise ConfigError(f'{name}: declares no LABELS, as LABELS = {{1: "liver", 2: None}}')
-    known: dict[int, str | None] = {}
-    try:
-        for number, structure in labels.items():
-            if not isinstance(number, int) or not 1 <= number <= 255:
-                raise ConfigError(f"{name}: LABELS: {number!r} is no id from 1 to 255")
-            known[number] = None if structure is None else require_structure(str(structure))
-        spacing, window = given.get("SPACING"), given.get("HU_WINDOW")
-        declared = Declaration(
-            known,
-            str(given.get("ORIENTATION", STANDARD_ORIENTATION)),
-            None if spacing is None else _numbers(spacing, 3),
-            None if window is None else _numbers(window, 2),
-        )
-        unit = Geometry.from_spacing((1, 1, 1), declared.spacing or (1.0, 1.0, 1.0))
-        unit.axis_map(declared.orientation)
-        unit.require_plausible("SPACING")
-    except LabelError as error:
-        raise ConfigError(f"{name}: LABELS: {error}; None means that it is none of them") from None
-    except (GeometryError, TypeError, ValueError) as error:
-        raise ConfigError(f"{name}: {error}") from None
-    if declared.hu_window and declared.hu_window[0] >= declared.hu_window[1]:
-        raise ConfigError(f"{name}: HU_WINDOW {declared.hu_window} is empty; it is (low, high)")
-    if not declared.structures:
-        raise ConfigError(f"{name}: LABELS names none of the 28 structures")
-    return declared
-
-
-def as_declared(image: Volume, declared: Declaration) -> Volume:
-    """A CT as a model wants it: float32 HU, turned, clipped and resampled as declared.
-
-    Another spacing is reached by linear interpolation on a grid of whole voxels over the same
-    extent, whose outer faces are the CT's.
-    """
-    turned = image.reoriented(declared.orientation)
-    array = np.asfortranarray(turned.array, dtype=np.float32)
-    if declared.hu_window is not None:
-        array = np.clip(array, *declared.hu_window)
-    if declared.spacing is None:
-        return Volume(array, turned.geometry)
-    from scipy.ndimage import zoom
-
-    old = turned.geometry
-    shape = [max(1, round(e / s)) for e, s in zip(old.extent_mm, declared.spacing, strict=True)]
-    ratio = np.array(old.shape) / shape  # old voxels a new one
-    affine = old.affine.copy()
-    affine[:3, :3] *= ratio
-    affine[:3, 3] = old.to_world(0.5 * ratio - 0.5)
-    geometry = Geometry((shape[0], shape[1], shape[2]), affine)
-    array = zoom(array, 1 / ratio, order=1, mode="nearest", grid_mode=True)
-    return Volume(np.asfortranarray(array), geometry)
-
-
-def _numbers(values: Any, count: int) -> Any:
-    numbers = tuple(float(v) for v in values)
-    if len(numbers) != count or not np.isfinite(numbers).all():
-        raise ValueError(f"{values!r} is not {count} numbers")
-    return numbers
 
 
 def _weights_folder(file: Path, weights: Path | None) -> Path:
@@ -315,54 +233,3 @@ def _run(file: Path, what: str, call: Callable[[], Any]) -> Any:
         raise ConfigError(
             f"{file.name}: {what} raised {type(error).__name__}{where}: {reason}"
         ) from error
-
-
-def _as_array(found: Any) -> NDArray[Any]:
-    """A NumPy array of an array or tensor, on whatever device and with whatever gradient."""
-    for step in ("detach", "cpu"):
-        if hasattr(found, step):
-            found = getattr(found, step)()
-    return np.asarray(found)
-
-
-def _table(declared: Declaration) -> NDArray[np.uint8]:
-    """Id in the space `pants` of each id or channel of the model."""
-    table = np.zeros(max(declared.labels) + 1, np.uint8)
-    for number, structure in declared.labels.items():
-        table[number] = 0 if structure is None else PANTS.id_of(structure)
-    return table
-
-
-def _require_labels(array: NDArray[Any], given: Volume, declared: Declaration, name: str) -> None:
-    if array.shape != given.array.shape or array.dtype.kind not in "iu":
-        raise ConfigError(
-            f"{name}: predict gave {array.dtype} of shape {array.shape}; expected an integer "
-            f"label map of shape {given.array.shape}, or logits with a channel in front"
-        )
-    values = np.unique(array).tolist()
-    unknown = [v for v in values if v and v not in declared.labels]
-    if unknown:
-        raise LabelError(f"{name}: predict gave labels {unknown[:8]}, which LABELS does not name")
-
-
-def _require_logits(array: NDArray[Any], given: Volume, channels: int, name: str) -> None:
-    expected = (channels, *given.array.shape)
-    if array.shape != expected or array.dtype.kind != "f":
-        raise ConfigError(
-            f"{name}: predict gave {array.dtype} of shape {array.shape}; logits are {expected} "
-            "floats, channel 0 the background"
-        )
-    if not np.isfinite(array).all():
-        raise ConfigError(f"{name}: predict gave logits that are not finite")
-
-
-def _largest_probability(logits: NDArray[Any], declared: Declaration) -> float | None:
-    channels = [c for c, s in declared.labels.items() if s == LESION]
-    if not channels:
-        return None
-    largest = 0.0
-    for k in range(logits.shape[3]):  # a slice at a time: no second copy of the logits
-        part = logits[..., k].astype(np.float32)
-        part = np.exp(part - part.max(axis=0))
-        largest = max(largest, float((part[channels].sum(axis=0) / part.sum(axis=0)).max()))
-    return largest

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pantskit.core.errors import ConfigError, ImageError, LabelError, PantskitError
+from pantskit.core.errors import ConfigError, DatasetError, ImageError, LabelError, PantskitError
 from pantskit.core.files import write_json
 from pantskit.core.labels import STRUCTURES, LabelMap
 from pantskit.core.records import RecordStore
-from pantskit.core.run import Job, Progress, RunSummary, run_cases
-from pantskit.core.volume import read_volume, write_volume
+from pantskit.core.run import Job, Progress, RunSummary
+from pantskit.core.volume import Volume, read_header, read_volume, write_volume
 from pantskit.networks.folder import Model
-from pantskit.networks.runtime import library_versions, start_torch
-from pantskit.predict.case import TUMOR_PROBABILITY, Prediction, Shortcuts, predict_volume
+from pantskit.networks.runtime import library_versions, own_cores
+from pantskit.predict.case import TUMOR_PROBABILITY, Prediction, Shortcuts, predict_volume, prepare
+from pantskit.predict.devices import Devices, run_on_devices
 from pantskit.predict.results import (
     FACTS,
     Output,
@@ -27,6 +28,7 @@ from pantskit.predict.results import (
     remove_result,
     write_result,
 )
+from pantskit.predict.turns import Turn, Turns
 
 if TYPE_CHECKING:
     import torch
@@ -41,13 +43,14 @@ class PredictSettings:
 
     Attributes:
         mirror: average over the flips that the model was trained with.
-        device: `"auto"`, `"cpu"` or `"cuda"`.
+        device: as `networks.runtime.parse_devices` reads it.
         masks: write a separate mask of each structure too.
         probabilities: structures whose probability is written too.
         entropy: write the answer's entropy too.
         label_map: of a model that was trained elsewhere: what its ids mean, as
             `LabelMap.parse` reads it; None goes by the names in its dataset.json.
         shortcuts: what may be computed otherwise than nnU-Net does.
+        exact: nothing is, and on a GPU all is float32, by the same kernels in every run.
         batch: windows computed at once; None takes 1 on a CPU and 4 on a GPU.
         format, postprocess, dicom: as in `results.Output`.
     """
@@ -59,6 +62,7 @@ class PredictSettings:
     entropy: bool = False
     label_map: str | None = None
     shortcuts: Shortcuts = field(default_factory=Shortcuts)
+    exact: bool = False
     batch: int | None = None
     format: str = "pants"
     postprocess: tuple[str, ...] = ()
@@ -70,13 +74,27 @@ class PredictSettings:
         return Output(self.format, self.postprocess, self.masks, self.dicom)
 
     def __post_init__(self) -> None:
-        for structure in self.probabilities:
-            if structure not in STRUCTURES:
-                raise LabelError(f"{structure!r} is none of the 28 structures")
+        require_structures(self.probabilities)
         if not 0 < self.shortcuts.step <= 1:
             raise ConfigError(f"step {self.shortcuts.step:g}: windows are 0 to 1 patch apart")
         if self.batch is not None and self.batch < 1:
             raise ConfigError(f"batch {self.batch}: at least one window is computed at once")
+        taken = (*self.shortcuts.options, *(() if self.mirror else ("--no-mirror",)))
+        if self.exact and taken:
+            raise ConfigError(
+                f"--exact and {', '.join(taken)}: a shortcut changes the answer; leave one out"
+            )
+
+
+def require_structures(names: Sequence[str]) -> None:
+    """Refuse names that are none of the 28 structures.
+
+    Raises:
+        LabelError: If one is.
+    """
+    for name in names:
+        if name not in STRUCTURES:
+            raise LabelError(f"{name!r} is none of the 28 structures")
 
 
 @dataclass(frozen=True)
@@ -85,6 +103,7 @@ class _Task:
 
     image: Path
     model: Path
+    content: str
     out: Path
     settings: PredictSettings
 
@@ -95,7 +114,7 @@ def predict_cases(
     out: Path,
     *,
     settings: PredictSettings | None = None,
-    workers: int = 0,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> RunSummary:
     """Predict CTs into a folder that `evaluate` reads.
@@ -109,67 +128,62 @@ def predict_cases(
         inputs: case_id to its CT.
         out: the predictions' folder.
         settings: how.
-        workers: 0 predicts in this process; 1 in another one, which may die without harm.
-            Several share one device.
+        workers: processes that do cases, as `devices.Devices` has it.
         progress: as in `run_cases`.
 
     Raises:
+        ConfigError: If devices and workers do not go together.
         DatasetError: If the model cannot be used, or the folder is another thing's.
     """
     settings = settings or PredictSettings()
-    start_torch(settings.device)
+    devices = Devices.parse(settings.device, workers)
     model = Model.load(model_folder, label_map=_label_map(settings))
     for structure in settings.probabilities:
         model.require_known(structure)
     output = settings.output
     claim_folder(out, model.heads.structures, model.checkpoint_hash, output)
+    content = model.checkpoint_hash
     jobs = [
         Job(
             case_id,
-            _Task(image, model_folder.absolute(), out.absolute(), settings),
+            _Task(image, model_folder.absolute(), content, out.absolute(), settings),
             inputs=(image,),
-            outputs=(*output_files(out, case_id, output), *_extras(out / case_id, settings)),
+            outputs=(*output_files(out, case_id, output), *extra_files(out / case_id, settings)),
         )
         for case_id, image in inputs.items()
     ]
-    return run_cases(
+    # What the answer does not depend on makes no case run again.
+    kept = {k: v for k, v in asdict(settings).items() if k not in ("device", "batch")}
+    return run_on_devices(
         predict_case,
         jobs,
+        devices,
         stage=STAGE,
         store=RecordStore(out),
-        settings={"model": model.checkpoint_hash, **asdict(settings), **library_versions()},
-        workers=workers,
+        settings={"model": content, "device": devices.kind, **kept, **library_versions()},
         progress=progress,
     )
 
 
-def predict_case(job: Job) -> dict[str, Any]:
+def predict_case(job: Job, turns: Turns, device_name: str) -> dict[str, Any]:
     """Predict one CT and write its files; returns what prediction.json says."""
+    import torch
+
     started = time.perf_counter()
     task: _Task = job.payload
-    device = start_torch(task.settings.device)
-    settings, folder = task.settings, task.out / job.case_id
-    _remove_prediction(task.out, job.case_id, settings.output)
-    model, network = _loaded(task.model, settings.label_map, device)
-    before = _state(task.image)
+    device, settings, folder = torch.device(device_name), task.settings, task.out / job.case_id
+    remove_prediction(task.out, job.case_id, settings.output)
+    model = _model(task.model, settings.label_map, task.content)
+    before = file_state(task.image)
+    turns.await_memory(room_mb(task.image))
     image = read_volume(task.image)
     try:
-        prediction = predict_volume(
-            model,
-            network,
-            image,
-            device=device,
-            mirror=settings.mirror,
-            threads=len(os.sched_getaffinity(0)),
-            batch=settings.batch or (4 if device.type == "cuda" else 1),
-            shortcuts=settings.shortcuts,
-            probabilities=settings.probabilities,
-            entropy=settings.entropy,
-        )
+        turn = _computed(model, image, settings, device, turns)
     except PantskitError as error:
         raise type(error)(f"{job.case_id}: {error}") from None
-    if _state(task.image) != before:
+    if file_state(task.image) != before:
         raise ImageError(f"{job.case_id}: the CT changed while it was read; run again")
+    prediction = turn.value
     result = write_result(
         task.out,
         job.case_id,
@@ -179,7 +193,7 @@ def predict_case(job: Job) -> dict[str, Any]:
         model=model.checkpoint_hash,
         output=settings.output,
     )
-    _write_extras(folder, prediction)
+    write_extras(folder, prediction.probabilities, prediction.entropy)
     result |= {
         "tumor_probability": prediction.tumor_probability,
         "tumor_probability_is": TUMOR_PROBABILITY,
@@ -187,19 +201,56 @@ def predict_case(job: Job) -> dict[str, Any]:
         "folds": len(model.folds),
         "mirrored": settings.mirror and bool(model.mirror_axes),
         "orientation": model.orientation or "as in the file: the model does not say",
+        "exact": settings.exact,
         "shortcuts": asdict(settings.shortcuts),
+        "compiled": prediction.compiled,
+        "precision": prediction.precision,
         "windows": prediction.windows,
         "windows_skipped": prediction.skipped,
         "notes": list(prediction.notes),
-        "device": device.type,
+        "device": device_name,
         "seconds": round(time.perf_counter() - started, 3),
+        "network_s": round(turn.network_s, 3),
+        "waited_s": round(turn.waited_s, 3),
         "versions": library_versions(),
     }
     write_json(folder / FACTS, result)
     return result
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _computed(
+    model: Model, image: Volume, settings: PredictSettings, device: torch.device, turns: Turns
+) -> Turn[Prediction]:
+    ready = prepare(model, image, device=device)
+    return turns.compute(
+        str(device),
+        lambda: _network(model, device, settings.shortcuts.compile),
+        lambda network: predict_volume(
+            model,
+            network,
+            ready,
+            device=device,
+            mirror=settings.mirror,
+            threads=own_cores(),
+            batch=settings.batch or (4 if device.type == "cuda" else 1),
+            shortcuts=settings.shortcuts,
+            exact=settings.exact,
+            probabilities=settings.probabilities,
+            entropy=settings.entropy,
+        ),
+    )
+
+
+def room_mb(path: Path) -> float:
+    """Memory that must be free for a CT to be read ahead: it, its labels, and as much again."""
+    try:
+        header = read_header(path)
+    except PantskitError:
+        return 0.0  # `read_volume` says it
+    return 2 * (header.n_bytes + math.prod(header.shape)) / 2**20
+
+
+def file_state(path: Path) -> tuple[int, int]:
     """What changes when somebody writes to a file."""
     try:
         facts = path.stat()
@@ -208,11 +259,12 @@ def _state(path: Path) -> tuple[int, int]:
     return facts.st_size, facts.st_mtime_ns
 
 
-def _write_extras(folder: Path, prediction: Prediction) -> None:
-    for structure, volume in prediction.probabilities.items():
+def write_extras(folder: Path, chances: Mapping[str, Volume], entropy: Volume | None) -> None:
+    """Write probabilities and entropy into a case's folder."""
+    for structure, volume in chances.items():
         write_volume(probability_path(folder, structure), volume)
-    if prediction.entropy is not None:
-        write_volume(folder / ENTROPY, prediction.entropy)
+    if entropy is not None:
+        write_volume(folder / ENTROPY, entropy)
 
 
 def probability_path(folder: Path, structure: str) -> Path:
@@ -220,12 +272,13 @@ def probability_path(folder: Path, structure: str) -> Path:
     return folder / "probabilities" / f"{structure}.nii.gz"
 
 
-def _extras(folder: Path, settings: PredictSettings) -> tuple[Path, ...]:
+def extra_files(folder: Path, settings: PredictSettings) -> tuple[Path, ...]:
+    """Files of a case's folder for probabilities and entropy."""
     paths = tuple(probability_path(folder, structure) for structure in settings.probabilities)
     return (*paths, folder / ENTROPY) if settings.entropy else paths
 
 
-def _remove_prediction(out: Path, case_id: str, output: Output) -> None:
+def remove_prediction(out: Path, case_id: str, output: Output) -> None:
     """Take an earlier prediction away with all that belongs to it."""
     remove_result(out, case_id, output)
     folder = out / case_id
@@ -238,9 +291,17 @@ def _label_map(settings: PredictSettings) -> LabelMap | None:
 
 
 @lru_cache(maxsize=1)
-def _loaded(
-    folder: Path, label_map: str | None, device: torch.device
-) -> tuple[Model, torch.nn.Module]:
-    meaning = None if label_map is None else LabelMap.parse(label_map)
-    model = Model.load(folder, label_map=meaning)
-    return model, model.build(device)
+def _model(folder: Path, label_map: str | None, content: str) -> Model:
+    """The model, loaded once a process; its hash is in the key, so that a change is seen."""
+    model = Model.load(folder, label_map=None if label_map is None else LabelMap.parse(label_map))
+    if model.checkpoint_hash != content:
+        raise DatasetError(f"{folder}: the model changed while it was used; run again")
+    return model
+
+
+@lru_cache(maxsize=1)
+def _network(model: Model, device: torch.device, compiled: bool) -> torch.nn.Module:
+    from pantskit.networks.compiled import Compiled
+
+    network = model.build(device)
+    return Compiled(network, device) if compiled else network

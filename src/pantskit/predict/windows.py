@@ -58,6 +58,8 @@ class Sliding:
         batch: windows computed at once; falls when memory is short.
         skip_air: leave out windows without tissue; their voxels become background.
         bf16: compute in bfloat16.
+        exact: compute in float32 on a GPU, too.
+        fixed: hand the network full batches only, as one that is compiled wants them.
         computed: windows computed so far.
         skipped: windows left out so far.
         notes: what had to be changed on the way, for people.
@@ -71,6 +73,8 @@ class Sliding:
     batch: int = 1
     skip_air: bool = False
     bf16: bool = False
+    exact: bool = False
+    fixed: bool = False
     computed: int = 0
     skipped: int = 0
     notes: list[str] = field(default_factory=list)
@@ -175,22 +179,38 @@ class Sliding:
             some = todo[done : done + self.batch]
             patches = torch.stack([block[None, :, y : y + rows, x : x + columns] for y, x in some])
             try:
-                answers = self._answers(network, patches)
+                answers = self._answers(network, self._filled(patches))
             except (RuntimeError, MemoryError) as error:
                 self._shrink(error)
                 continue
-            for (y, x), answer in zip(some, answers, strict=True):
+            for (y, x), answer in zip(some, answers[: len(some)], strict=True):
                 _add(ring, (z, y, x), answer.to(weights.device), weights)
             done += len(some)
             self.computed += len(some)
+
+    def _filled(self, patches: torch.Tensor) -> torch.Tensor:
+        """A batch with empty windows after the last, where it must be full."""
+        import torch
+
+        missing = self.batch - len(patches)
+        if not self.fixed or not missing:
+            return patches
+        return torch.cat([patches, patches.new_zeros((missing, *patches.shape[1:]))])
+
+    @property
+    def precision(self) -> str:
+        """The type in which the network computes."""
+        if self.bf16:
+            return "bfloat16 (autocast)"
+        # nnU-Net computes in half precision on a GPU, and so do we: same windows, same type.
+        return "float16 (autocast)" if self.device.type == "cuda" and not self.exact else "float32"
 
     def _answers(self, network: torch.nn.Module, patches: torch.Tensor) -> torch.Tensor:
         """The mean answer over all flips: (n, c, z, y, x)."""
         import torch
 
-        # nnU-Net computes in half precision on a GPU, and so do we: same windows, same type.
         half = torch.bfloat16 if self.bf16 else None
-        enabled = self.device.type == "cuda" or self.bf16
+        enabled = self.precision != "float32"
         axes = [axis + 2 for axis in self.mirror_axes]
         flips = [c for n in range(len(axes) + 1) for c in combinations(axes, n)]
         total = None
