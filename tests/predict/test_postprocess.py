@@ -63,6 +63,12 @@ def test_island_of_the_gland_goes_with_all_that_is_in_it() -> None:
     np.testing.assert_array_equal(found.labels, body())
 
 
+def test_lesion_that_grew_out_of_the_gland_is_no_island() -> None:
+    labels = body()
+    labels[30:34, 21:23, 20:24] = ID["pancreatic_lesion"]  # 12 mm from the gland, 2 ml
+    assert remove_islands(labels, GRID).labels is labels
+
+
 def test_organ_in_two_large_pieces_keeps_both() -> None:
     labels = body()
     labels[33:36, 14:18, 20:24] = 0  # cuts the body, and the gland with it, in two

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import PANCREAS, PANTS, STRUCTURES, label_counts
+from pantskit.core.labels import LESION, PANCREAS, PANTS, STRUCTURES, label_counts
 from pantskit.predict.changes import Labels, Mask, Report, parts_of, report
 
 
@@ -53,7 +53,9 @@ def remove_islands(labels: Labels, geometry: Geometry) -> Report:
 
     The gland counts as one organ with its parts, duct and lesion: a duct in two pieces within
     it stays, a tail beside the spleen that nothing connects goes with all that is in it, unless
-    it is larger than a tenth of the rest. Islands of one part within another become the other.
+    it is larger than a tenth of the rest. A lesion that lies alone stays: a tumour may grow out of
+    the gland; `stray-lesions` judges by distance. Islands of one part within another become the
+    other.
 
     Args:
         labels: (i, j, k) uint8 ids of the space `pants`; not changed.
@@ -65,17 +67,23 @@ def remove_islands(labels: Labels, geometry: Geometry) -> Report:
     gland = PANTS.evaluation_ids(PANCREAS)
     members = STRUCTURES[PANCREAS].members
     if any(PANTS.id_of(s) in present for s in (PANCREAS, *members)):
-        _settle(after, np.isin(after, gland), RULES[PANCREAS], geometry, ())
+        _settle(after, np.isin(after, gland), RULES[PANCREAS], geometry, alone=PANTS.id_of(LESION))
     for structure in found:
         if structure != PANCREAS:
             inside = after == PANTS.id_of(structure)
             hosts = gland if structure in members else ()
-            _settle(after, inside, RULES[structure], geometry, hosts)
+            _settle(after, inside, RULES[structure], geometry, hosts=hosts)
     return report(labels, after, [])
 
 
 def _settle(
-    labels: Labels, mask: Mask, rule: Rule, geometry: Geometry, hosts: tuple[int, ...]
+    labels: Labels,
+    mask: Mask,
+    rule: Rule,
+    geometry: Geometry,
+    *,
+    hosts: tuple[int, ...] = (),
+    alone: int | None = None,
 ) -> None:
     """Give the islands of a mask the label that most of their neighbours have, in place.
 
@@ -85,13 +93,15 @@ def _settle(
         rule: which parts are islands.
         geometry: their grid.
         hosts: labels that are preferred where any neighbour has one.
+        alone: label of which a part with nothing else in it stays.
     """
     largest = 0
     for box, part in parts_of(mask):
         size = int(np.count_nonzero(part))
         largest = largest or size
         small = size < rule.share * largest or (rule.share == 1.0 and size == largest)
-        if small and size * geometry.voxel_volume_mm3 < rule.volume_mm3:
+        small &= size * geometry.voxel_volume_mm3 < rule.volume_mm3
+        if small and not (alone is not None and bool((labels[box][part] == alone).all())):
             labels[box][part] = surrounding(labels, box, part, hosts)
 
 

@@ -28,6 +28,7 @@ _TORCH_RESAMPLING = "resample_torch_fornnunet"
 # Slices that are worked on at once: memory stays small, matrix products stay efficient.
 _CHUNK = 16
 _AIR_HU = -400.0  # denser than lung is tissue; what CTs are clipped to is often higher
+_ROUNDING = 1e-3  # in standard deviations of the training data's values
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ class NetworkImage:
         self._normalisation = _ct_normalisation(plans)
         threshold = np.array([_AIR_HU], np.float32)
         self._normalisation.apply(threshold)
-        self.air: float | None = float(threshold[0])
+        # Where the threshold is below what values are clipped to, air has that very value, and
+        # rounding in the resampling must not lift it above.
+        self.air: float | None = float(threshold[0]) + _ROUNDING
         resampled = self.shape != self.cropped
         clip = way.clips and way.order > 1 and resampled
         self._range = self._find_range() if clip else None
