@@ -20,10 +20,11 @@ from pantskit.core.errors import DatasetError
 from pantskit.networks.folder import Model
 from pantskit.train import resume
 from pantskit.train.batches import NumberedBatches, draw_batches
+from pantskit.train.begin import WORK
 from pantskit.train.curve import Epoch
 from pantskit.train.recipe import Recipe
 from pantskit.train.resume import latest_path
-from pantskit.train.run import WORK, Listener, TrainingResult, train_model
+from pantskit.train.run import Listener, TrainingResult, train_model
 
 ONE_CYCLE = blobs.QUICK.changed(epochs=4, iterations=3, save_every=2)
 # The paper's optimiser, schedule, augmentation, deep supervision and scored fold.

@@ -12,6 +12,7 @@ from pantskit.core.errors import ConfigError, LabelError
 from pantskit.core.labels import STRUCTURES, require_structure
 
 HEADS = ("softmax", "regions")
+_SHORT = {"2": "pancreas-tumor"}  # by its number of classes, as the paper's 28
 _KEYS = ("title", "heads", "structures", "required")
 
 
@@ -42,6 +43,7 @@ class Scheme:
         Raises:
             ConfigError: If there is no such scheme, or a key or value is wrong.
         """
+        source = _SHORT.get(source, source)
         if source in known_schemes():
             file = resources.files("pantskit.train") / "schemes" / f"{source}.toml"
             return cls.parse(file.read_text("utf-8"), source)

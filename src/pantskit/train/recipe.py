@@ -25,9 +25,11 @@ class Recipe:
         name: of the recipe.
         epochs: number of epochs.
         iterations: optimiser steps an epoch.
-        validation: `"fold"` keeps a fifth of the patients (nnU-Net's fold 0) out of the
-            training for the learning curve; `"none"` trains on every case, and the curve's
-            Dice is that of training cases.
+        validation: `"fold"` keeps the patients of one fold out of the training for the
+            learning curve; `"none"` trains on every case, and the curve's Dice is that of
+            training cases.
+        folds: how many there are.
+        fold: which is kept out, from 0.
         validation_iterations: patches scored after each epoch; 0 for none.
         optimizer: `"sgd"` (Nesterov) or `"adamw"`.
         learning_rate: the highest.
@@ -67,6 +69,8 @@ class Recipe:
     epochs: int = 1000
     iterations: int = 250
     validation: Literal["fold", "none"] = "fold"
+    folds: int = 5
+    fold: int = 0
     validation_iterations: int = 50
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.01
@@ -106,6 +110,11 @@ class Recipe:
                 raise ConfigError(
                     f"recipe {self.name}: {name} must be three numbers above 0, not {list(value)}"
                 )
+        if self.folds < 2 or not 0 <= self.fold < self.folds:
+            raise ConfigError(
+                f"recipe {self.name}: fold {self.fold} of {self.folds} is none; there are 2 folds "
+                "or more, the first is 0"
+            )
         self._check_network()
         if self.patch_size and min(self.patch_size) < 8:
             raise ConfigError(
@@ -123,13 +132,13 @@ class Recipe:
 
     def _check_network(self) -> None:
         """Refuse what the architecture cannot do, before hours are spent."""
+        network = self.network
         if self.patch_size:
-            self.network.require_patch(self.patch_size)
-        if self.pretrained and not self.network.encoder:
+            network.require_patch(self.patch_size)
+        if self.pretrained and not network.encoder:
             able = ", ".join(a.name for a in ARCHITECTURES.values() if a.encoder)
             raise ConfigError(
-                f"recipe {self.name}: {self.architecture} takes no pretrained encoder; "
-                f"{able} do"
+                f"recipe {self.name}: {self.architecture} takes no pretrained encoder; {able} do"
             )
 
     @classmethod

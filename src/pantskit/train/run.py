@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import (
     AbstractContextManager,
     contextmanager,
@@ -15,22 +13,30 @@ from contextlib import (
     redirect_stdout,
     suppress,
 )
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from blake3 import blake3
-
 from pantskit.core.dataset import Case, Dataset
 from pantskit.core.errors import ConfigError, DatasetError, PantskitError
-from pantskit.core.files import content_hash, jsonable, write_json
+from pantskit.core.files import content_hash, write_json
 from pantskit.core.geometry import STANDARD_ORIENTATION
 from pantskit.core.records import CaseRecord, RecordStore
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
-from pantskit.core.selection import require_cases
 from pantskit.networks.folder import MODEL_FILE, ModelInfo, read_info
 from pantskit.networks.plans import Plans
 from pantskit.networks.runtime import library_versions, start_torch
+from pantskit.train.begin import (
+    WORK,
+    Start,
+    alone_in,
+    choose_cases,
+    hash_cases,
+    meaning_of,
+    require_own_folder,
+    require_same,
+    sides_of,
+)
 from pantskit.train.cases import Preparation, TrainingCase, prepare_case, scan_case
 from pantskit.train.curve import Epoch
 from pantskit.train.label_schemes import Scheme
@@ -44,15 +50,15 @@ from pantskit.train.planning import (
 )
 from pantskit.train.recipe import Recipe
 from pantskit.train.resume import latest_path
+from pantskit.train.scan import look_at_case, look_job
 
 if TYPE_CHECKING:
     import torch
 
     from pantskit.train.trainer import RecipeTrainer
 
-N_FOLDS = 5  # nnU-Net's
 INTERRUPTED = 130  # as shells report a process ended by Ctrl-C
-WORK = ".work"  # in the model's folder, removed when the training is complete
+_NAMED = 5  # cases in a message
 # Below this many cases a worker's imports take longer than the work.
 _CASES_PER_WORKER = 20
 
@@ -111,16 +117,17 @@ def train_model(
     scheme: str = "28",
     split: str = "train",
     cases: Sequence[str] | None = None,
+    subset: int | None = None,
+    skip_bad: bool = False,
     seed: int = 0,
     device: str = "auto",
     workers: int | None = None,
     listener: Listener | None = None,
 ) -> TrainingResult:
-    """Train a model on the cases of a dataset.
+    """Train a model on the cases of a dataset, or go on where an earlier call stopped.
 
-    Every case is read before anything else happens; one that cannot be used is named and
-    left out. With one seed, one machine and one number of threads, two runs on the CPU give
-    the same weights.
+    With one seed, one machine and one number of threads, two runs on the CPU give the same
+    weights, stopped in between or not.
 
     Args:
         dataset: where the cases are.
@@ -129,6 +136,8 @@ def train_model(
         scheme: of labels, by name or a TOML file, as `Scheme.read` takes it.
         split: `"train"` or `"test"`.
         cases: only these.
+        subset: of these so many, drawn from the seed.
+        skip_bad: go on without the cases that cannot be used; else they end the run.
         seed: of all random numbers.
         device: `"auto"`, `"cpu"` or `"cuda"`.
         workers: processes that read and prepare cases, and augment on a GPU; 0 for none.
@@ -138,64 +147,33 @@ def train_model(
         ConfigError, DatasetError: If settings or cases allow no training.
     """
     listener = listener or Listener()
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"seed must be 0 to {2**32 - 1}, not {seed}")
-    if workers is not None and workers < 0:
-        raise ConfigError(f"workers must be 0 or more, not {workers}")
-    recipe.network.require_installed()
-    if recipe.pretrained and not Path(recipe.pretrained).is_file():
-        raise ConfigError(f"{recipe.pretrained}: no such file of pretrained weights")
-    chosen = _choose_cases(dataset, split, cases)
-    channels = _choose_channels(chosen, Scheme.read(scheme))
-    hashes = _hash_cases(chosen)
-    mark = _fingerprint(hashes, channels, recipe, seed)
-    finished = _finished(out, mark)
-    if finished is not None:
-        listener.say(f"{out}: this training is complete already; nothing to do")
-        return TrainingResult(out, finished, unchanged=True)
-    for line in channels.describe():
-        listener.say(line)
+    _require_settings(recipe, seed, workers)
+    chosen, chosen_of = choose_cases(dataset, split, cases, subset, seed)
+    sides, unit = sides_of(dataset, chosen, recipe, seed)
+    name = Scheme.read(scheme).name
+    start = Start(recipe, seed, split, name, unit, chosen_of, sides)
+    before = require_own_folder(out)
+    if before is not None:
+        require_same(out, before, start, with_data=False)
+        if (out / MODEL_FILE).is_file() and (info := read_info(out)).status == "complete":
+            require_same(out, before, replace(start, hashes=hash_cases(chosen)), with_data=True)
+            listener.say(f"{out}: this training is complete already; nothing to do")
+            return TrainingResult(out, info, unchanged=True)
     torch_device = start_torch(device)
     cores = len(os.sched_getaffinity(0))
     # On a CPU the network leaves no core for others to augment on.
     augmenters = 0 if torch_device.type == "cpu" else min(cores, 12 if workers is None else workers)
     if workers is None:
         workers = min(cores, len(chosen) // _CASES_PER_WORKER)
-    run = _Run(dataset, out, recipe, channels, mark, workers, augmenters, listener)
-    run.work.mkdir(parents=True, exist_ok=True)
-    recipe.write(out / "recipe.toml")
-    run.scan(chosen)
-    plans = run.plan()
-    run.prepare()
-    trainer = run.train(plans, seed, torch_device)
-    backward = plans.plans["transpose_backward"]
-    k, j, i = (float(plans.configuration.spacing[axis]) for axis in backward)
-    info = ModelInfo(
-        channels=channels.structures,
-        orientation=STANDARD_ORIENTATION,
-        spacing=(i, j, k),
-        label_scheme=Path(scheme).stem,
-        heads="regions" if channels.regions else "softmax",
-        status="interrupted" if trainer.interrupted else "complete",
-        fingerprint=mark,
-        training={
-            "dataset": dataset.info.get("name", dataset.root.name),
-            "split": split,
-            "cases": {c: hashes[c] for c in run.usable},
-            "failed_cases": {r.case_id: r.message for r in run.failed},
-            "partial_structures": dict(channels.partial),
-            "absent_structures": list(channels.absent),
-            "voxels": run.voxels(),
-            "seed": seed,
-            "recipe": recipe.values(),
-            "patch_size": [plans.patch_size[axis] for axis in backward][::-1],
-            "device": torch_device.type,
-            "epochs": trainer.current_epoch,
-            "seconds": round(trainer.seconds, 1),
-        },
-        versions=library_versions(),
-    )
-    info.write(out)
+    with alone_in(out):
+        run = _Run(dataset, out, start, skip_bad, workers, augmenters, listener)
+        run.begin(chosen, Scheme.read(scheme), before)
+        run.scan()
+        plans = run.plan()
+        run.prepare()
+        trainer = run.train(plans, torch_device)
+        info = run.describe(trainer, plans)
+        info.write(out)
     if not trainer.interrupted:
         latest_path(out).unlink(missing_ok=True)
         shutil.rmtree(run.work)
@@ -208,19 +186,23 @@ class _Run:
 
     dataset: Dataset
     out: Path
-    recipe: Recipe
-    channels: Channels
-    mark: str
+    start: Start
+    skip_bad: bool
     workers: int
     augmenters: int
     listener: Listener
     records: dict[str, CaseRecord] = field(default_factory=dict)
     failed: list[CaseRecord] = field(default_factory=list)
     cases: dict[str, TrainingCase] = field(default_factory=dict)
+    channels: Channels = field(default_factory=lambda: Channels((), False, {}))
 
     @property
     def work(self) -> Path:
         return self.out / WORK
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.start.recipe
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -230,24 +212,34 @@ class _Run:
     def usable(self) -> list[str]:
         return sorted(self.records)
 
-    def scan(self, chosen: Sequence[Case]) -> None:
-        """Read every case; the good ones stay in `records`."""
-        samples = max(1, self.recipe.intensity_samples // len(chosen))
-        self.cases = {
-            c.case_id: TrainingCase(
-                c,
-                self.structures,
-                self.work,
-                samples,
-                annotated=self.channels.annotated.get(c.case_id, ()),
-                regions=self.channels.regions,
-            )
-            for c in chosen
-        }
-        jobs = [Job(c, t, outputs=(t.intensities_path,)) for c, t in self.cases.items()]
-        summary = self._run(scan_case, jobs, "scan", {"training": self.mark})
-        self.records = {r.case_id: r for r in summary.records if r.status == "done"}
-        self._require_cases()
+    def begin(self, chosen: Sequence[Case], scheme: Scheme, before: Start | None) -> None:
+        """Look at every case, choose what to learn, and write down what all starts from."""
+        self._keep_good(self._run(look_at_case, [look_job(c) for c in chosen], "look"))
+        good = [c for c in chosen if c.case_id in self.records]
+        self.channels = _choose_channels(good, scheme)
+        recipe = self.recipe
+        self.start = replace(
+            self.start,
+            hashes=hash_cases(chosen),
+            meaning=meaning_of(self.channels),
+            pretrained=content_hash(Path(recipe.pretrained)) if recipe.pretrained else "",
+        )
+        if before is not None:
+            require_same(self.out, before, self.start, with_data=True)
+        self.start.write(self.out)
+        for line in self.channels.describe():
+            self.listener.say(line)
+        samples = max(1, recipe.intensity_samples // len(good))
+        self.cases = {c.case_id: TrainingCase(c, self.structures, self.work, samples) for c in good}
+
+    def scan(self) -> None:
+        """Read every case whole; the good ones stay in `records`."""
+        hashes = self.start.hashes
+        jobs = [
+            Job(c, t, outputs=(t.intensities_path,), settings=[hashes[c], t.samples])
+            for c, t in self.cases.items()
+        ]
+        self._keep_good(self._run(scan_case, jobs, "scan"))
         empty = [s for s, n in self.voxels().items() if not n]
         if empty:
             self.listener.say(f"annotated, but in no case there: {', '.join(empty)}")
@@ -275,13 +267,13 @@ class _Run:
             paths = folder / "nnUNetPlans.json", folder / "dataset.json"
         for name in self.usable:
             case = self.cases[name]
-            jobs.append(Job(name, Preparation(case, *paths), paths, case.prepared_files))
-        summary = self._run(prepare_case, jobs, "prepare", {"training": self.mark})
-        for record in summary.not_done:
-            del self.records[record.case_id]
-        self._require_cases()
+            todo, content = Preparation(case, *paths), self.start.hashes[name]
+            jobs.append(Job(name, todo, paths, case.prepared_files, settings=content))
+        scanned = self.records
+        self._keep_good(self._run(prepare_case, jobs, "prepare"))
+        self.records = {c: scanned[c] for c in self.records}
 
-    def train(self, plans: Plans, seed: int, device: torch.device) -> RecipeTrainer:
+    def train(self, plans: Plans, device: torch.device) -> RecipeTrainer:
         """Train and write the model."""
         from pantskit.train.trainer import RecipeTrainer, TrainerListener
 
@@ -305,18 +297,50 @@ class _Run:
                 self.recipe,
                 self.out,
                 channels=self.channels,
-                seed=seed,
+                seed=self.start.seed,
                 shares=self._shares(),
-                mark=self.mark,
+                mark=self.start.mark,
                 augmenters=self.augmenters,
                 listener=TrainerListener(say, on_epoch),
             )
             trainer.run_training()
         return trainer
 
-    def voxels(self) -> dict[str, int]:
-        """Structure to its voxels in all cases."""
-        counts = [r.data["voxels"] for r in self.records.values()]
+    def describe(self, trainer: RecipeTrainer, plans: Plans) -> ModelInfo:
+        """The content of model.json."""
+        start, recipe = self.start, self.recipe
+        backward = plans.plans["transpose_backward"]
+        k, j, i = (float(plans.configuration.spacing[axis]) for axis in backward)
+        return ModelInfo(
+            channels=self.structures,
+            orientation=STANDARD_ORIENTATION,
+            spacing=(i, j, k),
+            label_scheme=start.scheme,
+            heads="regions" if self.channels.regions else "softmax",
+            status="interrupted" if trainer.interrupted else "complete",
+            fingerprint=start.mark,
+            training={
+                "dataset": self.dataset.info.get("name", self.dataset.root.name),
+                "split": start.split,
+                "cases": {c: start.hashes[c] for c in self.usable},
+                "failed_cases": {r.case_id: r.message for r in self.failed},
+                "partial_structures": dict(self.channels.partial),
+                "absent_structures": list(self.channels.absent),
+                "voxels": self.voxels(),
+                "seed": start.seed,
+                "recipe": recipe.values(),
+                "patch_size": [plans.patch_size[axis] for axis in backward][::-1],
+                "device": trainer.device.type,
+                "epochs": trainer.current_epoch,
+                "seconds": round(trainer.seconds, 1),
+                "weights": content_hash(trainer.checkpoint_path),
+            },
+            versions=library_versions(),
+        )
+
+    def voxels(self, cases: Sequence[str] | None = None) -> dict[str, int]:
+        """Structure to its voxels in some cases, or in all."""
+        counts = [self.records[c].data["voxels"] for c in cases or self.usable]
         return {s: sum(c[s] for c in counts) for s in self.structures}
 
     @contextmanager
@@ -336,62 +360,72 @@ class _Run:
         shares = [n / total for n in self.voxels().values()]
         return [1 - sum(shares), *shares]
 
-    def _run(self, task: Any, jobs: list[Job], stage: str, settings: Any) -> RunSummary:
+    def _run(self, task: Any, jobs: list[Job], stage: str) -> RunSummary:
+        # What is read and prepared depends on the libraries, too.
+        settings = [library_versions(), self.structures, self.recipe.values()]
         with self.listener.cases(stage) as progress:
-            summary = run_cases(
+            return run_cases(
                 task, jobs, stage=stage, store=RecordStore(self.work), settings=settings,
                 workers=self.workers, progress=progress,
             )  # fmt: skip
-        self.failed += summary.not_done
-        return summary
 
-    def _require_cases(self) -> None:
+    def _keep_good(self, summary: RunSummary) -> None:
+        """Go on with the cases that a stage has done.
+
+        Raises:
+            DatasetError: If a case failed and none may be skipped, or none is left.
+        """
+        self.failed += summary.not_done
+        self.records = {r.case_id: r for r in summary.records if r.status == "done"}
+        if self.records and (self.skip_bad or not summary.not_done):
+            return
+        named = "; ".join(r.message for r in summary.not_done[:_NAMED])
+        more = f"; and {len(self.failed) - _NAMED} more" if len(self.failed) > _NAMED else ""
         if not self.records:
-            reasons = "; ".join(r.message for r in self.failed[:3])
-            raise DatasetError(f"{self.dataset.root}: no case can be trained on: {reasons}")
+            raise DatasetError(f"{self.dataset.root}: no case can be trained on: {named}{more}")
+        raise DatasetError(
+            f"{self.dataset.root}: {len(self.failed)} of {len(summary.records)} cases cannot be "
+            f"used: {named}{more}. Mend them, or train without them by --skip-bad; all are in "
+            f"{RecordStore(self.work).folder / summary.stage}"
+        )
 
     def _write_splits(self) -> None:
         """Tell nnU-Net which cases train and which are scored after each epoch."""
-        rows = self.dataset.metadata
-        patients = {c: str(rows.get(c, {}).get("patient_id") or c) for c in self.usable}
-        train, validation = self.usable, self.usable
-        if self.recipe.validation == "fold" and len(set(patients.values())) >= N_FOLDS:
-            train, validation = first_fold(patients)
-        elif self.recipe.validation == "fold":
-            self.listener.say(
-                f"fewer than {N_FOLDS} patients: none are kept out, and the learning curve's Dice "
-                "is that of training cases"
-            )
+        folds = {c: self.start.cases[c]["fold"] for c in self.usable}
+        held_out = [c for c in self.usable if folds[c] == self.recipe.fold]
+        train, validation = [c for c in self.usable if c not in set(held_out)], held_out
+        if self.recipe.validation == "none" or not train or not validation:
+            train = validation = self.usable
+            if self.recipe.validation == "fold":
+                self.listener.say(
+                    f"too few patients for {self.recipe.folds} folds: none are kept out, and the "
+                    "learning curve's Dice is that of training cases"
+                )
+        else:
+            self._describe_sides(train, validation)
         with nnunet_folders(self.work) as folder:
             write_json(folder / "splits_final.json", [{"train": train, "val": validation}])
 
-
-def first_fold(patients: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """nnU-Net's fold 0 of 5, drawn over patients: nobody's scans are on both sides.
-
-    Args:
-        patients: case_id to patient_id, of five patients or more.
-
-    Returns:
-        Cases to train on, and cases to score.
-    """
-    from nnunetv2.utilities.crossval_split import generate_crossval_split
-
-    fold = generate_crossval_split(sorted(set(patients.values())), n_splits=N_FOLDS)[0]
-    held_out = set(fold["val"])
-    train = [c for c, patient in patients.items() if patient not in held_out]
-    return train, [c for c, patient in patients.items() if patient in held_out]
+    def _describe_sides(self, train: Sequence[str], validation: Sequence[str]) -> None:
+        unit = "patient" if self.start.unit == "patient" else "scan, as no patient is known"
+        self.listener.say(
+            f"fold {self.recipe.fold} of {self.recipe.folds}, by {unit}: {len(train)} cases to "
+            f"train on, {len(validation)} kept out"
+        )
+        for side, cases in (("to train on", train), ("kept out", validation)):
+            missing = [s for s, n in self.voxels(cases).items() if not n and self.voxels()[s]]
+            if missing:
+                self.listener.say(f"in none of the cases {side}: {', '.join(missing)}")
 
 
-def _choose_cases(dataset: Dataset, split: str, wanted: Sequence[str] | None) -> list[Case]:
-    found = dataset.cases(split)
-    where = f"{dataset.root}, split {split}"
-    if wanted is not None:
-        require_cases(wanted, (c.case_id for c in found), where=where)
-        found = [c for c in found if c.case_id in set(wanted)]
-    if not found:
-        raise DatasetError(f"{where}: no cases to train on")
-    return found
+def _require_settings(recipe: Recipe, seed: int, workers: int | None) -> None:
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed must be 0 to {2**32 - 1}, not {seed}")
+    if workers is not None and workers < 0:
+        raise ConfigError(f"workers must be 0 or more, not {workers}")
+    recipe.network.require_installed()
+    if recipe.pretrained and not Path(recipe.pretrained).is_file():
+        raise ConfigError(f"{recipe.pretrained}: no such file of pretrained weights")
 
 
 def _choose_channels(cases: Sequence[Case], scheme: Scheme) -> Channels:
@@ -406,50 +440,3 @@ def _choose_channels(cases: Sequence[Case], scheme: Scheme) -> Channels:
     if not annotated:
         raise DatasetError(f"{cases[0].root}: none of the {len(cases)} cases has labels to read")
     return choose_channels(annotated, scheme)
-
-
-def _hash_cases(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
-    """Hashes of each case's image and, as one, of its label files."""
-
-    def hashed(path: Path) -> str:
-        return content_hash(path) if path.is_file() else "missing"
-
-    def of_case(case: Case) -> dict[str, str]:
-        labels = case.labels()
-        files = sorted(labels.paths) if labels else []
-        together = blake3("".join(f"{p.name} {hashed(p)}\n" for p in files).encode())
-        return {"image": hashed(case.image_path), "labels": together.hexdigest(length=16)}
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return dict(zip((c.case_id for c in cases), pool.map(of_case, cases), strict=True))
-
-
-def _fingerprint(hashes: Any, channels: Channels, recipe: Recipe, seed: int) -> str:
-    """Hash of all that the weights depend on but the machine."""
-    meaning = [channels.structures, channels.regions, channels.annotated]
-    pretrained = content_hash(Path(recipe.pretrained)) if recipe.pretrained else ""
-    settings = recipe.values() | {"pretrained": pretrained}
-    parts = [hashes, meaning, settings, seed, library_versions()]
-    return blake3(json.dumps(jsonable(parts), sort_keys=True).encode()).hexdigest(length=16)
-
-
-def _finished(out: Path, mark: str) -> ModelInfo | None:
-    """The model in the folder, if it is this training's; None where there is none yet.
-
-    Raises:
-        DatasetError: If the folder holds another model, or something else.
-    """
-    if not out.exists():
-        return None
-    if not out.is_dir():
-        raise DatasetError(f"{out}: is a file; give a folder for the model")
-    if (out / MODEL_FILE).is_file():
-        info = read_info(out)
-        if info.fingerprint != mark:
-            raise DatasetError(
-                f"{out}: holds a model of other cases or settings; give a new folder"
-            )
-        return info if info.status == "complete" else None
-    if any(out.iterdir()) and not (out / WORK).is_dir():
-        raise DatasetError(f"{out}: is not empty and no model; give a new folder")
-    return None
