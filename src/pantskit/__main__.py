@@ -1,6 +1,6 @@
 """`python -m pantskit` is the command `pantskit`."""
 
-from pantskit.cli.app import main
+from pantskit.cli import main
 
 if __name__ == "__main__":
     main()

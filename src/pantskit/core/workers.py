@@ -10,14 +10,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any
 
+from pantskit.core import forking
 from pantskit.core.crew import BATCH_S, Crew, I, Lost, Outcome, R, Worker, attempt, run_batch
 from pantskit.core.errors import ConfigError
 from pantskit.core.memory import available_memory_mb, process_memory_mb
@@ -38,7 +40,7 @@ class Workers(Crew):
     They live until the block ends and serve one `map` after another (not two at once): starting
     one and importing numpy and pydicom costs more than half a second. Each is limited
     to its share of the cores for linear algebra. They end with this process, even if that is
-    killed.
+    killed. They are spawned: forks of this process would copy the locks of its threads.
 
     Args:
         count: processes; 0 does the items in this process, without timeout or memory limit.
@@ -46,12 +48,16 @@ class Workers(Crew):
             that the sum of their estimates stays below; when the workers grow beyond it all
             the same, the one furthest above its estimate is killed. Without it the estimates
             share 80 % of the memory that is available now, and workers are killed at 95 %.
+        preload: modules that all need and that may be forked: on Linux several workers are
+            forked from a server process that has imported these.
 
     Raises:
         ConfigError: If a number is impossible.
     """
 
-    def __init__(self, count: int, memory_mb: float | None = None) -> None:
+    def __init__(
+        self, count: int, memory_mb: float | None = None, preload: Sequence[str] = ()
+    ) -> None:
         if count < 0:
             raise ConfigError(f"workers must be 0 or more, not {count}")
         if memory_mb is not None and memory_mb <= 0:
@@ -63,7 +69,10 @@ class Workers(Crew):
         # Linux ends a child with the thread that started it: one thread starts them all.
         self._keeper = ThreadPoolExecutor(1, "pantskit-workers")
         threads = max(1, len(os.sched_getaffinity(0)) // max(count, 1))
-        self._processes = [_Process(self._keeper, threads, self._done) for _ in range(count)]
+        forked = count > 1 and forking.is_possible()
+        start = _Start(threads, tuple(preload) if forked else ())
+        self._processes = [_Process(self._keeper, start, self._done) for _ in range(count)]
+        self._start = start
         self._watch: _Watch | None = None
 
     def __enter__(self) -> Workers:
@@ -82,6 +91,7 @@ class Workers(Crew):
         deadline = time.monotonic() + _STOP_S
         for process in self._processes:
             process.join(deadline)
+        self._keeper.submit(self._start.end).result()
         self._keeper.shutdown()
 
     def map(
@@ -139,6 +149,33 @@ class Workers(Crew):
                 process.abandon()
 
 
+class _Start:
+    """How the processes of a crew are started."""
+
+    def __init__(self, threads: int, preload: tuple[str, ...]) -> None:
+        self.threads = threads
+        self._preload = preload
+        self._context: BaseContext | None = None
+
+    @property
+    def parent(self) -> int:
+        """Who starts them; 0 for the server that they are forked from."""
+        return 0 if self._preload else os.getpid()
+
+    @property
+    def context(self) -> BaseContext:
+        """What starts them."""
+        if self._context is None:
+            server = self._preload and forking.join_server(self._preload, self.threads)
+            self._context = server or get_context("spawn")
+        return self._context
+
+    def end(self) -> None:
+        """No more are started."""
+        if self._context is not None and self._preload:
+            forking.leave_server()
+
+
 class _Process(Worker):
     """A pebble pool of a single process.
 
@@ -146,9 +183,9 @@ class _Process(Worker):
     """
 
     def __init__(
-        self, keeper: ThreadPoolExecutor, threads: int, done: queue.SimpleQueue[_Process]
+        self, keeper: ThreadPoolExecutor, start: _Start, done: queue.SimpleQueue[_Process]
     ) -> None:
-        self._keeper, self._threads, self._done = keeper, threads, done
+        self._keeper, self._start, self._done = keeper, start, done
         self._pool: Any = None
         self._future: Any = None
         self._closing: list[threading.Thread] = []
@@ -187,10 +224,11 @@ class _Process(Worker):
     def _open(self) -> None:
         from pebble import ProcessPool
 
-        context = get_context("spawn")  # fork would copy threads' locks of BLAS and torch
-        # Process that began last, position in the batch, process that took the batch.
-        self._cell = context.RawArray("i", 3)
-        begin = (os.getpid(), self._threads, self._cell)
+        context = self._start.context
+        # Process that began last, position in the batch, process that took the batch, and the
+        # parent of the first.
+        self._cell = context.RawArray("i", 4)
+        begin = (self._start.parent, self._start.threads, self._cell)
         self._pool = ProcessPool(1, context=context, initializer=_begin, initargs=begin)
         assert self._pool.active  # asking starts it, in this thread
 
@@ -209,7 +247,7 @@ class _Process(Worker):
         from pebble import ProcessExpired
 
         future, self._future = self._future, None
-        pid, position, taker = self._cell
+        pid, position, taker, _ = self._cell
         if not future.done():
             self.abandon()
             if taker:
@@ -229,6 +267,8 @@ class _Process(Worker):
         except ProcessExpired as error:
             if error.pid in self.too_large:
                 return Lost(self._memory(error.pid), "memory", position)
+            if error.exitcode == forking.STATUS_WITHOUT_SERVER and not self._start.parent:
+                return Lost(f"{_ITS} ended with the one that it was forked from", "outside")
             return Lost(*_why(error.exitcode), position)
         except BaseException as error:
             return Lost(f"{_ITS} failed: {type(error).__name__}: {error}", "item", position)
@@ -267,7 +307,7 @@ class _Process(Worker):
 
         with suppress(psutil.Error):
             process = psutil.Process(self.pid) if self.pid else None
-            if process and process.ppid() == os.getpid():  # the number may be another's by now
+            if process and process.ppid() == self._cell[3]:  # the number may be another's by now
                 process.kill()
 
 
@@ -317,16 +357,17 @@ _position: Any = None
 
 
 def _begin(parent: int, threads: int, cell: Any) -> None:
-    """First thing in a worker process."""
+    """First thing in a worker process; without a parent it was forked from the server."""
     global _position
+    parent = parent or forking.server_of_worker()
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died in the meantime
         os._exit(0)
-    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):  # read when they are imported
-        os.environ.setdefault(f"{library}_NUM_THREADS", str(threads))
+    forking.limit_threads(threads)
     _position = cell
+    cell[3] = parent
     cell[0] = os.getpid()
 
 

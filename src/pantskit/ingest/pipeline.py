@@ -34,6 +34,8 @@ from pantskit.ingest.survey import survey
 
 DAYS = "days_since_first_study"
 
+_READY = "pantskit.ingest.ready"
+
 # Raised when the same input would give another case: earlier records then no longer count.
 RECIPE = 2
 
@@ -123,7 +125,7 @@ def _require_sense(settings: IngestSettings) -> None:
 def crew_of(settings: IngestSettings) -> Iterator[Crew]:
     """Workers for the whole run: they read headers first and make the cases then."""
     if settings.cluster is None:
-        with Workers(settings.workers, settings.memory_mb) as workers:
+        with Workers(settings.workers, settings.memory_mb, preload=[_READY]) as workers:
             yield workers
         return
     from pantskit.core.cluster import ClusterWorkers

@@ -70,3 +70,16 @@ def _machine_code(function: Callable[..., Any]) -> Callable[..., Any]:
     except RuntimeError:  # numba: "cannot cache function: no locator available"
         result = numba.njit(nogil=True)(function)
     return cast("Callable[..., Any]", result)
+
+
+@compiled
+def _nothing() -> int:
+    return 0
+
+
+def get_ready() -> None:
+    """Import numba now, and what it imports when the first function runs.
+
+    For a process that others are forked from.
+    """
+    _nothing()
