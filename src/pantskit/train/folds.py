@@ -50,11 +50,6 @@ def case_facts(dataset: Dataset, cases: Sequence[Case]) -> list[CaseFacts]:
     return [_facts(dataset, case.case_id, dataset.metadata.get(case.case_id, {})) for case in cases]
 
 
-def by_patient(facts: Sequence[CaseFacts], dataset: Dataset) -> bool:
-    """Whether any case has a patient ID; without, each scan counts as a patient."""
-    return any(dataset.metadata.get(f.case_id, {}).get("patient_id") for f in facts)
-
-
 def draw_folds(facts: Sequence[CaseFacts], n_folds: int, seed: int) -> dict[str, int]:
     """Deal patients to folds, stratum by stratum.
 
