@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,12 +16,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner, Result
 
+from pantskit.cli import app as cli
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, DatasetError, LabelError, PantskitError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS
 from pantskit.core.labelsets import COMBINED
+from pantskit.core.records import RecordStore
 from pantskit.core.volume import Volume, read_label_map, read_volume, write_volume
 from pantskit.networks.folder import CHECKPOINT, FOLD, MODEL_FILE, Model
 from pantskit.predict.case import Shortcuts, predict_volume
@@ -47,11 +51,23 @@ def ct(trained: tuple[Dataset, Path]) -> Volume:
     return read_volume(trained[0].cases("test")[0].image_path)
 
 
-def message(trained: tuple[Dataset, Path], scan: Path, out: Path) -> str:
-    """What the record of a scan that must fail says."""
-    summary = predict_cases(trained[1], find_inputs(scan), out, settings=ON_CPU)
-    assert summary.counts == {"failed": 1}
-    return summary.records[0].message
+def command(*words: object) -> Result:
+    """Run `pantskit predict` on the CPU."""
+    line = ["predict", *words, "--device", "cpu"]
+    return CliRunner().invoke(cli.app, [str(word) for word in line])
+
+
+def failure(trained: tuple[Dataset, Path], scan: Path, out: Path) -> str:
+    """What the command says of a scan that must fail; its record says the same."""
+    result = command(trained[1], scan, "--out", out)
+    assert result.exit_code == 1, result.output
+    assert "predict: 1 failed" in result.stderr
+    (record,) = RecordStore(out).all("predict")
+    assert record.status == "failed"
+    assert record.message in result.stderr
+    assert record.case_id in record.message
+    assert not (out / record.case_id / COMBINED).exists()
+    return record.message
 
 
 def test_spacing_in_metres_is_refused(
@@ -61,40 +77,119 @@ def test_spacing_in_metres_is_refused(
     image = nib.Nifti1Image(ct.array, affine)
     image.header.set_xyzt_units("meter")
     image.to_filename(tmp_path / "metres.nii.gz")
-    assert "spacing" in message(trained, tmp_path / "metres.nii.gz", tmp_path / "out")
+    said = failure(trained, tmp_path / "metres.nii.gz", tmp_path / "out")
+    assert "spacing (0.004, 0.004, 0.005) is outside 0.01 to 50 mm" in said
+
+
+def test_spacing_in_micron_is_read_in_millimetres_where_those_are_plausible(
+    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path
+) -> None:
+    """A real release file says micron beside millimetres."""
+    image = nib.Nifti1Image(ct.array, ct.geometry.affine)
+    image.header.set_xyzt_units("micron")
+    image.to_filename(tmp_path / "micron.nii.gz")
+    write_volume(tmp_path / "scan.nii.gz", ct)
+    for name in ("micron", "scan"):
+        done = command(trained[1], tmp_path / f"{name}.nii.gz", "--out", tmp_path / name)
+        assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(
+        read_label_map(tmp_path / "micron" / "micron" / COMBINED).array,
+        read_label_map(tmp_path / "scan" / "scan" / COMBINED).array,
+    )
 
 
 def test_scan_of_air_alone_is_refused(
     trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path
 ) -> None:
     write_volume(tmp_path / "air.nii.gz", ct.with_array(np.full_like(ct.array, -1000)))
-    said = message(trained, tmp_path / "air.nii.gz", tmp_path / "out")
+    said = failure(trained, tmp_path / "air.nii.gz", tmp_path / "out")
     assert "it shows nothing but air" in said
 
 
-def test_one_slice_as_thick_as_a_voxel_is_predicted(
-    trained: tuple[Dataset, Path], ct: Volume
+def test_one_slice_is_predicted_where_it_is_as_thick_as_a_voxel(
+    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path
 ) -> None:
-    geometry = Geometry.from_spacing((*ct.geometry.shape[:2], 1), (4.0, 4.0, 5.0))
-    model = Model.load(trained[1])
-    answer = predict_volume(
-        model, model.build(CPU), Volume(ct.array[:, :, 12:13], geometry), device=CPU
-    )
-    assert answer.labels.array.shape == geometry.shape
-    assert answer.windows_shape[0] == 1
+    for name, thick in (("thick", 5.0), ("thin", 1.0)):
+        grid = Geometry.from_spacing((*ct.geometry.shape[:2], 1), (4.0, 4.0, thick))
+        write_volume(tmp_path / f"{name}.nii.gz", Volume(ct.array[:, :, 12:13], grid))
+    done = command(trained[1], tmp_path / "thick.nii.gz", "--out", tmp_path / "done")
+    assert done.exit_code == 0, done.output
+    labels = read_label_map(tmp_path / "done" / "thick" / COMBINED)
+    assert labels.array.shape == (*ct.geometry.shape[:2], 1)
+    said = failure(trained, tmp_path / "thin.nii.gz", tmp_path / "out")
+    assert "the CT is 1 mm thick and a voxel of the network 6 mm; give a whole scan" in said
+
+
+def elsewhere(trained: tuple[Dataset, Path], folder: Path) -> Path:
+    """The model as if nnU-Net itself had trained it."""
+    shutil.copytree(trained[1], folder)
+    (folder / MODEL_FILE).unlink()
+    (folder / "recipe.toml").unlink()
+    return folder
 
 
 def test_hostile_pickle_in_a_model_trained_elsewhere_is_not_run(
     trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(trained[1], tmp_path / "model"))
-    (folder / MODEL_FILE).unlink()
-    (folder / "recipe.toml").unlink()
+    folder = elsewhere(trained, tmp_path / "model")
     torch.save({"network_weights": Hostile(tmp_path / "owned")}, folder / FOLD / CHECKPOINT)
     write_volume(tmp_path / "scan.nii.gz", ct)
-    with pytest.raises(DatasetError, match="refused"):
-        predict_cases(folder, find_inputs(tmp_path / "scan.nii.gz"), tmp_path / "out")
+    result = command(folder, tmp_path / "scan.nii.gz", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "refused" in result.stderr
+    assert str(folder / FOLD / CHECKPOINT) in result.stderr
     assert not (tmp_path / "owned").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_checkpoint_is_named_before_anything_is_written(
+    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(trained[1], tmp_path / "model"))
+    whole = (folder / FOLD / CHECKPOINT).read_bytes()
+    write_volume(tmp_path / "scan.nii.gz", ct)
+    for damage in (whole[: len(whole) // 2], b"", b"no checkpoint"):
+        (folder / FOLD / CHECKPOINT).write_bytes(damage)
+        result = command(folder, tmp_path / "scan.nii.gz", "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert result.stderr.count("error:") == 1
+        assert CHECKPOINT in result.stderr
+        assert "damaged" in result.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_model_whose_labels_are_unknown_is_refused_until_it_is_said_what_they_mean(
+    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path
+) -> None:
+    folder = elsewhere(trained, tmp_path / "model")
+    facts = json.loads((folder / "dataset.json").read_text())
+    facts["labels"] = {"background": 0, "A": 1, "B": 2, "C": 3, "D": 4}
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    write_volume(tmp_path / "scan.nii.gz", ct)
+    words = (folder, tmp_path / "scan.nii.gz", "--out", tmp_path / "out")
+    result = command(*words)
+    assert result.exit_code == 2
+    assert "(A, B, C, D)" in result.stderr
+    assert "--label-map" in result.stderr
+    result = command(*words, "--label-map", "1=liver,4=spleen")
+    assert result.exit_code == 0, result.output
+    facts = json.loads((tmp_path / "out" / "scan" / "prediction.json").read_text())
+    assert facts["structures"] == ["liver", "spleen"]
+    assert facts["unmapped"] == ["B", "C"]
+
+
+def test_scan_that_lies_otherwise_than_those_of_the_training_gets_the_same_labels(
+    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path
+) -> None:
+    assert Model.load(trained[1]).orientation == "LAI"
+    write_volume(tmp_path / "in" / "lai.nii.gz", ct.reoriented("LAI"))
+    write_volume(tmp_path / "in" / "spr.nii.gz", ct.reoriented("SPR"))
+    result = command(trained[1], tmp_path / "in", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    one, other = (read_label_map(tmp_path / "out" / n / COMBINED) for n in ("lai", "spr"))
+    assert other.geometry.orientation == "SPR"
+    np.testing.assert_array_equal(other.reoriented("LAI").array, one.array)
+    assert one.array.any()
 
 
 def test_settings_that_cannot_be_are_refused(trained: tuple[Dataset, Path], tmp_path: Path) -> None:
@@ -122,6 +217,15 @@ class Narrow(torch.nn.Module):
         return self.network(patches)
 
 
+def narrow(
+    trained: tuple[Dataset, Path], folder: Path, room: int, patch: pytest.MonkeyPatch
+) -> Path:
+    """A model whose network is `Narrow`."""
+    build = Model.build
+    patch.setattr(Model, "build", lambda self, device: Narrow(build(self, device), room))
+    return Path(shutil.copytree(trained[1], folder))  # a network is kept as long as its folder
+
+
 def test_short_memory_makes_batches_smaller_and_is_said(
     trained: tuple[Dataset, Path], ct: Volume
 ) -> None:
@@ -138,6 +242,30 @@ def test_short_memory_makes_batches_smaller_and_is_said(
     )
     with pytest.raises(PantskitError, match="one window at a time"):
         predict_volume(model, Narrow(network, 0), ct, device=CPU, batch=2)
+
+
+def test_short_memory_is_said_by_the_command(
+    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = narrow(trained, tmp_path / "model", 1, monkeypatch)
+    array = np.tile(ct.array, (2, 2, 1))
+    wide = Volume(array, Geometry.from_spacing(array.shape, (4.0, 4.0, 5.0)))
+    write_volume(tmp_path / "scan.nii.gz", wide)
+    result = command(model, tmp_path / "scan.nii.gz", "--out", tmp_path / "out", "--batch", 2)
+    assert result.exit_code == 0, result.output
+    note = "out of memory: from then on one window at once"
+    assert f"note: {note} (scan)" in result.stderr
+    facts = json.loads((tmp_path / "out" / "scan" / "prediction.json").read_text())
+    assert facts["notes"] == [note]
+
+
+def test_memory_too_short_for_one_window_is_a_failed_case(
+    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = narrow(trained, tmp_path / "model", 0, monkeypatch)
+    write_volume(tmp_path / "scan.nii.gz", ct)
+    said = failure((trained[0], model), tmp_path / "scan.nii.gz", tmp_path / "out")
+    assert "out of memory with one window at a time" in said
 
 
 def test_error_of_a_network_is_no_shortage_of_memory(
@@ -172,8 +300,7 @@ def test_scan_that_changes_while_it_is_read_is_a_failed_case(
         return volume
 
     monkeypatch.setattr("pantskit.predict.run.read_volume", read_and_change)
-    assert "changed while it was read" in message(trained, scan, tmp_path / "out")
-    assert not (tmp_path / "out" / "scan" / COMBINED).exists()
+    assert "changed while it was read" in failure(trained, scan, tmp_path / "out")
 
 
 def test_windows_without_tissue_may_be_left_out(trained: tuple[Dataset, Path], ct: Volume) -> None:
@@ -234,10 +361,13 @@ def test_killed_run_goes_on_where_it_was(
     process.send_signal(signal.SIGKILL)
     process.wait()
     finished = sorted(p.parent.name for p in out.glob("*/prediction.json"))
-    summary = predict_cases(trained[1], find_inputs(scans), out, settings=ON_CPU)
-    assert summary.counts == {"done": 12}
-    assert "scan_00" not in summary.ran
-    assert len(summary.ran) <= 12 - len(finished) + 2  # the last ones may lack their records
+    times = {name: (out / name / "prediction.json").stat().st_mtime_ns for name in finished}
+    result = CliRunner().invoke(cli.app, [*command[3:], "--out", str(out), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "predict: 12 done" in result.stderr
+    again = [n for n in finished if (out / n / "prediction.json").stat().st_mtime_ns > times[n]]
+    assert "scan_00" not in again
+    assert len(again) <= 2  # those that were killed before their records
     assert not list(out.rglob(".pantskit-part-*"))
     alone = predict_cases(trained[1], find_inputs(scans), tmp_path / "alone", settings=ON_CPU)
     assert alone.exit_status == 0

@@ -116,7 +116,7 @@ def command(
     from pantskit.predict.postprocess import parse_steps
     from pantskit.predict.protocol import own_model_file
     from pantskit.predict.run import PredictSettings, predict_cases
-    from pantskit.predict.turns import utilisation
+    from pantskit.predict.turns import notes, utilisation
 
     settings = PredictSettings(
         mirror=mirror,
@@ -150,6 +150,8 @@ def command(
     if as_json:
         done = [r.data for r in summary.records if r.status == "done"]
         typer.echo(json.dumps({"cases": done, "utilisation": busy}, indent=2))
+    for note, of in notes(summary).items():
+        typer.echo(f"note: {note} ({', '.join(of[:5])}{', ...' if len(of) > 5 else ''})", err=True)
     if busy:
         typer.echo(
             f"predict: the network computed for {busy['network_s']:.1f} s and waited "

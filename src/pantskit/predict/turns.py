@@ -72,12 +72,16 @@ class Line(Workers):
 
     def __init__(self) -> None:
         super().__init__(0)
-        self._begin()
+        self._begin(lambda item: item, ())
 
-    def _begin(self) -> None:
+    def _begin(self, task: Callable[[Any], Any], items: Iterable[Any]) -> None:
+        self._task, self._waiting = task, iter(items)
         self._events: queue.SimpleQueue[_Ask | _End] = queue.SimpleQueue()
+        self._lock = threading.RLock()  # guards what follows
+        self._threads: list[threading.Thread] = []  # of cases that have not ended
+        self._ahead: threading.Thread | None = None  # of the case that computes next
+        self._untold = 0  # cases whose outcome nobody knows yet
         self._asks: list[_Ask] = []  # that have no answer yet
-        self._in_flight = 0
         self._stopped = False
         self._idle_since = time.monotonic()
 
@@ -91,51 +95,48 @@ class Line(Workers):
         retries: int = 1,
     ) -> Iterator[tuple[I, Outcome[R]]]:
         """As in `Crew`; each item in a thread, and what it computes in this one."""
-        self._begin()
-        waiting, more = iter(items), True
-        threads: list[threading.Thread] = []
-        ahead: threading.Thread | None = None
+        self._begin(task, items)
         try:
-            while True:
-                event: _Ask | _End | None = None  # nothing of the last one is kept
-                if self._in_flight and not (more and ahead is None and self._room()):
-                    event = self._events.get()
-                    ahead = None if event.thread is ahead else ahead
+            self._admit()
+            while self._untold:
+                event: _Ask | _End | None = self._events.get()
                 if isinstance(event, _End):
-                    self._in_flight -= 1
-                    threads.remove(event.thread)
+                    with self._lock:
+                        self._untold -= 1
                     yield event.told()
-                if more and ahead is None and self._room():
-                    item = next(waiting, _NO_MORE)
-                    more = item is not _NO_MORE
-                    if more:
-                        ahead = self._started(task, item)
-                        threads.append(ahead)
-                if isinstance(event, _Ask):
+                elif event is not None:
+                    self._admit(instead_of=event.thread)
                     self._serve(event)
-                elif not self._in_flight:
-                    return
+                event = None  # it holds an answer
         finally:
-            self._stop(threads)
+            self._stop()
 
-    def _room(self) -> bool:
-        return self._in_flight < _IN_FLIGHT
+    def _admit(self, *, instead_of: threading.Thread | None = None) -> None:
+        """Begin to read a case, if none is ahead and few are about."""
+        with self._lock:
+            if self._ahead is instead_of:
+                self._ahead = None
+            if self._ahead or self._stopped or len(self._threads) == _IN_FLIGHT:
+                return
+            item = next(self._waiting, _NO_MORE)
+            if item is _NO_MORE:
+                return
+            self._ahead = threading.Thread(target=self._do, args=(item,), name="pantskit-case")
+            self._threads.append(self._ahead)
+            self._untold += 1
+            self._ahead.start()
 
-    def _started(self, task: Callable[[I], R], item: I) -> threading.Thread:
-        """A thread that does an item."""
-
-        def run() -> None:
-            thread = threading.current_thread()
-            try:
-                end = _End(thread, item, attempt(task, item))
-            except BaseException as error:  # Ctrl-C, as `_stop` passes it on, or worse
-                end = _End(thread, item, None, error)
-            self._events.put(end)
-
-        thread = threading.Thread(target=run, name="pantskit-case")
-        self._in_flight += 1
-        thread.start()
-        return thread
+    def _do(self, item: Any) -> None:
+        """One case, in a thread of its own, which begins the next when it may."""
+        thread = threading.current_thread()
+        try:
+            end = _End(thread, item, attempt(self._task, item))
+        except BaseException as error:  # Ctrl-C, as `_stop` passes it on, or worse
+            end = _End(thread, item, None, error)
+        with self._lock:
+            self._threads.remove(thread)
+            self._admit(instead_of=thread)
+        self._events.put(end)
 
     def _serve(self, ask: _Ask) -> None:
         """Do what a case wants computed."""
@@ -152,9 +153,10 @@ class Line(Workers):
         else:
             ask.answer.set_result(Turn(value, ended - started, waited))
 
-    def _stop(self, threads: list[threading.Thread]) -> None:
+    def _stop(self) -> None:
         """Let cases that are being written end, and turn back those that wait."""
-        self._stopped = True
+        with self._lock:
+            self._stopped, threads = True, list(self._threads)
         for thread in threads:
             while thread.is_alive():
                 for ask in list(self._asks):
@@ -164,7 +166,7 @@ class Line(Workers):
 
     def await_memory(self, memory_mb: float) -> None:
         """Wait while memory is short and other cases are about."""
-        while self._in_flight > 1 and available_memory_mb() < memory_mb:
+        while len(self._threads) > 1 and available_memory_mb() < memory_mb:
             if self._stopped:
                 raise KeyboardInterrupt
             time.sleep(_LOOK_S)
@@ -260,3 +262,13 @@ def utilisation(summary: RunSummary) -> dict[str, float] | None:
         "waited_s": round(waited, 3),
         "share": round(share, 4),
     }
+
+
+def notes(summary: RunSummary) -> dict[str, list[str]]:
+    """What had to be changed on the way, each with the cases that were predicted so now."""
+    told: dict[str, list[str]] = {}
+    for record in summary.records:
+        if record.case_id in summary.ran:
+            for note in record.data.get("notes", ()):
+                told.setdefault(note, []).append(record.case_id)
+    return told

@@ -238,7 +238,8 @@ class Sliding:
                 "out of memory with one window at a time; free memory or use --device cpu"
             ) from None
         self.batch //= 2
-        self.notes.append(f"out of memory: from then on {self.batch} windows at once")
+        many = "one window" if self.batch == 1 else f"{self.batch} windows"
+        self.notes.append(f"out of memory: from then on {many} at once")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
