@@ -191,6 +191,25 @@ def test_file_named_dicom_that_is_none_may_be_a_lost_slice(series, tmp_path):
     assert found.series[0].doubt
 
 
+def test_many_files_of_a_folder_that_are_bad_alike_are_told_together(tmp_path):
+    # As a copy to a full disk leaves them: ten thousand records would tell no more.
+    for folder, count in (("many", 21), ("few", 20)):
+        (tmp_path / folder).mkdir()
+        for n in range(count):
+            (tmp_path / folder / f"{n:02}").touch()
+    (tmp_path / "many" / "x.dcm").write_text("a letter")
+    found = discover([tmp_path])
+    told = [one for one in found.bad if one.file.folder.name == "many"]
+    assert [(one.file.name, one.message) for one in told] == [
+        (
+            "00",
+            "the file is empty, or its DICOM mark is damaged; so are 20 more files of this folder",
+        ),
+        ("x.dcm", "named as a DICOM file, and its content is none"),
+    ]
+    assert len(found.bad) - len(told) == 20
+
+
 # --- archives ------------------------------------------------------------------------------
 
 

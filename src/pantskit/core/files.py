@@ -18,12 +18,16 @@ TEMPORARY_PREFIX = ".pantskit-part-"
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well.
 
     The content is flushed to disk before the rename. On any error, Ctrl-C included, the
     temporary file is removed and what stood at `path` stays as it was. A temporary file whose
     process was killed is left over, for `remove_leftovers`.
+
+    Args:
+        path: the file.
+        flush: without, the file may be empty after a loss of power; not after a kill.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Suffixes are kept: writers choose a format by them (.nii.gz, .parquet, .png).
@@ -31,8 +35,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with held(part):
             yield part
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
+            if flush:
+                with part.open("rb+") as file:
+                    os.fsync(file.fileno())
             part.replace(path)
     except OSError as error:
         if error.filename is None or str(error.filename) == str(part):
@@ -137,9 +142,10 @@ def write_hashed(path: Path, chunks: Iterable[Bytes]) -> str:
     return hasher.hexdigest(length=16)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path, text: str, *, flush: bool = True) -> None:
+    """Write UTF-8 text atomically; see `atomic_path`."""
+    with atomic_path(path, flush=flush) as part:
+        part.write_bytes(text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,6 +18,9 @@ from pantskit.ingest.discovery.strays import doubt_series
 from pantskit.ingest.labels.references import is_label_object
 from pantskit.ingest.labels.sources import LabelSource, find_label_sources
 
+# So many bad files of a folder are told of each by itself; more that are bad alike, together.
+_TOLD_ALONE = 20
+
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES)
 
@@ -29,7 +32,8 @@ class Found:
     Attributes:
         series: DICOM series, those to be skipped included.
         volumes: NIfTI and NRRD files; those inside archives are read by `Reader.local`.
-        bad: files that could not be listed or parsed.
+        bad: files that could not be listed or parsed; of many in one folder that are bad for one
+            reason the first, with a message that says so.
         others: number of files that are neither DICOM images nor volumes.
     """
 
@@ -106,6 +110,7 @@ def discover(
         uids = {header.sop_uid for header in headers}
         for file, listed in indexes:
             _compare(found, file, missing_files(listed, file.folder, here, uids))
+    found.bad = _told_together(found.bad)
     return found
 
 
@@ -118,6 +123,22 @@ def _is_dicom(file: SourceFile) -> bool:
             return stream.read(132)[128:] == b"DICM"
     except OSError:
         return False  # whoever reads it as a volume says so
+
+
+def _told_together(bad: Iterable[BadSource]) -> list[BadSource]:
+    """Bad files, of many in one folder that are bad alike the first: a copy that broke off."""
+    alike: dict[tuple[PurePosixPath, str], list[BadSource]] = {}
+    for one in bad:
+        alike.setdefault((one.file.folder, one.message), []).append(one)
+    told = []
+    for ones in alike.values():
+        if len(ones) > _TOLD_ALONE:
+            first, others = ones[0], len(ones) - 1
+            uids = frozenset().union(*(one.series_uids for one in ones))
+            message = f"{first.message}; so are {others:,} more files of this folder"
+            ones = [BadSource(first.file, message, uids)]
+        told += ones
+    return told
 
 
 def _compare(found: Found, index: SourceFile, missing: Iterable[Listed]) -> None:
