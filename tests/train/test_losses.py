@@ -159,7 +159,9 @@ def test_resolutions_are_weighted_and_cases_told_beforehand() -> None:
     outputs = [torch.randn(2, 3, n, n, n) for n in (4, 2, 1)]
     targets = [torch.zeros(2, 1, n, n, n) for n in (4, 2, 1)]
     known = loss.take(["b", "a"])
-    single = [MarginalLoss(batch_dice=False)(o, t, known) for o, t in zip(outputs, targets, strict=True)]
+    single = [
+        MarginalLoss(batch_dice=False)(o, t, known) for o, t in zip(outputs, targets, strict=True)
+    ]
     expected = 0.75 * single[0] + 0.25 * single[1]
     assert loss(outputs, targets).item() == pytest.approx(expected.item(), rel=1e-6)
 

@@ -53,7 +53,9 @@ class PartialLabelsTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has 
         known = self.loss.take(batch["keys"])
         data, target = batch["data"].to(self.device, non_blocking=True), batch["target"]
         deep = isinstance(target, list)
-        target = [part.to(self.device, non_blocking=True) for part in (target if deep else [target])]
+        target = [
+            part.to(self.device, non_blocking=True) for part in (target if deep else [target])
+        ]
         with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
             output = self.network(data)
             loss = self.loss(output, target if deep else target[0])

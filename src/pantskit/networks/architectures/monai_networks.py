@@ -60,8 +60,8 @@ class SwinUNETR(_Single):
         self, input_channels: int, num_classes: int, *, feature_size: int, deep_supervision: bool
     ) -> None:
         with _monai("Swin UNETR"):
-            from monai.networks.nets.swin_unetr import SwinUNETR as Network
-        network = Network(input_channels, num_classes, feature_size=feature_size)
+            from monai.networks.nets import swin_unetr
+        network = swin_unetr.SwinUNETR(input_channels, num_classes, feature_size=feature_size)
         super().__init__(network, deep_supervision=deep_supervision)
 
 
@@ -80,8 +80,8 @@ class UNETR(_Single):
         deep_supervision: bool,
     ) -> None:
         with _monai("UNETR"):
-            from monai.networks.nets.unetr import UNETR as Network
-        network = Network(
+            from monai.networks.nets import unetr
+        network = unetr.UNETR(
             input_channels,
             num_classes,
             tuple(img_size),
@@ -99,8 +99,8 @@ class SegResNet(_Single):
         self, input_channels: int, num_classes: int, *, init_filters: int, deep_supervision: bool
     ) -> None:
         with _monai("SegResNet"):
-            from monai.networks.nets.segresnet import SegResNet as Network
-        network = Network(
+            from monai.networks.nets import segresnet
+        network = segresnet.SegResNet(
             init_filters=init_filters,
             in_channels=input_channels,
             out_channels=num_classes,
@@ -123,9 +123,9 @@ class MedNeXt(Adapter):
         deep_supervision: bool,
     ) -> None:
         with _monai("MedNeXt"):
-            from monai.networks.nets.mednext import MedNeXt as Network
+            from monai.networks.nets import mednext
         expansion, bottleneck, blocks, bottleneck_blocks = _DEPTHS[variant]
-        network = Network(
+        network = mednext.MedNeXt(
             init_filters=init_filters,
             in_channels=input_channels,
             out_channels=num_classes,
