@@ -29,6 +29,7 @@ from pantskit.ingest.plan import (
 from pantskit.ingest.privacy.audit import dataset_statement
 from pantskit.ingest.privacy.deidentify import days_since_first
 from pantskit.ingest.privacy.leaks import LeakScan, explain, identifiers_of_run
+from pantskit.ingest.quiet import keep_quiet
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.survey import survey
 
@@ -80,6 +81,7 @@ def ingest(
         ConfigError, LabelError, DatasetError: If there is nothing to do or nowhere to put it;
             nothing is written then. What is wrong with one case becomes its record instead.
     """
+    keep_quiet()
     _require_sense(settings)
     clinical = read_clinical(settings.clinical) if settings.clinical else None
     with crew_of(settings) as crew:
@@ -99,7 +101,7 @@ def ingest(
                 out.rmdir()
             raise
         run = run_cases(
-            ingest_case,
+            _make_case,
             [_job(p) for p in planned.values()],
             stage=STAGE,
             store=dataset.records,
@@ -112,6 +114,11 @@ def ingest(
     run = _fail_leaks(dataset, run, planned, clinical)
     told = None if clinical is None or joined is None else _told(clinical, joined)
     return IngestSummary(run, planned, found.others, unused, copies, told)
+
+
+def _make_case(job: Job) -> dict[str, Any]:
+    keep_quiet()
+    return ingest_case(job)
 
 
 def _require_sense(settings: IngestSettings) -> None:

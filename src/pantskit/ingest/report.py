@@ -11,6 +11,7 @@ from typing import Any
 from pantskit.core.records import CaseRecord
 from pantskit.ingest.listing import listing_rows
 from pantskit.ingest.pipeline import IngestSummary, crew_of
+from pantskit.ingest.quiet import keep_quiet
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.survey import survey
 
@@ -129,5 +130,6 @@ def listing(sources: Sequence[Path], settings: IngestSettings) -> list[dict[str,
     Raises:
         ConfigError, LabelError: As `ingest`.
     """
+    keep_quiet()
     with crew_of(settings) as crew:
         return listing_rows(*survey(sources, settings, workers=crew), settings.allowed)

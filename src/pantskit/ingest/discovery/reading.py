@@ -17,6 +17,7 @@ from pantskit.ingest.dicom.headers import DIRECTORY, ImageHeader, read_header
 from pantskit.ingest.discovery.dicomdir import Listed, is_directory_name, read_directory
 from pantskit.ingest.discovery.recognise import kind_of
 from pantskit.ingest.discovery.sources import BadSource, Reader, SourceFile
+from pantskit.ingest.quiet import keep_quiet
 
 Progress = Callable[[int], None]
 
@@ -117,6 +118,7 @@ def _batches(files: Iterable[SourceFile]) -> Iterator[tuple[int, tuple[SourceFil
 
 
 def _read_batch(item: tuple[int, tuple[SourceFile, ...]]) -> list[Contents]:
+    keep_quiet()
     return [read_file(file, *_at_hand()) for file in item[1]]
 
 
