@@ -345,8 +345,9 @@ def test_probabilities_lie_where_evaluate_looks(
     assert read_volume(out / "scan" / "entropy.nii.gz").array.max() <= np.log(5) + 1e-5
 
 
-def test_killed_run_goes_on_where_it_was(
-    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_run_goes_on_where_it_was(
+    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path, how: signal.Signals
 ) -> None:
     scans, out = tmp_path / "scans", tmp_path / "out"
     for n in range(12):
@@ -358,8 +359,8 @@ def test_killed_run_goes_on_where_it_was(
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(how)
+    assert process.wait(60) == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
     finished = sorted(p.parent.name for p in out.glob("*/prediction.json"))
     times = {name: (out / name / "prediction.json").stat().st_mtime_ns for name in finished}
     result = CliRunner().invoke(cli.app, [*command[3:], "--out", str(out), "--device", "cpu"])

@@ -4,14 +4,17 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner, Result
 
+from pantskit.cli import app as cli
 from pantskit.core.errors import ConfigError, DatasetError, LabelError, PantskitError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS
 from pantskit.core.labelsets import COMBINED, open_label_source
-from pantskit.core.volume import Volume, read_label_map, write_volume
+from pantskit.core.volume import Volume, read_label_map, read_volume, write_volume
+from pantskit.predict.declaration import as_declared, declaration
 from pantskit.predict.own_run import predict_own
-from pantskit.predict.protocol import OwnModel, as_declared, declaration, own_model_file
+from pantskit.predict.protocol import OwnModel, own_model_file
 
 # The right of the patient is denser than the left, and the lower end than the upper.
 GRID = Geometry.from_spacing((20, 16, 12), (2, 3, 5), orientation="LAI", origin=(30, -20, 10))
@@ -31,6 +34,12 @@ TOY = """
         labels[volume.array > 3 * model] = 3
         return labels
 """
+
+
+def command(*words: object) -> Result:
+    """Run `pantskit predict` on the CPU."""
+    line = ["predict", *words, "--device", "cpu"]
+    return CliRunner().invoke(cli.app, [str(word) for word in line])
 
 
 def ct() -> Volume:
@@ -110,6 +119,135 @@ def test_logits_are_interpolated_back_and_tell_the_tumour_s_probability(tmp_path
     assert found[15, 3, 1] == 0
     # Where there is a lesion its logit is the liver's and 2, and the background's 6 less or more.
     assert answer.tumor_probability == pytest.approx(1 / (1 + np.exp(-2)), abs=0.001)
+
+
+LOGITS = """
+    import numpy as np
+    LABELS = {1: "liver", 2: "pancreas", 3: "pancreatic_lesion"}
+    LOGITS = True
+    SPACING = (4, 3, 5)
+
+    def load(folder, device):
+        return None
+
+    def predict(model, volume):
+        hu = volume.array
+        return np.stack([0 * hu, (hu - 50) / 10, (hu - 60) / 10, (hu - 80) / 10])
+"""
+
+
+def test_probabilities_and_entropy_of_logits_are_written_on_the_scan_s_own_grid(
+    tmp_path: Path,
+) -> None:
+    image = ct().reoriented("PIR")
+    write_volume(tmp_path / "scan.nii.gz", image)
+    model, out = write_model(tmp_path / "model", LOGITS), tmp_path / "out"
+    result = command(
+        model, tmp_path / "scan.nii.gz", "--out", out, "--probabilities", "pancreas,liver",
+        "--entropy",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    chances = {s: read_volume(out / "scan" / "probabilities" / f"{s}.nii.gz") for s in FOUND}
+    entropy = read_volume(out / "scan" / "entropy.nii.gz")
+    for volume in (*chances.values(), entropy):
+        assert volume.geometry.same_grid(image.geometry)
+        assert volume.array.dtype == np.float32
+    # Voxels of which pairs along i, and the pairs beside them, are alike.
+    turned = {s: v.reoriented("LAI").array for s, v in chances.items()}
+    for place, hu in (((5, 5, 4), 60), ((15, 3, 1), -100)):
+        assert ct().array[place] == hu
+        odds = np.exp([0, (hu - 50) / 10, (hu - 60) / 10, (hu - 80) / 10])
+        p = odds / odds.sum()
+        assert turned["liver"][place] == pytest.approx(p[1], abs=1e-5)
+        assert turned["pancreas"][place] == pytest.approx(p[2] + p[3], abs=1e-5)  # and its lesion
+        nats = -(p * np.log(p)).sum()
+        assert entropy.reoriented("LAI").array[place] == pytest.approx(nats, abs=1e-5)
+
+
+FOUND = ("pancreas", "liver")
+
+
+def test_rerun_writes_probabilities_that_were_not_asked_before(tmp_path: Path) -> None:
+    write_volume(tmp_path / "scan.nii.gz", ct())
+    model, out = write_model(tmp_path / "model", LOGITS), tmp_path / "out"
+    words = (model, tmp_path / "scan.nii.gz", "--out", out)
+    assert command(*words).exit_code == 0
+    wanted = out / "scan" / "probabilities" / "liver.nii.gz"
+    assert not wanted.exists()
+    assert command(*words, "--probabilities", "liver").exit_code == 0
+    assert wanted.exists()
+    assert command(*words).exit_code == 0
+    assert not wanted.exists()  # not of this prediction
+
+
+MIRRORED = """
+    import numpy as np
+    LABELS = {1: "liver"}
+    LOGITS, MIRROR_AXES = True, (0, 2)
+
+    def load(folder, device):
+        return None
+
+    def predict(model, volume):
+        first = np.zeros(volume.array.shape, np.float32)
+        first[:10] = 4  # half of axis 0, whichever way the scan lies
+        return np.stack([0 * first, first - 1])
+"""
+
+
+def test_logits_are_averaged_over_declared_flips_unless_forbidden(tmp_path: Path) -> None:
+    write_volume(tmp_path / "scan.nii.gz", ct())
+    model = write_model(tmp_path / "model", MIRRORED)
+    words = (model, tmp_path / "scan.nii.gz", "--out")
+    for name, options in (("mirrored", ()), ("plain", ("--no-mirror",))):
+        assert command(*words, tmp_path / name, *options).exit_code == 0
+        facts = json.loads((tmp_path / name / "scan" / "prediction.json").read_text())
+        assert facts["mirrored"] == (name == "mirrored")
+    mirrored, plain = (
+        read_label_map(tmp_path / name / "scan" / COMBINED).array for name in ("mirrored", "plain")
+    )
+    # 3 in the lower half and -1 in the upper one; 1 everywhere once half of the flips turn it.
+    assert (mirrored == PANTS.id_of("liver")).all()
+    assert (plain[:10] == PANTS.id_of("liver")).all()
+    assert not plain[10:].any()
+
+
+UNABLE = [
+    (TOY, ("--no-mirror",), "declares no MIRROR_AXES"),
+    (TOY, ("--probabilities", "liver"), "declare LOGITS = True"),
+    (TOY, ("--entropy",), "declare LOGITS = True"),
+    (LOGITS, ("--probabilities", "spleen"), "the model does not know spleen; it knows liver"),
+    (TOY, ("--probabilities", "elbow"), "'elbow' is none of the 28"),
+    (TOY, ("--exact",), "--exact: for trained folders"),
+    (TOY, ("--step", "0.7", "--compile"), "--step, --compile: for trained folders"),
+    (TOY, ("--skip-air",), "--skip-air: for trained folders"),
+    (TOY, ("--bf16",), "--bf16: for trained folders"),
+    (TOY, ("--batch", "2"), "--batch: for trained folders"),
+    (TOY, ("--label-map", "1=liver"), "--label-map: for trained folders"),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "message"), UNABLE)
+def test_what_such_a_model_cannot_do_is_refused_before_anything_runs(
+    tmp_path: Path, text: str, options: tuple[str, ...], message: str
+) -> None:
+    write_volume(tmp_path / "scan.nii.gz", ct())
+    text += "\n    def load(folder, device):\n        (folder / 'loaded').touch()\n"
+    model = write_model(tmp_path / "model", text)
+    result = command(model, tmp_path / "scan.nii.gz", "--out", tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("error:") == 1
+    assert not (model / "loaded").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_label_map_of_a_model_that_promises_logits_is_a_failed_case(tmp_path: Path) -> None:
+    write_volume(tmp_path / "scan.nii.gz", ct())
+    model = write_model(tmp_path / "model", TOY + "\n    LOGITS = True\n")
+    result = command(model, tmp_path / "scan.nii.gz", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "promises LOGITS and predict gave int64 of shape (20, 16, 12)" in result.stderr
 
 
 def test_folder_of_predictions_is_read_by_the_scores_own_reader(tmp_path: Path) -> None:
@@ -203,6 +341,8 @@ def test_errors_of_a_model_are_one_line(
         ({"LABELS": {1: "liver"}, "SPACING": (1, 2)}, "not 3 numbers"),
         ({"LABELS": {1: "liver"}, "SPACING": (1, 2, 0)}, "SPACING|singular|affine"),
         ({"LABELS": {1: "liver"}, "HU_WINDOW": (50, 50)}, "empty"),
+        ({"LABELS": {1: "liver"}, "MIRROR_AXES": (0,)}, "declare LOGITS = True, too"),
+        ({"LABELS": {1: "liver"}, "LOGITS": True, "MIRROR_AXES": (3,)}, "axes are 0, 1 and 2"),
     ],
 )
 def test_declaration_that_cannot_be_is_refused(values: dict[str, object], message: str) -> None:
