@@ -10,10 +10,14 @@ import uuid
 import pytest
 from pydicom.dataset import Dataset as DicomDataset
 from pydicom.uid import UID
+from typer.testing import CliRunner
 
-from pantskit.core.errors import ConfigError
+from pantskit.cli.app import app
+from pantskit.core.dataset import Dataset
+from pantskit.core.errors import ConfigError, PantskitError
 from pantskit.ingest.facts.describe import describe_header
 from pantskit.ingest.privacy.deidentify import Pseudonyms, days_since_first, read_key, shifted_date
+from pantskit.ingest.report import summary_lines
 
 PLANTED = {
     "PatientName": "Quellmann^Ludmilla",
@@ -172,6 +176,61 @@ def test_case_that_leaks_is_failed_and_taken_away(series, run, tmp_path, monkeyp
     assert "PatientID in record" in result.message
     assert result.files == []
     assert b"qx778812" not in written_bytes(result.out).lower()
+
+
+def test_row_with_a_value_of_another_patient_takes_its_own_case_away(series, tmp_path, monkeypatch):
+    from pantskit.ingest import plan
+
+    # Switch a rule off: the second patient's row gets the name of the first.
+    def describe(header):
+        wrong = header["PatientID"] == "WXK55501"
+        return describe_header(header) | ({"study_type": "Kastanienberg"} if wrong else {})
+
+    monkeypatch.setattr(plan, "describe_header", describe)
+    folders = [
+        series(attributes={"PatientID": f"WXK5550{n}", "PatientName": name}).write(
+            tmp_path / "in" / str(n)
+        )
+        for n, name in enumerate(["Kastanienberg^Ada", "Birnbaum^Bo", "Cedernholm^Eva"])
+    ]
+    out = tmp_path / "out"
+    command = ["ingest", *map(str, folders), "--out", str(out), "--workers", "0"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert "PatientName in metadata); nothing of the case was kept" in result.stdout
+    assert "2 done, 1 failed" in result.stdout
+    dataset = Dataset.open(out)
+    whole = {case.case_id for case in dataset.cases()}
+    assert len(whole) == 2 == len(dataset.metadata)
+    assert set(dataset.metadata) == whole
+    assert all(case.image_path.is_file() for case in dataset.cases())
+    assert b"kastanienberg" not in written_bytes(out).lower()
+
+
+def test_row_of_an_earlier_run_with_a_value_of_this_one_is_taken_away_too(
+    series, run, monkeypatch, tmp_path
+):
+    from pantskit.ingest import plan
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            plan, "describe_header", lambda h: describe_header(h) | {"study_type": "Kastanienberg"}
+        )
+        run(series(attributes={"PatientName": "Birnbaum^Bo"}).write(tmp_path / "one"))
+    second = run(series(attributes={"PatientName": "Kastanienberg^Ada"}).write(tmp_path / "two"))
+    assert second.statuses == ["done", "failed"]
+    assert len(second.files) == 1
+    assert b"kastanienberg" not in written_bytes(second.out).lower()
+    assert any("an earlier run" in line for line in summary_lines(second.summary, second.out))
+
+
+def test_table_that_leaks_without_a_row_that_does_is_removed(series, run, tmp_path, monkeypatch):
+    from pantskit.ingest import tables
+
+    monkeypatch.setattr(tables, "dataset_statement", lambda audits: {"by": "L. Quellmann"})
+    with pytest.raises(PantskitError, match="PatientName in dataset.json.*was removed"):
+        run(planted(series).write(tmp_path / "in"))
+    assert not (tmp_path / "dataset" / "dataset.json").exists()
 
 
 def test_error_message_that_would_quote_an_identifier_is_replaced(run, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from pantskit.core.crew import Crew
 from pantskit.core.dataset import SPLITS, Dataset
 from pantskit.core.errors import ConfigError, PantskitError
 from pantskit.core.files import content_hash
-from pantskit.core.labels import STRUCTURES, LabelMap
+from pantskit.core.labels import LabelMap
 from pantskit.core.labelsets import COMBINED
 from pantskit.core.records import CaseRecord
 from pantskit.core.run import Job, RunSummary, run_cases
 from pantskit.core.workers import Workers
-from pantskit.ingest.case import STAGE, ingest_case, leak_scan, remove_outputs
+from pantskit.ingest.case import STAGE, ingest_case
 from pantskit.ingest.facts.clinical import Clinical, ClinicalJoin, read_clinical
 from pantskit.ingest.plan import (
     Planned,
@@ -26,14 +26,10 @@ from pantskit.ingest.plan import (
     require_whole_patients,
     with_labels,
 )
-from pantskit.ingest.privacy.audit import dataset_statement
-from pantskit.ingest.privacy.deidentify import days_since_first
-from pantskit.ingest.privacy.leaks import LeakScan, explain, identifiers_of_run
 from pantskit.ingest.quiet import keep_quiet
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.survey import survey
-
-DAYS = "days_since_first_study"
+from pantskit.ingest.tables import fail_leaks, write_tables
 
 _READY = "pantskit.ingest.ready"
 
@@ -111,7 +107,7 @@ def ingest(
             progress=progress,
         )
     write_tables(dataset)
-    run = _fail_leaks(dataset, run, planned, clinical)
+    run = fail_leaks(dataset, run, {c: item.plan for c, item in planned.items()}, clinical)
     told = None if clinical is None or joined is None else _told(clinical, joined)
     return IngestSummary(run, planned, found.others, unused, copies, told)
 
@@ -172,66 +168,3 @@ def _fingerprinted(settings: IngestSettings) -> dict[str, Any]:
         "clinical": content_hash(settings.clinical) if settings.clinical else None,
         "recipe": RECIPE,
     }
-
-
-def write_tables(dataset: Dataset) -> None:
-    """Write metadata and dataset.json from the records of all cases made so far."""
-    done = [r for r in dataset.records.all(STAGE) if r.status == "done"]
-    rows = dict(dataset.metadata)
-    for record in dataset.records.all(STAGE):
-        rows.pop(record.case_id, None)
-    rows |= {r.case_id: r.data["metadata"] for r in done}
-    days = days_since_first(
-        (r.case_id, r.data["metadata"]["patient_id"], r.data.get("moved_date")) for r in done
-    )
-    rows |= {case_id: rows[case_id] | {DAYS: days[case_id]} for case_id in days}
-    dataset.write_metadata(rows.values())
-    labelled = [r.data["labels"]["voxels"] for r in done if r.data.get("labels")]
-    # A structure counts as annotated in the dataset when it is in every labelled case.
-    annotated = [s for s in STRUCTURES if labelled and all(s in voxels for voxels in labelled)]
-    dataset.info["annotated"] = annotated
-    audits = [r.data["deidentification"] for r in done if "deidentification" in r.data]
-    dataset.info["deidentification"] = dataset_statement(audits)
-    dataset.write_info()
-
-
-def _fail_leaks(
-    dataset: Dataset, run: RunSummary, planned: dict[str, Planned], clinical: Clinical | None
-) -> RunSummary:
-    """Scan records, rows and tables as they were written; a leak takes its case away.
-
-    Raises:
-        PantskitError: If a table of the dataset leaks though no record or row does; it is
-            removed.
-    """
-    records = []
-    for record in run.records:
-        plan = planned[record.case_id].plan
-        scan = leak_scan(plan)
-        leaks = scan.value(asdict(record), "record") if record.case_id in run.ran else []
-        leaks += scan.value(dataset.metadata.get(record.case_id, {}), "metadata")
-        if leaks:
-            remove_outputs(plan)
-            message = f"{record.case_id}: {explain(leaks)}; nothing of the case was kept"
-            record = replace(record, status="failed", message=message, data={}, outputs=())
-            dataset.records.write(record)
-        records.append(record)
-    if tuple(records) != run.records:
-        write_tables(dataset)
-    _scan_tables(dataset, planned, clinical)
-    return replace(run, records=tuple(records))
-
-
-def _scan_tables(dataset: Dataset, planned: dict[str, Planned], clinical: Clinical | None) -> None:
-    plans = [item.plan for item in planned.values()]
-    identifiers = identifiers_of_run(plan.identifiers for plan in plans)
-    if clinical is not None:
-        identifiers = {**clinical.identifiers, **identifiers}
-    rows = [value for row in dataset.metadata.values() for value in row.values()]
-    given = [str(dataset.info[key]) for key in ("name", "label_space")]
-    words = [*given, *{plan.site for plan in plans}, *STRUCTURES]
-    scan = LeakScan(identifiers, own_words=words, facts=map(str, rows))
-    for path in sorted(dataset.root.glob("*.*")):
-        if path.is_file() and (leaks := scan.file(path)):
-            path.unlink()
-            raise PantskitError(f"{explain(leaks)}; the table was removed")

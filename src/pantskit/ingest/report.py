@@ -71,12 +71,12 @@ def summary_json(summary: IngestSummary, out: Path) -> str:
 
 def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
     labels = record.data.get("labels") or {}
+    planned = summary.planned.get(record.case_id)
     notes = [record.message.removeprefix(f"{record.case_id}: ")] if record.message else []
     if record.status == "done":
         shape = ", ".join(map(str, record.data["geometry"]["shape"]))
         spacing = ", ".join(f"{s:.4g}" for s in record.data["geometry"]["spacing"])
         notes.append(f"({shape}) at ({spacing}) mm")
-        planned = summary.planned[record.case_id].plan
         if labels:
             united = [f"{s} = {' + '.join(n)}" for s, n in labels["united"].items()]
             names = list(labels["voxels"])
@@ -87,13 +87,15 @@ def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
                 notes.append(f"no place among the 28: {_short(labels['unmapped'])}")
             notes += ["labels were resampled to the CT's grid"] if labels["resampled"] else []
             notes += labels["faults"]
-        elif planned.labels is None and any(p.plan.labels for p in summary.planned.values()):
+        elif any(p.plan.labels for p in summary.planned.values()) and not (
+            planned and planned.plan.labels
+        ):
             notes.append("no labels found for it")
         notes += _odd(record.data)
     return {
         "case_id": record.case_id,
         "status": record.status,
-        "source": summary.planned[record.case_id].place,
+        "source": planned.place if planned else "an earlier run",
         "notes": notes,
         "unmapped": labels.get("unmapped", []),
     }
