@@ -13,13 +13,13 @@ from pantskit.cli.progress import case_progress
 
 if TYPE_CHECKING:
     from pantskit.train.curve import Epoch
-    from pantskit.train.run import Listener
+    from pantskit.train.outcome import Listener
 
 
 @contextmanager
 def training_progress() -> Iterator[Listener]:
     """A listener for `train_model`."""
-    from pantskit.train.run import Listener
+    from pantskit.train.outcome import Listener
 
     if not sys.stderr.isatty():
         yield Listener(say=_say, cases=case_progress, epoch=lambda e, n: _say(_line(e, n)))

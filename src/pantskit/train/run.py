@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import (
-    AbstractContextManager,
     contextmanager,
-    nullcontext,
     redirect_stdout,
     suppress,
 )
@@ -22,7 +20,7 @@ from pantskit.core.errors import ConfigError, DatasetError, PantskitError
 from pantskit.core.files import content_hash, write_json
 from pantskit.core.geometry import STANDARD_ORIENTATION
 from pantskit.core.records import CaseRecord, RecordStore
-from pantskit.core.run import Job, Progress, RunSummary, run_cases
+from pantskit.core.run import Job, RunSummary, run_cases
 from pantskit.networks.folder import MODEL_FILE, ModelInfo, read_info
 from pantskit.networks.plans import Plans
 from pantskit.networks.runtime import library_versions, start_torch
@@ -39,8 +37,17 @@ from pantskit.train.begin import (
 )
 from pantskit.train.cases import Preparation, TrainingCase, prepare_case, scan_case
 from pantskit.train.curve import Epoch
+from pantskit.train.estimate import (
+    TIMED_STEPS,
+    Estimate,
+    describe_patch,
+    require_memory,
+    time_steps,
+)
 from pantskit.train.label_schemes import Scheme
 from pantskit.train.labels import Channels, choose_channels
+from pantskit.train.outcome import Listener, TrainingResult
+from pantskit.train.partial import starting_shares
 from pantskit.train.planning import (
     CONFIGURATION,
     dataset_json,
@@ -57,56 +64,9 @@ if TYPE_CHECKING:
 
     from pantskit.train.trainer import RecipeTrainer
 
-INTERRUPTED = 130  # as shells report a process ended by Ctrl-C
 _NAMED = 5  # cases in a message
 # Below this many cases a worker's imports take longer than the work.
 _CASES_PER_WORKER = 20
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Who is told how it goes; every call is optional to heed.
-
-    Attributes:
-        say: a line for the user.
-        cases: a stage's name to a context that gives the progress of `run_cases`.
-        epoch: after each epoch, with the number of epochs in all.
-    """
-
-    say: Callable[[str], None] = lambda _: None
-    cases: Callable[[str], AbstractContextManager[Progress | None]] = lambda _: nullcontext()
-    epoch: Callable[[Epoch, int], None] = lambda _epoch, _total: None
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What became of a training.
-
-    Attributes:
-        model: the folder.
-        info: its model.json.
-        failed: records of cases that could not be used and were left out.
-        unchanged: whether this very training was complete already.
-    """
-
-    model: Path
-    info: ModelInfo
-    failed: tuple[CaseRecord, ...] = ()
-    unchanged: bool = False
-
-    @property
-    def exit_status(self) -> int:
-        """0 when trained to the end on every case, 1 without some, 130 when interrupted."""
-        return INTERRUPTED if self.info.status != "complete" else int(bool(self.failed))
-
-    def describe(self) -> str:
-        """For the end of a run: `trained on 12 cases, 240 epochs, complete, 118 s`."""
-        training = self.info.training
-        failed = f", {len(self.failed)} left out" if self.failed else ""
-        return (
-            f"trained on {len(training['cases'])} cases{failed}, {training['epochs']:,} epochs, "
-            f"{self.info.status}, {training['seconds']:.0f} s"
-        )
 
 
 def train_model(
@@ -119,6 +79,7 @@ def train_model(
     cases: Sequence[str] | None = None,
     subset: int | None = None,
     skip_bad: bool = False,
+    only_estimate: bool = False,
     seed: int = 0,
     device: str = "auto",
     workers: int | None = None,
@@ -138,6 +99,7 @@ def train_model(
         cases: only these.
         subset: of these so many, drawn from the seed.
         skip_bad: go on without the cases that cannot be used; else they end the run.
+        only_estimate: stop before the training, with what it will take.
         seed: of all random numbers.
         device: `"auto"`, `"cpu"` or `"cuda"`.
         workers: processes that read and prepare cases, and augment on a GPU; 0 for none.
@@ -170,6 +132,9 @@ def train_model(
         run.begin(chosen, Scheme.read(scheme), before)
         run.scan()
         plans = run.plan()
+        estimate = None if latest_path(out).is_file() else run.estimate(plans, torch_device)
+        if only_estimate:
+            return TrainingResult(out, None, tuple(run.failed), estimate=estimate)
         run.prepare()
         trainer = run.train(plans, torch_device)
         info = run.describe(trainer, plans)
@@ -177,7 +142,7 @@ def train_model(
     if not trainer.interrupted:
         latest_path(out).unlink(missing_ok=True)
         shutil.rmtree(run.work)
-    return TrainingResult(out, info, tuple(run.failed))
+    return TrainingResult(out, info, tuple(run.failed), estimate=estimate)
 
 
 @dataclass
@@ -246,38 +211,79 @@ class _Run:
 
     def plan(self) -> Plans:
         """nnU-Net's fingerprint and plans, also copied into the model."""
-        description = dataset_json(self.channels, len(self.usable))
-        files = [self.cases[c].intensities_path for c in self.usable]
-        print_ = fingerprint(list(self.records.values()), files)
-        with self._nnunet_quiet():
-            plans = make_plans(self.work, self.recipe, description, print_)
-        shape = " x ".join(str(n) for n in plans.patch_size[::-1])
+        plans = self._make_plans(self.recipe, self.work)
         spacing = " x ".join(f"{s:.3g}" for s in plans.configuration.spacing[::-1])
         self.listener.say(
-            f"planned: patches of {shape} voxels at {spacing} mm, "
+            f"planned: patches of {describe_patch(plans)} voxels at {spacing} mm, "
             f"batch {plans.configuration.batch_size}, {self.recipe.epochs:,} epochs of "
             f"{self.recipe.iterations} iterations"
         )
         return plans
 
+    def _make_plans(self, recipe: Recipe, work: Path) -> Plans:
+        description = dataset_json(self.channels, len(self.usable))
+        files = [self.cases[c].intensities_path for c in self.usable]
+        print_ = fingerprint([self.records[c] for c in self.usable], files)
+        with self._nnunet_quiet():
+            return make_plans(work, recipe, description, print_)
+
+    def estimate(self, plans: Plans, device: torch.device) -> Estimate | None:
+        """Memory counted, one case prepared, one iteration timed on it; None if that case fails.
+
+        Raises:
+            ConfigError: If memory is too little.
+        """
+        need, free = require_memory(
+            plans,
+            self.recipe,
+            device,
+            replan=lambda recipe: self._make_plans(recipe, self.work / "fitting"),
+        )
+        first, recipe = self.usable[0], self.recipe
+        (record,) = self._run(prepare_case, [self._preparation(first)], "prepare").records
+        if record.status != "done":  # which the preparation of all will say
+            return None
+        self._write_sides([first], [first])
+        short = recipe.changed(epochs=1, iterations=TIMED_STEPS, validation_iterations=1)
+        with self._trainer(plans, device, short, self.work / "estimate") as trainer:
+            drawing, stepping = time_steps(trainer)
+        alone = self.augmenters == 0
+        pace = drawing + stepping if alone else max(stepping, drawing / self.augmenters)
+        patches = recipe.iterations + recipe.validation_iterations / 3  # no backward pass
+        preparing = record.seconds * (len(self.usable) - 1) / max(1, self.workers)
+        total = preparing + pace * recipe.epochs * patches
+        estimate = Estimate(need, free, pace, preparing, total)
+        self.listener.say(f"{device}: {estimate.describe()}")
+        return estimate
+
     def prepare(self) -> None:
         """Bring every case to the network's grid."""
-        jobs = []
-        with nnunet_folders(self.work) as folder:
-            paths = folder / "nnUNetPlans.json", folder / "dataset.json"
-        for name in self.usable:
-            case = self.cases[name]
-            todo, content = Preparation(case, *paths), self.start.hashes[name]
-            jobs.append(Job(name, todo, paths, case.prepared_files, settings=content))
         scanned = self.records
+        jobs = [self._preparation(name) for name in self.usable]
         self._keep_good(self._run(prepare_case, jobs, "prepare"))
         self.records = {c: scanned[c] for c in self.records}
 
+    def _preparation(self, name: str) -> Job:
+        with nnunet_folders(self.work) as folder:
+            paths = folder / "nnUNetPlans.json", folder / "dataset.json"
+        case, content = self.cases[name], self.start.hashes[name]
+        todo = Preparation(case, *paths)
+        return Job(name, todo, paths, case.prepared_files, settings=content)
+
     def train(self, plans: Plans, device: torch.device) -> RecipeTrainer:
         """Train and write the model."""
+        self._choose_sides()
+        with self._trainer(plans, device, self.recipe, self.out) as trainer:
+            trainer.run_training()
+        return trainer
+
+    @contextmanager
+    def _trainer(
+        self, plans: Plans, device: torch.device, recipe: Recipe, model: Path
+    ) -> Iterator[RecipeTrainer]:
+        """A trainer, in nnU-Net's folders."""
         from pantskit.train.trainer import RecipeTrainer, TrainerListener
 
-        self._write_splits()
         # The trainer's own processes draw the batches, nnU-Net's none.
         folders = nnunet_folders(self.work, augmentation_processes=0)
         with folders, self._nnunet_quiet() as stdout:
@@ -287,24 +293,23 @@ class _Run:
 
             def on_epoch(epoch: Epoch) -> None:
                 with redirect_stdout(stdout):
-                    self.listener.epoch(epoch, self.recipe.epochs)
+                    self.listener.epoch(epoch, recipe.epochs)
 
             def say(line: str) -> None:
                 with redirect_stdout(stdout):
                     self.listener.say(line)
 
             trainer.prepare(
-                self.recipe,
-                self.out,
+                recipe,
+                model,
                 channels=self.channels,
                 seed=self.start.seed,
                 shares=self._shares(),
                 mark=self.start.mark,
-                augmenters=self.augmenters,
+                augmenters=self.augmenters if recipe is self.recipe else 0,
                 listener=TrainerListener(say, on_epoch),
             )
-            trainer.run_training()
-        return trainer
+            yield trainer
 
     def describe(self, trainer: RecipeTrainer, plans: Plans) -> ModelInfo:
         """The content of model.json."""
@@ -355,14 +360,17 @@ class _Run:
             yield stdout
 
     def _shares(self) -> list[float]:
-        """Of all training voxels: background's, then each structure's."""
-        total = sum(r.data["size"] for r in self.records.values())
-        shares = [n / total for n in self.voxels().values()]
-        return [1 - sum(shares), *shares]
+        """What part of an image each channel takes up."""
+        facts = {c: r.data for c, r in self.records.items()}
+        return starting_shares(
+            self.channels,
+            {c: data["voxels"] for c, data in facts.items()},
+            {c: data["size"] for c, data in facts.items()},
+        )
 
     def _run(self, task: Any, jobs: list[Job], stage: str) -> RunSummary:
         # What is read and prepared depends on the libraries, too.
-        settings = [library_versions(), self.structures, self.recipe.values()]
+        settings = [library_versions(), self.structures, self.channels.regions, self.recipe.values()]
         with self.listener.cases(stage) as progress:
             return run_cases(
                 task, jobs, stage=stage, store=RecordStore(self.work), settings=settings,
@@ -389,7 +397,7 @@ class _Run:
             f"{RecordStore(self.work).folder / summary.stage}"
         )
 
-    def _write_splits(self) -> None:
+    def _choose_sides(self) -> None:
         """Tell nnU-Net which cases train and which are scored after each epoch."""
         folds = {c: self.start.cases[c]["fold"] for c in self.usable}
         held_out = [c for c in self.usable if folds[c] == self.recipe.fold]
@@ -403,8 +411,11 @@ class _Run:
                 )
         else:
             self._describe_sides(train, validation)
+        self._write_sides(train, validation)
+
+    def _write_sides(self, train: Sequence[str], validation: Sequence[str]) -> None:
         with nnunet_folders(self.work) as folder:
-            write_json(folder / "splits_final.json", [{"train": train, "val": validation}])
+            write_json(folder / "splits_final.json", [{"train": [*train], "val": [*validation]}])
 
     def _describe_sides(self, train: Sequence[str], validation: Sequence[str]) -> None:
         unit = "patient" if self.start.unit == "patient" else "scan, as no patient is known"
