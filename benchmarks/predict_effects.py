@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,7 +111,10 @@ def shortcuts(
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model = Model.load(model_folder)
     network = model.build(chosen)
-    effects = {name: Effect() for name in SHORTCUTS}
+    ways = dict(SHORTCUTS)
+    if chosen.type == "cuda":
+        ways["--compile"] = (True, Shortcuts(compile=True))
+    effects = {name: Effect() for name in ways}
     count, warm = 0, False
     for source in sources:
         truths = references(source)
@@ -120,7 +124,7 @@ def shortcuts(
                 predict_volume(model, network, image, device=chosen, mirror=False)
                 warm = True
             exact = None
-            for name, (mirror, how) in SHORTCUTS.items():
+            for name, (mirror, how) in ways.items():
                 start, cpu = time.perf_counter(), time.process_time()
                 answer = predict_volume(
                     model, network, image, device=chosen, mirror=mirror, shortcuts=how,
@@ -132,6 +136,8 @@ def shortcuts(
                 effect.windows += answer.windows
                 effect.skipped += answer.skipped
                 effect.scores.append(answer.tumor_probability or 0.0)
+                took = time.perf_counter() - start
+                print(f"{case_id} {name}: {took:.1f} s", file=sys.stderr, flush=True)
                 exact = labels if exact is None else exact
                 compare(effect, labels, exact, model.heads.structures)
                 truth = truths.get(case_id)

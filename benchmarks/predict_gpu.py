@@ -19,7 +19,7 @@ from predict_models import (
     with_torch_resampling,
 )
 
-SIZES = {"full": ((512, 512, 300), (0.8, 0.8, 1.25)), "small": ((96, 96, 60), (2.5, 2.5, 2.5))}
+SIZES = {"full": ((512, 512, 300), (0.8, 0.8, 1.25)), "small": ((64, 64, 40), (3.0, 3.0, 3.0))}
 PLANS = ("default", "torch")
 
 
@@ -39,9 +39,10 @@ def gpu(model: Path | None, ct: Path | None, device: str, size: str, scratch: Pa
     common = [str(folder), str(ct or "none"), "--device", device, *made]
     floor = apart("gpu-job", "floor", "default", str(scratch / "none.npy"), *common)
     assert floor is not None
-    print(f"{floor['name']}, network of {floor['gflop']:.0f} GFLOP a window of {floor['patch']}")
+    print(f"{floor['name']}, network of {floor['gflop']:.3g} GFLOP a window of {floor['patch']}")
     for plans in PLANS:
-        for engine in ("pantskit", "pantskit-1", "pantskit-compiled", "nnunet"):
+        compiled = ("pantskit-compiled",) if device == "cuda" else ()
+        for engine in ("pantskit", "pantskit-1", *compiled, "nnunet"):
             file = str(scratch / f"{plans}-{engine}.npy")
             row = rows[plans, engine] = apart("gpu-job", engine, plans, file, *common)
             show(f"{engine}, {plans} resampling", row)
@@ -49,7 +50,7 @@ def gpu(model: Path | None, ct: Path | None, device: str, size: str, scratch: Pa
                 passes = row["windows"] * floor["flips"]
                 print(
                     f"    {row['windows']} windows, {floor['flips']} flips: "
-                    f"{passes * floor['gflop'] / 1000:.0f} TFLOP, network alone "
+                    f"{passes * floor['gflop'] / 1000:.3g} TFLOP, network alone "
                     f"{passes * floor['s']:.2f} s ({passes * floor['best_s']:.2f} s in batches)"
                 )
     for plans, times in zip(PLANS, (4.0, 2.0), strict=True):
@@ -116,7 +117,7 @@ def _job(engine: str, model: Any, device: Any) -> Any:
     network = model.build(device)
     options = {"batch": 1 if engine == "pantskit-1" or device.type == "cpu" else 4}
     if engine == "pantskit-compiled":
-        options["shortcuts"] = Shortcuts(compiled=True)
+        options["shortcuts"] = Shortcuts(compile=True)
 
     def run(image: Any) -> Any:
         answer = predict_volume(model, network, image, device=device, threads=cores(), **options)
