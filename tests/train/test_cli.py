@@ -55,10 +55,12 @@ def test_options_go_before_the_recipe_and_json_is_all_of_standard_output(
     [
         (("--recipe", "gpu"), "cpu, paper"),
         (("--patch", "64"), "64,64,48"),
-        (("--labels", "104"), "28 or 2"),
+        (("--labels", "104"), "use 28, pancreas-"),
         (("--split", "validation"), "train or test"),
         (("--device", "tpu"), "auto, cpu, cuda"),
         (("--epochs", "0"), "above 0"),
+        (("--fold", "5"), "fold 5 of 5"),
+        (("--subset", "77"), "77 cases cannot be drawn from 4"),
     ],
 )
 def test_wrong_option_is_one_line_and_exit_status_2(
@@ -69,6 +71,31 @@ def test_wrong_option_is_one_line_and_exit_status_2(
     assert named in result.stderr
     assert result.stderr.count("error:") == 1
     assert not (tmp_path / "model" / "model.json").exists()
+
+
+def test_estimate_is_json_and_nothing_is_trained(
+    trained: tuple[Dataset, Path], tmp_path: Path, recipe: Path
+) -> None:
+    words = ("train", trained[0].root, "--out", tmp_path / "m", "--recipe", recipe)
+    result = run(*words, "--device", "cpu", "--estimate", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["total_s"] > 0
+    assert "estimated, not trained" in result.stderr
+    assert not (tmp_path / "m" / "model.json").exists()
+
+
+def test_bad_case_ends_the_run_unless_it_may_be_skipped(tmp_path: Path, recipe: Path) -> None:
+    dataset = blobs.write_dataset(tmp_path / "dataset", n_train=2, n_test=0)
+    path = dataset.image_path("blob_1", "train")
+    path.write_bytes(path.read_bytes()[:1000])
+    words = ("train", dataset.root, "--out", tmp_path / "m", "--recipe", recipe)
+    options = ("--epochs", 1, "--iterations", 1, "--device", "cpu", "--workers", 0)
+    result = run(*words, *options)
+    assert result.exit_code == 2
+    assert "1 of 2 cases cannot be used: blob_1: " in result.stderr
+    result = run(*words, *options, "--skip-bad")
+    assert result.exit_code == 1
+    assert "left out: blob_1: " in result.stderr
 
 
 def test_missing_model_and_input_are_named(trained: tuple[Dataset, Path], tmp_path: Path) -> None:

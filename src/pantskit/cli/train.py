@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +16,10 @@ def command(
     scheme: Annotated[
         str,
         typer.Option(
-            help="Structures to learn: 28, pancreas-tumor, pancreas-regions, or a .toml file."
+            "--labels",
+            "--scheme",
+            help="Structures to learn: 28; 2 (pancreas-tumor): the pancreas with its tumour, the "
+            "tumour; pancreas-regions; or a .toml file.",
         ),
     ] = "28",
     recipe: Annotated[str, typer.Option(help="paper, cpu, or a .toml file.")] = "paper",
@@ -36,27 +41,47 @@ def command(
     patch: Annotated[
         str | None, typer.Option(help="Voxels along i,j,k as 64,64,48, in place of the recipe's.")
     ] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Which fold of patients is kept out, from 0.")
+    ] = None,
+    gpu_memory: Annotated[
+        float | None, typer.Option(help="GB that the planner fills with a patch.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
     split: Annotated[str, typer.Option(help="Cases to train on: train or test.")] = "train",
     cases: Annotated[
         Path | None, typer.Option(help="File of case IDs, one a line: only these.")
     ] = None,
+    subset: Annotated[
+        int | None, typer.Option(help="So many of the cases, drawn from the seed.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without cases that cannot be used.")
+    ] = False,
+    only_estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what it will take, and stop.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Processes that read and prepare cases; 0: none.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print model.json.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print model.json, or the estimate.")
+    ] = False,
 ) -> None:
     """Train a segmentation network with nnU-Net, planned and prepared from a dataset.
 
-    Every case is read first: a bad one is named and left out. Ctrl-C ends the training early
-    and leaves a model of what was reached.
+    Every case is looked at first; bad ones are named and end the run, unless --skip-bad. The
+    same command goes on with a training that was killed or stopped. Ctrl-C ends it after the
+    iteration, with a model of what was reached.
 
     Example:
 
         pantskit train DATASET --out MODEL
 
-        pantskit train DATASET --out MODEL --recipe cpu --scheme pancreas-tumor
+        pantskit train DATASET --out MODEL --recipe cpu --labels 2
+
+        pantskit train DATASET --out MODEL --subset 281 --seed 1 --estimate
     """
     from pantskit.cli.training_progress import training_progress
     from pantskit.core.dataset import Dataset
@@ -70,6 +95,8 @@ def command(
         epochs=epochs,
         iterations=iterations,
         patch_size=patch and read_patch(patch),
+        fold=fold,
+        gpu_memory_gb=gpu_memory,
     )
     with training_progress() as listener:
         result = train_model(
@@ -79,6 +106,9 @@ def command(
             scheme=scheme,
             split=split,
             cases=read_case_list(cases) if cases else None,
+            subset=subset,
+            skip_bad=skip_bad,
+            only_estimate=only_estimate,
             seed=seed,
             device=device,
             workers=workers,
@@ -86,7 +116,9 @@ def command(
         )
     for record in result.failed:
         typer.echo(f"left out: {record.message}", err=True)
-    if as_json:
+    if as_json and result.info is None:
+        typer.echo(json.dumps(asdict(result.estimate) if result.estimate else {}, indent=2))
+    elif as_json:
         typer.echo((out / "model.json").read_text("utf-8"), nl=False)
     typer.echo(f"{out}: {result.describe()}", err=True)
     raise typer.Exit(result.exit_status)
