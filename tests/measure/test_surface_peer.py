@@ -150,7 +150,11 @@ def test_ties_fall_as_in_surface_distance(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "every", [pytest.param(61, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+    "every",
+    [
+        pytest.param(61, id="some"),
+        pytest.param(1, id="all", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
+    ],
 )
 def test_real_pairs_are_surface_distances(
     surface_distance: Any, shared_data: Path, every: int
