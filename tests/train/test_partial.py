@@ -1,5 +1,12 @@
+import pytest
+
 from pantskit.train.labels import Channels
-from pantskit.train.partial import AnnotationTable, allowed_channels, without_unknown_regions
+from pantskit.train.partial import (
+    AnnotationTable,
+    allowed_channels,
+    starting_shares,
+    without_unknown_regions,
+)
 
 
 def allowed(structures: tuple[str, ...], annotated: tuple[str, ...]) -> dict[str, set[str]]:
@@ -66,3 +73,18 @@ def test_patches_are_not_drawn_around_regions_that_are_not_annotated() -> None:
         3: ["lesion"],
     }
     assert without_unknown_regions(places, structures, structures) == places
+
+
+def test_shares_are_those_of_the_cases_that_annotate() -> None:
+    cases = {"a": ("pancreas", "pancreatic_lesion"), "b": ("pancreas",)}
+    voxels = {
+        "a": {"pancreas": 30, "pancreatic_lesion": 10},
+        "b": {"pancreas": 40, "pancreatic_lesion": 0},
+    }
+    sizes = {"a": 100, "b": 300}
+    structures = ("pancreas", "pancreatic_lesion")
+    softmax = starting_shares(Channels(structures, False, cases), voxels, sizes)
+    assert softmax == pytest.approx([1 - 70 / 400 - 0.1, 70 / 400, 0.1])
+    # The region of the pancreas holds its lesion.
+    regions = starting_shares(Channels(structures, True, cases), voxels, sizes)
+    assert regions == pytest.approx([80 / 400, 0.1])

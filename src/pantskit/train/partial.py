@@ -116,3 +116,27 @@ def region_labels(structure: str, structures: tuple[str, ...]) -> tuple[int, ...
     """Labels, from 1 in the order of `structures`, whose voxels are the structure's."""
     own = (structure, *overlapping(structure, structures))
     return tuple(n for n, s in enumerate(structures, 1) if s in own)
+
+
+def starting_shares(
+    channels: Channels, voxels: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int]
+) -> list[float]:
+    """How much of an image each channel takes up, from the cases that annotate it.
+
+    Args:
+        channels: of the network.
+        voxels: case_id to structure to the voxels that bear its label.
+        sizes: case_id to the voxels of its image.
+
+    Returns:
+        Of a softmax the background's share, then each structure's; of regions each one's,
+        with what lies in it.
+    """
+    shares = []
+    for structure in channels.structures:
+        cases = [c for c in voxels if structure in channels.annotated[c]]
+        own = (structure, *overlapping(structure, channels.structures))
+        parts = own if channels.regions else (structure,)
+        filled = sum(voxels[c][part] for c in cases for part in parts)
+        shares.append(filled / max(1, sum(sizes[c] for c in cases)))
+    return shares if channels.regions else [max(0.0, 1 - sum(shares)), *shares]

@@ -96,7 +96,7 @@ class RecipeTrainer(PartialLabelsTrainer):
             model: the model's folder.
             channels: what the network learns, and which cases tell of it.
             seed: of all random numbers.
-            shares: of the training voxels that are background, channel 1, 2, ...
+            shares: of an image that the channels take up, see `starting_shares`.
             mark: of this training, in its checkpoints; it goes on from its own only.
             augmenters: processes that draw batches ahead; 0 for none.
             listener: is told how it goes.
@@ -154,7 +154,7 @@ class RecipeTrainer(PartialLabelsTrainer):
         """The plans' network, built as prediction builds it."""
         network = self._network_plans.build_network(deep_supervision=enable_deep_supervision)
         if self.recipe.output_bias == "prior":
-            _start_from_shares(network, self.shares)
+            _start_from_shares(network, self.shares, regions=self.channels.regions)
         if self.recipe.pretrained:
             encoder = encoder_of(network, self.recipe.network.encoder)
             load_encoder(encoder, Path(self.recipe.pretrained))
@@ -389,10 +389,13 @@ def one_cycle(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
 
 
-def _start_from_shares(network: torch.nn.Module, shares: Sequence[float]) -> None:
-    """Let the output layers begin with the shares of the channels as their softmax."""
+def _start_from_shares(
+    network: torch.nn.Module, shares: Sequence[float], *, regions: bool
+) -> None:
+    """Let the output layers begin with the shares of the channels as their answer."""
     # A structure in no voxel would start at minus infinity.
-    prior = torch.tensor(shares).clamp(min=1e-6).log()
+    share = torch.tensor(shares).clamp(1e-6, 1 - 1e-6)
+    prior = share.logit() if regions else share.log()
     for layer in network.modules():
         if not isinstance(layer, torch.nn.Conv3d) or layer.bias is None:
             continue
