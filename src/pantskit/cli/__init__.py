@@ -8,6 +8,9 @@ def main() -> None:
 
     Imported here, as every worker process runs the script of the command before it begins.
     """
-    from pantskit.cli.app import main as run
+    from pantskit.core.imports import without_collecting
+
+    with without_collecting():
+        from pantskit.cli.app import main as run
 
     run()

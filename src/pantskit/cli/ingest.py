@@ -74,9 +74,12 @@ def command(
         pantskit ingest case17.zip --labels case17.zip --out DATASET
         pantskit ingest ct.nii.gz --labels seg.nii.gz --label-map totalsegmentator --out DATASET
     """
-    from pantskit.cli.progress import case_progress
-    from pantskit.core.errors import ConfigError
-    from pantskit.ingest import IngestSettings, ingest, report
+    from pantskit.core.imports import without_collecting
+
+    with without_collecting():
+        from pantskit.cli.progress import case_progress
+        from pantskit.core.errors import ConfigError
+        from pantskit.ingest import IngestSettings, ingest, report
 
     settings = IngestSettings(
         labels=labels,

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Generic, Literal, TypeVar
 
 from pantskit.core.errors import ConfigError, PantskitError, WorkerLost
+from pantskit.core.imports import without_collecting
 
 I = TypeVar("I")  # noqa: E741 - an item
 R = TypeVar("R")
@@ -347,7 +348,8 @@ def _arrived(packed: bytes, item: bytes) -> Outcome[Any]:
 
 @lru_cache(maxsize=4)
 def _unpacked(task: bytes) -> Any:
-    return pickle.loads(task)
+    with without_collecting():  # its modules are imported
+        return pickle.loads(task)
 
 
 def _packed(outcome: Outcome[Any]) -> bytes:

@@ -31,7 +31,9 @@ from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.survey import survey
 from pantskit.ingest.tables import fail_leaks, write_tables
 
-_READY = "pantskit.ingest.ready"
+# What workers need: to read headers and make cases, and to read headers alone.
+_CASES = "pantskit.ingest.ready"
+HEADERS = "pantskit.ingest.discovery.reading"
 
 # Raised when the same input would give another case: earlier records then no longer count.
 RECIPE = 2
@@ -125,10 +127,15 @@ def _require_sense(settings: IngestSettings) -> None:
 
 
 @contextmanager
-def crew_of(settings: IngestSettings) -> Iterator[Crew]:
-    """Workers for the whole run: they read headers first and make the cases then."""
+def crew_of(settings: IngestSettings, *, needs: str = _CASES) -> Iterator[Crew]:
+    """Workers for the whole run: they read headers first and make the cases then.
+
+    Args:
+        settings: how many, or which cluster.
+        needs: the module of what they do.
+    """
     if settings.cluster is None:
-        with Workers(settings.workers, settings.memory_mb, preload=[_READY]) as workers:
+        with Workers(settings.workers, settings.memory_mb, preload=[needs]) as workers:
             yield workers
         return
     from pantskit.core.cluster import ClusterWorkers

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from pantskit.ingest import case as case
-from pantskit.ingest.discovery import reading as reading
-from pantskit.measure.compiled import get_ready
+from pantskit.core.imports import without_collecting
 
-get_ready()
+with without_collecting():
+    from pantskit.ingest import case as case
+    from pantskit.ingest.discovery import reading as reading
+    from pantskit.ingest.privacy.own_words import own_words
+    from pantskit.measure.compiled import get_ready
+
+    get_ready()
+    own_words()

@@ -10,7 +10,7 @@ from typing import Any
 
 from pantskit.core.records import CaseRecord
 from pantskit.ingest.listing import listing_rows
-from pantskit.ingest.pipeline import IngestSummary, crew_of
+from pantskit.ingest.pipeline import HEADERS, IngestSummary, crew_of
 from pantskit.ingest.quiet import keep_quiet
 from pantskit.ingest.settings import IngestSettings
 from pantskit.ingest.survey import survey
@@ -133,5 +133,5 @@ def listing(sources: Sequence[Path], settings: IngestSettings) -> list[dict[str,
         ConfigError, LabelError: As `ingest`.
     """
     keep_quiet()
-    with crew_of(settings) as crew:
+    with crew_of(settings, needs=HEADERS) as crew:
         return listing_rows(*survey(sources, settings, workers=crew), settings.allowed)

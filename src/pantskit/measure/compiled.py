@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, TypeVar, cast
 
-from pantskit.core.imports import without_modules
+from pantskit.core.imports import without_collecting, without_modules
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -62,7 +62,7 @@ def _global_names(code: CodeType) -> set[str]:
 def _machine_code(function: Callable[..., Any]) -> Callable[..., Any]:
     # numba imports scipy only to see whether it is there, a sixth of a second; without it numba
     # adds up the terms of a convolution itself. `dot` and the like look again when they are used.
-    with without_modules("scipy.linalg.cython_blas"):
+    with without_collecting(), without_modules("scipy.linalg.cython_blas"):
         import numba
         import numba.np.arraymath  # whatever is compiled needs it
     try:
