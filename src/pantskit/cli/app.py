@@ -18,7 +18,9 @@ from typer.core import TyperCommand, TyperGroup
 from pantskit import __version__
 from pantskit.core.errors import PantskitError
 
-COMMANDS = ("phantom", "ingest", "check", "train", "predict", "evaluate", "demo", "info")
+COMMANDS = (
+    "phantom", "ingest", "check", "train", "models", "predict", "evaluate", "demo", "info",
+)  # fmt: skip
 
 COULD_NOT_RUN = 2
 INTERRUPTED = 130  # as shells report a process ended by SIGINT

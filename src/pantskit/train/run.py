@@ -370,7 +370,8 @@ class _Run:
 
     def _run(self, task: Any, jobs: list[Job], stage: str) -> RunSummary:
         # What is read and prepared depends on the libraries, too.
-        settings = [library_versions(), self.structures, self.channels.regions, self.recipe.values()]
+        what = [self.structures, self.channels.regions, self.recipe.values()]
+        settings = [library_versions(), *what]
         with self.listener.cases(stage) as progress:
             return run_cases(
                 task, jobs, stage=stage, store=RecordStore(self.work), settings=settings,
