@@ -360,7 +360,8 @@ def test_stopped_run_goes_on_where_it_was(
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(how)
-    assert process.wait(60) == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
+    stopped = {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
+    assert process.wait(60) in (stopped, 0)  # 0: on a busy machine, the signal came too late
     finished = sorted(p.parent.name for p in out.glob("*/prediction.json"))
     times = {name: (out / name / "prediction.json").stat().st_mtime_ns for name in finished}
     result = CliRunner().invoke(cli.app, [*command[3:], "--out", str(out), "--device", "cpu"])

@@ -97,12 +97,16 @@ def require_structures(names: Sequence[str]) -> None:
             raise LabelError(f"{name!r} is none of the 28 structures")
 
 
+_State = tuple[tuple[str, int, int], ...]
+
+
 @dataclass(frozen=True)
 class _Task:
     """What a worker needs to know of a case."""
 
     image: Path
     model: Path
+    state: _State
     content: str
     out: Path
     settings: PredictSettings
@@ -137,7 +141,9 @@ def predict_cases(
     """
     settings = settings or PredictSettings()
     devices = Devices.parse(settings.device, workers)
-    model = Model.load(model_folder, label_map=_label_map(settings))
+    folder = model_folder.absolute()
+    state = _state_of_folder(folder)
+    model = _model(folder, settings.label_map, state)
     for structure in settings.probabilities:
         model.require_known(structure)
     output = settings.output
@@ -146,12 +152,15 @@ def predict_cases(
     jobs = [
         Job(
             case_id,
-            _Task(image, model_folder.absolute(), content, out.absolute(), settings),
+            _Task(image, folder, state, content, out.absolute(), settings),
             inputs=(image,),
             outputs=(*output_files(out, case_id, output), *extra_files(out / case_id, settings)),
         )
         for case_id, image in inputs.items()
     ]
+    if devices.workers:
+        _model.cache_clear()  # a model of many folds takes gigabytes, and others compute
+    del model
     # What the answer does not depend on makes no case run again.
     kept = {k: v for k, v in asdict(settings).items() if k not in ("device", "batch")}
     return run_on_devices(
@@ -173,7 +182,9 @@ def predict_case(job: Job, turns: Turns, device_name: str) -> dict[str, Any]:
     task: _Task = job.payload
     device, settings, folder = torch.device(device_name), task.settings, task.out / job.case_id
     remove_prediction(task.out, job.case_id, settings.output)
-    model = _model(task.model, settings.label_map, task.content)
+    model = _model(task.model, settings.label_map, task.state)
+    if model.checkpoint_hash != task.content:
+        raise DatasetError(f"{task.model}: the model changed while it was used; run again")
     before = file_state(task.image)
     turns.await_memory(room_mb(task.image))
     image = read_volume(task.image)
@@ -194,7 +205,20 @@ def predict_case(job: Job, turns: Turns, device_name: str) -> dict[str, Any]:
         output=settings.output,
     )
     write_extras(folder, prediction.probabilities, prediction.entropy)
-    result |= {
+    result |= _facts(model, settings, prediction) | {
+        "device": device_name,
+        "seconds": round(time.perf_counter() - started, 3),
+        "network_s": round(turn.network_s, 3),
+        "waited_s": round(turn.waited_s, 3),
+        "versions": library_versions(),
+    }
+    write_json(folder / FACTS, result)
+    return result
+
+
+def _facts(model: Model, settings: PredictSettings, prediction: Prediction) -> dict[str, Any]:
+    """What prediction.json says of the network's answer and how it came about."""
+    return {
         "tumor_probability": prediction.tumor_probability,
         "tumor_probability_is": TUMOR_PROBABILITY,
         "unmapped": list(model.heads.unmapped),
@@ -208,14 +232,7 @@ def predict_case(job: Job, turns: Turns, device_name: str) -> dict[str, Any]:
         "windows": prediction.windows,
         "windows_skipped": prediction.skipped,
         "notes": list(prediction.notes),
-        "device": device_name,
-        "seconds": round(time.perf_counter() - started, 3),
-        "network_s": round(turn.network_s, 3),
-        "waited_s": round(turn.waited_s, 3),
-        "versions": library_versions(),
     }
-    write_json(folder / FACTS, result)
-    return result
 
 
 def _computed(
@@ -286,17 +303,16 @@ def remove_prediction(out: Path, case_id: str, output: Output) -> None:
         path.unlink(missing_ok=True)
 
 
-def _label_map(settings: PredictSettings) -> LabelMap | None:
-    return None if settings.label_map is None else LabelMap.parse(settings.label_map)
-
-
 @lru_cache(maxsize=1)
-def _model(folder: Path, label_map: str | None, content: str) -> Model:
-    """The model, loaded once a process; its hash is in the key, so that a change is seen."""
-    model = Model.load(folder, label_map=None if label_map is None else LabelMap.parse(label_map))
-    if model.checkpoint_hash != content:
-        raise DatasetError(f"{folder}: the model changed while it was used; run again")
-    return model
+def _model(folder: Path, label_map: str | None, state: _State) -> Model:
+    """The model, loaded once a process; the state is in the key, so that a change is seen."""
+    return Model.load(folder, label_map=None if label_map is None else LabelMap.parse(label_map))
+
+
+def _state_of_folder(folder: Path) -> _State:
+    """Names, sizes and times of a model's files."""
+    files = sorted((*folder.glob("*.json"), *folder.glob("fold_*/*.pth")))
+    return tuple((str(path), *file_state(path)) for path in files)
 
 
 @lru_cache(maxsize=1)

@@ -24,6 +24,7 @@ from pantskit.predict.devices import Devices
 from pantskit.predict.run import PredictSettings, predict_cases
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
 
 
 def command(*words: object) -> Result:
