@@ -99,6 +99,7 @@ def test_every_package_that_the_source_imports_is_declared(project: dict[str, ob
             *extras["cluster"],
             *extras["dicom-seg"],
             *extras["monai"],
+            *extras["tensorboard"],
         ]
     }
     installed = packages_distributions()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pantskit.core.files import atomic_path, write_text
+from pantskit.train.board import Board, open_board
 
 # A picture takes about a second; a long training draws one this often.
 _PICTURE_EVERY_S = 120.0
@@ -40,15 +41,20 @@ class Epoch:
 
 
 class LearningCurve:
-    """Writes progress.csv after every epoch and progress.png now and then."""
+    """Writes progress.csv and to TensorBoard after every epoch, and progress.png now and then."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.epochs: list[Epoch] = []
         self._drawn = time.monotonic()
+        self._board: Board | None = None
 
     def add(self, epoch: Epoch) -> None:
         """Keep an epoch."""
+        if self._board is None:
+            self._board = open_board(self.folder, epoch.epoch)
+        if self._board is not None:
+            self._board.add(epoch)
         self.epochs.append(epoch)
         self.write()
         if time.monotonic() - self._drawn > _PICTURE_EVERY_S:
