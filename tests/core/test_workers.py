@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,28 @@ def test_an_error_arrives_with_its_data(pair: Workers) -> None:
     ((_, outcome),) = pair.map(act, ["error"])
     assert isinstance(outcome.error, ImageError)
     assert (str(outcome.error), outcome.error.data) == ("no image", {"slices": 3})
+
+
+def later(n: int) -> Future[int]:
+    time.sleep(0.001)
+    return _POOL.submit(divided, n)
+
+
+def divided(n: int) -> int:
+    time.sleep(0.02)
+    return 60 // n
+
+
+_POOL = ThreadPoolExecutor(8)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_value_that_is_on_its_way_is_waited_for(pair: Workers, here: bool) -> None:
+    with Workers(0) as none:
+        found = dict((none if here else pair).map(later, [*range(7), 60]))
+    assert isinstance(found[0].error, ZeroDivisionError)
+    assert found[0].value is None
+    assert [found[n].value for n in (1, 2, 3, 4, 5, 6, 60)] == [60, 30, 20, 15, 12, 10, 1]
 
 
 def test_an_error_that_does_not_travel_is_told_of(pair: Workers) -> None:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -191,7 +192,9 @@ class Crew(ABC):
         to listen before the end stops what still runs.
 
         Args:
-            task: a module-level function, or another callable that pickles.
+            task: a module-level function, or another callable that pickles. It may return a
+                `Future` of its value, which is waited for when the worker has begun all items
+                that it was given at once.
             items: they pickle; without `memory_mb` they are drawn as workers get free.
             timeout_s: an item that takes longer is stopped and lost.
             memory_mb: estimates an item's memory in MB. The sum of what runs stays within the
@@ -304,8 +307,13 @@ class _Pace:
 
 def attempt(task: Callable[[I], R], item: I) -> Outcome[R]:
     """Do one item in this process; no exception gets out but Ctrl-C."""
+    return _arrived_value(_begun(task, item))
+
+
+def _begun(task: Callable[[I], R], item: I) -> Outcome[Any]:
+    """The outcome; its value may still be on its way."""
     started = time.perf_counter()
-    outcome: Outcome[R] = Outcome()
+    outcome: Outcome[Any] = Outcome()
     try:
         outcome.value = task(item)
     except Exception as error:
@@ -313,6 +321,17 @@ def attempt(task: Callable[[I], R], item: I) -> Outcome[R]:
     except SystemExit as error:
         outcome.error = PantskitError(f"the task left with exit status {error.code}")
     outcome.seconds = time.perf_counter() - started
+    return outcome
+
+
+def _arrived_value(outcome: Outcome[Any]) -> Outcome[Any]:
+    """The outcome with its value, once that is there."""
+    if isinstance(outcome.value, Future):
+        later, outcome.value = outcome.value, None
+        try:
+            outcome.value = later.result()
+        except Exception as error:
+            outcome.error = error
     return outcome
 
 
@@ -325,13 +344,13 @@ def run_batch(load: bytes, position: Callable[[int], None]) -> list[bytes]:
     """
     packed, items = pickle.loads(load)
     started = time.perf_counter()
-    results = []
+    outcomes = []
     for n, item in enumerate(items):
         if n and time.perf_counter() - started > BATCH_S:
             break
         position(n)
-        results.append(_packed(_arrived(packed, item)))
-    return results
+        outcomes.append(_arrived(packed, item))
+    return [_packed(_arrived_value(outcome)) for outcome in outcomes]
 
 
 def _arrived(packed: bytes, item: bytes) -> Outcome[Any]:
@@ -341,7 +360,7 @@ def _arrived(packed: bytes, item: bytes) -> Outcome[Any]:
         text = f"cannot be loaded: {type(error).__name__}: {error}"
         return Outcome(error=PantskitError(text))
     try:
-        return attempt(task, arrived)
+        return _begun(task, arrived)
     except KeyboardInterrupt:
         return Outcome(error=PantskitError("the task was interrupted"))
 

@@ -12,8 +12,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ Progress = Callable[[CaseRecord, int, int], None]
 
 # Inputs of finished cases up to this are compared here: quicker than to start a worker.
 _COMPARED_HERE_BYTES = 256 * 2**20
+
+_WRITERS = 16
 
 
 @dataclass(frozen=True)
@@ -233,9 +237,10 @@ class _Case:
     store: RecordStore
     settings: Any
 
-    def __call__(self, order: _Order) -> CaseRecord:
+    def __call__(self, order: _Order) -> Any:
+        """Do the case; its record is on its way to the disk while the next one is done."""
         mark = order.mark or self.mark(order)
-        return self.record(order.job, mark, _attempt(self.task, order.job))
+        return _writers().submit(self.record, order.job, mark, _attempt(self.task, order.job))
 
     def mark(self, order: _Order) -> str:
         return fingerprint(order.job, self.settings, order.known)
@@ -255,6 +260,12 @@ class _Case:
         )
         self.store.write(record)
         return record
+
+
+@cache
+def _writers() -> ThreadPoolExecutor:
+    """Threads that wait for the disk: it flushes several records in the time of one."""
+    return ThreadPoolExecutor(_WRITERS, "pantskit-records")
 
 
 @dataclass(frozen=True)
