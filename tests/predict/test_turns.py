@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -204,6 +206,29 @@ def test_processes_of_one_gpu_take_turns_and_those_of_a_cpu_do_not(tmp_path: Pat
     other.start()
     turns.compute("cuda:0", lambda: None, side_by_side("d", "c"))
     other.join()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pantskit.predict.turns import SharedTurns
+
+def hold(_):
+    print("computes", flush=True)
+    time.sleep(600)
+
+SharedTurns(Path(sys.argv[1]), 0.0).compute("cuda:0", lambda: None, hold)
+"""
+
+
+def test_turn_of_a_killed_process_is_the_next_one_s(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "computes\n"
+        process.kill()
+    turn = SharedTurns(tmp_path, 0.0).compute("cuda:0", lambda: None, lambda _: "mine")
+    assert turn.value == "mine"
 
 
 def test_a_gpu_waits_from_the_end_of_one_process_s_turn_to_the_next_one_s(tmp_path: Path) -> None:
