@@ -4,7 +4,7 @@
     python benchmarks/predict.py case [--mirror] [--full]
     python benchmarks/predict.py long [--slices 1000]
     python benchmarks/predict.py many MODEL CASES [--device cuda]
-    python benchmarks/predict.py gpu [MODEL CT] [--device cpu --size small]
+    python benchmarks/predict.py gpu [MODEL CT] [--plans default] [--device cpu --size small]
     python benchmarks/predict.py shortcuts MODEL CASES... [--limit N] [--device cuda]
     python benchmarks/predict.py postprocess [--algorithms FOLDER] [--model MODEL CASES...]
 
@@ -223,6 +223,7 @@ def parser() -> argparse.ArgumentParser:
     add["gpu"].add_argument("model", type=Path, nargs="?")
     add["gpu"].add_argument("ct", type=Path, nargs="?")
     add["gpu"].add_argument("--size", choices=("full", "small"), default="full")
+    add["gpu"].add_argument("--plans", default="default,torch")
     for argument in ("engine", "plans", "file"):
         add["gpu-job"].add_argument(argument)
     add["gpu-job"].add_argument("folder", type=Path)
@@ -244,7 +245,7 @@ def parser() -> argparse.ArgumentParser:
 
 def gpu_part(o: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
-        return gpu(o.model, o.ct, o.device, o.size, Path(scratch))
+        return gpu(o.model, o.ct, o.device, o.size, o.plans.split(","), Path(scratch))
 
 
 RUN = {
