@@ -95,3 +95,38 @@ def test_regions_overlap_for_nnunet_as_they_do_in_the_body() -> None:
     # Painted one over the other: the last of those that are true.
     answer = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 0], [0, 0, 0]], np.float32)
     assert labels.convert_probabilities_to_segmentation(answer).tolist() == [0, 3, 2]
+
+
+def test_residual_encoder_is_planned_as_by_nnunets_own_planner(tmp_path: Path) -> None:
+    from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
+        residual_encoder_unet_planners as residual,
+    )
+
+    description, print_ = dataset_json(CHANNELS, 3), scanned(tmp_path)
+    ours = make_plans(tmp_path / "work", Recipe(architecture="resenc-m"), description, print_).plans
+    with nnunet_folders(tmp_path / "work") as folder:
+        (folder / "nnUNetPlans.json").unlink()
+        planner = residual.nnUNetPlannerResEncM("Dataset001_pantskit")
+        planner.determine_reader_writer = lambda: type("NibabelIO", (), {})
+        theirs = planner.plan_experiment()
+    ours_3d, theirs_3d = (p["configurations"]["3d_fullres"] for p in (ours, theirs))
+    assert "Residual" in ours_3d["architecture"]["network_class_name"]
+    for key in ("architecture", "patch_size", "spacing"):
+        assert json.dumps(ours_3d[key], default=list) == json.dumps(theirs_3d[key], default=list)
+
+
+def test_residual_encoder_keeps_its_blocks_on_a_patch_of_the_recipe(tmp_path: Path) -> None:
+    recipe = Recipe(architecture="resenc-l", patch_size=(64, 64, 32), spacing=(2.0, 2.0, 5.0))
+    plans = make_plans(tmp_path, recipe, dataset_json(CHANNELS, 3), scanned(tmp_path))
+    settings = plans.configuration.network_arch_init_kwargs
+    n = settings["n_stages"]
+    assert settings["n_blocks_per_stage"] == [1, 3, 4, 6, 6, 6, 6][:n]
+    assert settings["n_conv_per_stage_decoder"] == [1] * (n - 1)
+    assert plans.patch_size == (32, 64, 64)
+
+
+def test_planned_patch_is_made_to_fit_the_network(tmp_path: Path) -> None:
+    recipe = Recipe(architecture="swin-unetr", gpu_memory_gb=1.0, features=8)
+    plans = make_plans(tmp_path, recipe, dataset_json(CHANNELS, 3), scanned(tmp_path))
+    assert all(n % 32 == 0 for n in plans.patch_size)
+    assert plans.configuration.network_arch_init_kwargs == {"feature_size": 12}
