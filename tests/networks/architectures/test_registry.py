@@ -42,7 +42,7 @@ def test_missing_package_is_named_before_the_start(monkeypatch: pytest.MonkeyPat
 
 
 def test_pretrained_encoder_is_refused_where_there_is_none() -> None:
-    with pytest.raises(ConfigError, match="segresnet takes no pretrained.*; swin-unetr, unetr"):
+    with pytest.raises(ConfigError, match=r"segresnet takes no pretrained.*; swin-unetr, unetr"):
         Recipe(architecture="segresnet", pretrained="weights.pt")
 
 
