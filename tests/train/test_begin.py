@@ -12,7 +12,14 @@ import pytest
 
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import DatasetError
-from pantskit.train.begin import Start, alone_in, choose_cases, hash_cases, sides_of
+from pantskit.train.begin import (
+    Start,
+    alone_in,
+    choose_cases,
+    choose_sides,
+    hash_cases,
+    sides_of,
+)
 from pantskit.train.recipe import Recipe
 from pantskit.train.run import train_model
 
@@ -102,3 +109,43 @@ def test_subset_and_sides_are_written_beside_the_model(
     hashes = {c: {k: v[k] for k in ("image", "labels")} for c, v in written["cases"].items()}
     assert hashes == result.info.training["cases"]
     assert any("fold 1 of 3, by scan, as no patient is known: 2 cases" in s for s in said)
+
+
+def test_structure_that_is_missing_on_one_side_is_named(start: Start) -> None:
+    recipe = start.recipe.changed(folds=2, fold=0)
+    folds = {"blob_0": 0, "blob_1": 1, "blob_2": 1, "blob_3": 0}
+    cases = {c: {**v, "fold": folds[c]} for c, v in start.cases.items()}
+    voxels = {c: {"liver": 9, "pancreatic_lesion": 5 * (folds[c] == 0)} for c in folds}
+    train, kept_out, lines = choose_sides(replace(start, recipe=recipe, cases=cases), voxels)
+    assert (train, kept_out) == (["blob_1", "blob_2"], ["blob_0", "blob_3"])
+    assert lines == [
+        "fold 0 of 2, by scan, as no patient is known: 2 cases to train on, 2 kept out",
+        "in none of the cases to train on: pancreatic_lesion",
+    ]
+
+
+def test_side_that_lost_its_cases_is_said_and_all_are_trained_on(start: Start) -> None:
+    recipe = start.recipe.changed(folds=2, fold=0)
+    cases = {c: {**v, "fold": 0} for c, v in start.cases.items()}
+    voxels = {c: {"liver": 9} for c in cases}
+    train, kept_out, lines = choose_sides(replace(start, recipe=recipe, cases=cases), voxels)
+    assert train == kept_out == sorted(cases)
+    assert "too few patients for 2 folds" in lines[0]
+
+
+def test_single_case_without_a_lesion_and_with_an_unknown_structure_trains(tmp_path: Path) -> None:
+    from pantskit.train.run import Listener
+
+    dataset = Dataset.create(tmp_path / "dataset", annotated=blobs.STRUCTURES)
+    blobs.write_case(dataset, "only", lesion=False)
+    said: list[str] = []
+    recipe = SHORT.changed(validation="fold")
+    result = train_model(
+        dataset, tmp_path / "m", recipe=recipe, device="cpu", workers=0,
+        listener=Listener(say=said.append),
+    )  # fmt: skip
+    assert result.exit_status == 0
+    told = " | ".join(said)
+    assert "annotated, but in no case there: pancreatic_lesion" in told
+    assert "too few patients for 5 folds" in told
+    assert "left out, annotated in no case: " in told

@@ -185,6 +185,42 @@ def sides_of(
     return sides, "patient" if known else "scan"
 
 
+def choose_sides(
+    start: Start, voxels: Mapping[str, Mapping[str, int]]
+) -> tuple[list[str], list[str], list[str]]:
+    """Which usable cases train and which are kept out for the learning curve.
+
+    Args:
+        start: the recipe, and each case's fold.
+        voxels: case_id of each usable case to its voxels of each structure.
+
+    Returns:
+        Cases to train on, cases kept out (all cases twice, where none are), lines for the user.
+    """
+    recipe, usable = start.recipe, sorted(voxels)
+    kept_out = [c for c in usable if start.cases[c]["fold"] == recipe.fold]
+    train = [c for c in usable if c not in set(kept_out)]
+    if recipe.validation == "none":
+        return usable, usable, []
+    if not train or not kept_out:
+        line = (
+            f"too few patients for {recipe.folds} folds: none are kept out, and the learning "
+            "curve's Dice is that of training cases"
+        )
+        return usable, usable, [line]
+    unit = "patient" if start.unit == "patient" else "scan, as no patient is known"
+    lines = [
+        f"fold {recipe.fold} of {recipe.folds}, by {unit}: {len(train)} cases to train on, "
+        f"{len(kept_out)} kept out"
+    ]
+    for where, cases in (("to train on", train), ("kept out", kept_out)):
+        there = {s for c in usable for s, n in voxels[c].items() if n}
+        missing = sorted(there - {s for c in cases for s, n in voxels[c].items() if n})
+        if missing:
+            lines.append(f"in none of the cases {where}: {', '.join(missing)}")
+    return train, kept_out, lines
+
+
 def hash_cases(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
     """Hashes of each case's image and, as one, of its label files."""
 

@@ -29,6 +29,7 @@ from pantskit.train.begin import (
     Start,
     alone_in,
     choose_cases,
+    choose_sides,
     hash_cases,
     meaning_of,
     require_own_folder,
@@ -400,34 +401,15 @@ class _Run:
 
     def _choose_sides(self) -> None:
         """Tell nnU-Net which cases train and which are scored after each epoch."""
-        folds = {c: self.start.cases[c]["fold"] for c in self.usable}
-        held_out = [c for c in self.usable if folds[c] == self.recipe.fold]
-        train, validation = [c for c in self.usable if c not in set(held_out)], held_out
-        if self.recipe.validation == "none" or not train or not validation:
-            train = validation = self.usable
-            if self.recipe.validation == "fold":
-                self.listener.say(
-                    f"too few patients for {self.recipe.folds} folds: none are kept out, and the "
-                    "learning curve's Dice is that of training cases"
-                )
-        else:
-            self._describe_sides(train, validation)
+        voxels = {c: r.data["voxels"] for c, r in self.records.items()}
+        train, validation, lines = choose_sides(self.start, voxels)
+        for line in lines:
+            self.listener.say(line)
         self._write_sides(train, validation)
 
     def _write_sides(self, train: Sequence[str], validation: Sequence[str]) -> None:
         with nnunet_folders(self.work) as folder:
             write_json(folder / "splits_final.json", [{"train": [*train], "val": [*validation]}])
-
-    def _describe_sides(self, train: Sequence[str], validation: Sequence[str]) -> None:
-        unit = "patient" if self.start.unit == "patient" else "scan, as no patient is known"
-        self.listener.say(
-            f"fold {self.recipe.fold} of {self.recipe.folds}, by {unit}: {len(train)} cases to "
-            f"train on, {len(validation)} kept out"
-        )
-        for side, cases in (("to train on", train), ("kept out", validation)):
-            missing = [s for s, n in self.voxels(cases).items() if not n and self.voxels()[s]]
-            if missing:
-                self.listener.say(f"in none of the cases {side}: {', '.join(missing)}")
 
 
 def _require_settings(recipe: Recipe, seed: int, workers: int | None) -> None:
