@@ -256,18 +256,29 @@ def test_what_is_larger_than_the_budget_runs_alone() -> None:
     assert all(begins[1] >= ends[n] or begins[n] >= ends[1] for n in (2, 3))
 
 
-def test_the_worker_furthest_above_its_estimate_is_the_one_killed() -> None:
+def test_the_worker_furthest_above_its_estimate_is_the_one_killed(tmp_path: Path) -> None:
     with Workers(2, memory_mb=400) as workers:
         # Each has about 50 MB of Python besides.
-        sizes = {150: 250.0, 300: 30.0}
+        sizes = {(150, tmp_path / "of the other"): 250.0, (300, tmp_path / "of the other"): 30.0}
         found = dict(workers.map(hold_on, sizes, memory_mb=sizes.get, retries=0))
-    assert found[150].error is None
-    assert "had grown to" in str(found[300].error)
+    small, large = (found[item] for item in sizes)
+    assert small.error is None
+    assert "had grown to" in str(large.error)
 
 
-def hold_on(megabytes: int) -> int:
+def hold_on(item: tuple[int, Path]) -> int:
+    """The larger tells its process and stays; the smaller stays until that process is gone."""
+    megabytes, told = item
     block = np.ones(megabytes * 2**17)
-    time.sleep(1.5)
+    if megabytes == 300:
+        told.with_suffix(".part").write_text(str(os.getpid()))
+        told.with_suffix(".part").rename(told)
+        time.sleep(60)
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends and (
+        not told.exists() or psutil.pid_exists(int(told.read_text()))
+    ):
+        time.sleep(0.05)
     return len(block)
 
 
