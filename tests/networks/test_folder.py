@@ -87,12 +87,34 @@ def test_unknown_structure_in_model_json_is_refused(model: Path) -> None:
         read_info(model)
 
 
-def test_plans_may_name_no_class_outside_the_network_packages(model: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("network_class_name", "os.system"),
+        ("network_class_name", "pantskit.networks.architectures.registry.importlib.import_module"),
+        # A layer's class is called with the plans' own arguments.
+        ("nonlin", "torch.nn.parallel.distributed.os.system"),
+        ("nonlin", "torch.nn.functional.relu"),
+    ],
+)
+def test_plans_may_name_nothing_but_classes_of_networks_and_layers(
+    model: Path, key: str, path: str
+) -> None:
     plans = json.loads((model / "plans.json").read_text())
-    plans["configurations"]["3d_fullres"]["architecture"]["network_class_name"] = "os.system"
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    place = architecture if key in architecture else architecture["arch_kwargs"]
+    place[key] = path
     (model / "plans.json").write_text(json.dumps(plans))
-    with pytest.raises(DatasetError, match=r"os\.system"):
+    with pytest.raises(DatasetError, match=path.replace(".", r"\.")):
         Model.load(model).build(torch.device("cpu"))
+
+
+def test_regions_in_model_json_of_a_softmax_are_refused(model: Path) -> None:
+    values = json.loads((model / "model.json").read_text())
+    values["heads"] = "regions"
+    (model / "model.json").write_text(json.dumps(values))
+    with pytest.raises(DatasetError, match="another model's"):
+        Model.load(model)
 
 
 def test_weights_of_another_network_are_refused(model: Path) -> None:

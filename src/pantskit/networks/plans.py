@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 # Plans name their network by a dotted path, which is imported: only from these places.
-NETWORK_PACKAGES = ("dynamic_network_architectures.architectures.", "pantskit.networks.")
+NETWORK_PACKAGES = (
+    "dynamic_network_architectures.architectures.",
+    "pantskit.networks.architectures.",
+)
 _LAYER_PACKAGE = "torch.nn."
 
 
@@ -154,7 +157,14 @@ class Plans:
 
 
 def _located(path: str, packages: tuple[str, ...]) -> Any:
+    """A class of layers or networks by its dotted path.
+
+    A path leads through whatever a module imports, to `os.system` too, and what it leads to is
+    called: so it must be a class of `torch.nn.Module`.
+    """
+    import torch
+
     found = pydoc.locate(path) if str(path).startswith(packages) else None
-    if found is None:
+    if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
         raise DatasetError(f"plans name {path!r}; expected a class in {', '.join(packages)}*")
     return found
