@@ -253,7 +253,7 @@ def of_a_model(model_folder: Path, sources: Sequence[Path], device: str) -> None
             print(f"    {doubts[step].count(doubt)} x {doubt}")
         print(f"    false lesions {a} -> {b}")
         for (name, structure), change in changes.items():
-            moved = any(x != y for x, y in zip(change.before, change.after, strict=True))
+            moved = not np.array_equal(change.before, change.after, equal_nan=True)
             if name == step and (structure == "all" or moved):
                 print(f"    {structure:<28} {change}")
 
