@@ -62,7 +62,8 @@ def test_memory_grows_with_the_batch_and_is_less_in_half_precision(plans: Plans)
 def test_too_little_memory_is_said_before_the_start_with_the_plan_that_fits(
     trained: tuple[Dataset, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = Recipe.read("paper").changed(epochs=1, iterations=1, features=8, gpu_memory_gb=0.3)
+    # With a patch that is given, nnU-Net's planner has nothing to search.
+    recipe = blobs.QUICK.changed(epochs=1, iterations=1, patch_size=(48, 48, 48))
     need: list[float] = []
     count = training_memory_mb
 
@@ -73,13 +74,12 @@ def test_too_little_memory_is_said_before_the_start_with_the_plan_that_fits(
         need.append(count(plan, of, kind))
         return need[-1]
 
-    monkeypatch.setattr(estimating, "_SHARES", (0.3,))  # each is planned anew, in seconds
     # Of so small a network nearly all is the process.
     monkeypatch.setattr(estimating, "PROCESS_MB", {"cpu": 0.0})
     monkeypatch.setattr(estimating, "training_memory_mb", counted)
     monkeypatch.setattr(estimating, "free_memory_mb", little)
     with pytest.raises(
-        ConfigError, match=r"cpu: the plan needs about .*; what fits is --"
+        ConfigError, match=r"cpu: the plan needs about .*; what fits is --patch 32,32,32"
     ) as error:
         train_model(trained[0], tmp_path / "m", recipe=recipe, device="cpu", workers=0)
     assert need[-1] <= little(torch.device("cpu")) < need[0]
@@ -108,6 +108,23 @@ def test_patch_of_the_recipe_is_made_smaller_to_fit(
     with pytest.raises(ConfigError, match=r"what fits is --patch 32,48,48"):
         require_memory(plans, recipe, torch.device("cpu"), replan=replan)
     assert [max(r.patch_size) for r in asked] == [64, 48]
+
+
+def test_planner_is_asked_for_less_where_it_chose_the_patch(
+    plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        estimating, "training_memory_mb", lambda _plans, recipe, _kind: 1024 * recipe.gpu_memory_gb
+    )
+    monkeypatch.setattr(estimating, "free_memory_mb", lambda _: 4096.0)
+    recipe = Recipe(gpu_memory_gb=8.0)
+    with pytest.raises(ConfigError, match=r"cpu: the plan needs about 8.0 GB, and 4.0 GB are free"
+                       r".*what fits is --gpu-memory 3.6: .* about 3.6 GB"):  # fmt: skip
+        require_memory(plans, recipe, torch.device("cpu"), replan=lambda _: plans)
+    # The count may be somewhat too high.
+    recipe = recipe.changed(gpu_memory_gb=4.5)
+    need, free = require_memory(plans, recipe, torch.device("cpu"), replan=lambda _: plans)
+    assert (need, free) == (4608.0, 4096.0)
 
 
 def test_estimate_alone_trains_nothing_and_the_training_goes_on_from_it(

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pantskit.core.dataset import Case, Dataset
 from pantskit.core.errors import ConfigError, DatasetError, PantskitError
 from pantskit.core.files import content_hash, write_json
-from pantskit.core.geometry import STANDARD_ORIENTATION
 from pantskit.core.records import CaseRecord, RecordStore
 from pantskit.core.run import Job, RunSummary, run_cases
-from pantskit.networks.folder import MODEL_FILE, ModelInfo, read_info
+from pantskit.networks.folder import MODEL_FILE, read_info
 from pantskit.networks.plans import Plans
 from pantskit.networks.runtime import library_versions, start_torch
 from pantskit.train.begin import (
@@ -47,7 +46,7 @@ from pantskit.train.estimate import (
 )
 from pantskit.train.label_schemes import Scheme
 from pantskit.train.labels import Channels, choose_channels
-from pantskit.train.outcome import Listener, TrainingResult
+from pantskit.train.outcome import Listener, TrainingResult, model_info
 from pantskit.train.partial import starting_shares
 from pantskit.train.planning import (
     CONFIGURATION,
@@ -138,7 +137,7 @@ def train_model(
             return TrainingResult(out, None, tuple(run.failed), estimate=estimate)
         run.prepare()
         trainer = run.train(plans, torch_device)
-        info = run.describe(trainer, plans)
+        info = model_info(run.start, run.channels, plans, trainer, run.found())
         info.write(out)
     if not trainer.interrupted:
         latest_path(out).unlink(missing_ok=True)
@@ -312,41 +311,18 @@ class _Run:
             )
             yield trainer
 
-    def describe(self, trainer: RecipeTrainer, plans: Plans) -> ModelInfo:
-        """The content of model.json."""
-        start, recipe = self.start, self.recipe
-        backward = plans.plans["transpose_backward"]
-        k, j, i = (float(plans.configuration.spacing[axis]) for axis in backward)
-        return ModelInfo(
-            channels=self.structures,
-            orientation=STANDARD_ORIENTATION,
-            spacing=(i, j, k),
-            label_scheme=start.scheme,
-            heads="regions" if self.channels.regions else "softmax",
-            status="interrupted" if trainer.interrupted else "complete",
-            fingerprint=start.mark,
-            training={
-                "dataset": self.dataset.info.get("name", self.dataset.root.name),
-                "split": start.split,
-                "cases": {c: start.hashes[c] for c in self.usable},
-                "failed_cases": {r.case_id: r.message for r in self.failed},
-                "partial_structures": dict(self.channels.partial),
-                "absent_structures": list(self.channels.absent),
-                "voxels": self.voxels(),
-                "seed": start.seed,
-                "recipe": recipe.values(),
-                "patch_size": [plans.patch_size[axis] for axis in backward][::-1],
-                "device": trainer.device.type,
-                "epochs": trainer.current_epoch,
-                "seconds": round(trainer.seconds, 1),
-                "weights": content_hash(trainer.checkpoint_path),
-            },
-            versions=library_versions(),
-        )
+    def found(self) -> dict[str, Any]:
+        """What the cases turned out to be, for model.json."""
+        return {
+            "dataset": self.dataset.info.get("name", self.dataset.root.name),
+            "cases": {c: self.start.hashes[c] for c in self.usable},
+            "failed_cases": {r.case_id: r.message for r in self.failed},
+            "voxels": self.voxels(),
+        }
 
-    def voxels(self, cases: Sequence[str] | None = None) -> dict[str, int]:
-        """Structure to its voxels in some cases, or in all."""
-        counts = [self.records[c].data["voxels"] for c in cases or self.usable]
+    def voxels(self) -> dict[str, int]:
+        """Structure to its voxels in all cases."""
+        counts = [self.records[c].data["voxels"] for c in self.usable]
         return {s: sum(c[s] for c in counts) for s in self.structures}
 
     @contextmanager
