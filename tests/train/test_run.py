@@ -81,7 +81,7 @@ def test_bad_cases_are_named_and_left_out(dataset: Dataset, tmp_path: Path) -> N
     moved = Geometry.from_spacing(blobs.SHAPE, blobs.SPACING, origin=(0, 0, 0))
     write_volume(dataset.image_path("blob_1", "train"), Volume(image.array, moved))
     dataset.image_path("blob_2", "train").unlink()
-    with pytest.raises(DatasetError, match="2 of 4 cases cannot be used.*--skip-bad") as error:
+    with pytest.raises(DatasetError, match=r"2 of 4 cases cannot be used.*--skip-bad") as error:
         train(dataset, tmp_path / "model")
     assert "blob_1: " in str(error.value)
     assert "blob_2: " in str(error.value)

@@ -67,6 +67,7 @@ class RecipeTrainer(PartialLabelsTrainer):
         device: torch.device,
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
+        self.device = device  # nnU-Net takes the first GPU, whichever it is given
         self.recipe = Recipe()
         self.interrupted = False
         self.shares: tuple[float, ...] = ()
@@ -389,9 +390,7 @@ def one_cycle(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
 
 
-def _start_from_shares(
-    network: torch.nn.Module, shares: Sequence[float], *, regions: bool
-) -> None:
+def _start_from_shares(network: torch.nn.Module, shares: Sequence[float], *, regions: bool) -> None:
     """Let the output layers begin with the shares of the channels as their answer."""
     # A structure in no voxel would start at minus infinity.
     share = torch.tensor(shares).clamp(1e-6, 1 - 1e-6)
