@@ -83,3 +83,8 @@ def test_tumour_without_an_organ_is_refused() -> None:
 def test_ids_with_gaps_are_refused() -> None:
     with pytest.raises(DatasetError, match="without gaps"):
         heads({"background": 0, "liver": 1, "spleen": 3})
+
+
+def test_a_list_of_one_id_is_refused_by_name() -> None:
+    with pytest.raises(DatasetError, match=r"'spleen' is a list of one id"):
+        heads({"background": 0, "liver": 1, "spleen": [2]})

@@ -90,6 +90,12 @@ def heads_of_nnunet(labels: Any, *, label_map: LabelMap | None, where: str) -> H
     if labels.has_regions:
         names, unmapped = _regions(named, labels, label_map)
     else:
+        lists = [k for k, v in named.items() if isinstance(v, (list, tuple))]
+        if lists:
+            raise DatasetError(
+                f"{where}: label {lists[0]!r} is a list of one id, which makes it no region and no "
+                "label; give the id alone, or regions of several ids"
+            )
         if list(labels.all_labels) != list(range(len(labels.all_labels))):
             raise DatasetError(f"{where}: labels {labels.all_labels} are not 0 to n without gaps")
         names, unmapped = _channels({int(v): k for k, v in named.items()}, label_map)
