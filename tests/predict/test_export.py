@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pantskit.predict.axes import axis_weights, separate_axis
+from pantskit.networks.resampling import axis_weights, separate_axis
 from pantskit.predict.export import resample_argmax
 
 

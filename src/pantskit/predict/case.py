@@ -17,11 +17,11 @@ from pantskit.core.labels import LESION
 from pantskit.core.volume import Volume
 from pantskit.networks.folder import Model
 from pantskit.networks.plans import Plans
+from pantskit.networks.preprocessing import NetworkImage, WholeImage, resampling_of, streams
+from pantskit.networks.resampling import separate_axis
 from pantskit.networks.runtime import full_precision
-from pantskit.predict.axes import separate_axis
 from pantskit.predict.device_export import DeviceExporter
 from pantskit.predict.export import Block, Exporter, Grids, Ring, Want
-from pantskit.predict.preprocess import NetworkImage, WholeImage, resampling_of, streams
 from pantskit.predict.windows import Sliding
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.core.errors import ConfigError, ImageError
-from pantskit.predict.axes import AxisWeights, axis_weights
+from pantskit.networks.resampling import AxisWeights, axis_weights
 from pantskit.predict.kernels import best_channels, interpolated_chances, interpolated_labels
 
 Labels = NDArray[np.uint8]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantskit.networks.plans import Plans
-from pantskit.predict.axes import axis_matrix, axis_weights, separate_axis
+from pantskit.networks.resampling import axis_matrix, axis_weights, separate_axis
 
 if TYPE_CHECKING:
     import torch

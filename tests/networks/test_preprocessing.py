@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from pantskit.core.dataset import Dataset
 from pantskit.networks.folder import Model
 from pantskit.networks.plans import Plans
-from pantskit.predict.preprocess import NetworkImage, WholeImage, nonzero_box, streams
+from pantskit.networks.preprocessing import NetworkImage, WholeImage, nonzero_box, streams
 
 
 def hu(shape: tuple[int, int, int]) -> np.ndarray:
