@@ -434,9 +434,20 @@ def identify_label_space(combined: LabelArray, masks: Mapping[str, Mask]) -> Lab
     Returns:
         The label space under which at least nine in ten masks agree with the map, or None.
     """
-    sizes = label_counts(combined)
-    best: tuple[float, LabelSpace] | None = None
     inside = {s: label_counts_inside(combined, m) for s, m in masks.items() if m.any()}
+    return label_space_of_counts(label_counts(combined), inside)
+
+
+def label_space_of_counts(
+    sizes: NDArray[np.int64], inside: Mapping[str, NDArray[np.int64]]
+) -> LabelSpace | None:
+    """The same from counts.
+
+    Args:
+        sizes: (n,) voxels of each value of the combined map.
+        inside: structure to (n,) voxels of each value within its mask; no empty masks.
+    """
+    best: tuple[float, LabelSpace] | None = None
     for space in (PANTS, PANTS_ALPHABETICAL):
         agreeing = 0
         for structure, counts in inside.items():
