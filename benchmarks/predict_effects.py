@@ -114,6 +114,9 @@ def shortcuts(
     ways = dict(SHORTCUTS)
     if chosen.type == "cuda":
         ways["--compile"] = (True, Shortcuts(compile=True))
+    elif not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        del ways["--bf16"]  # emulated: over ten minutes a case where exact takes ten seconds
+        print("--bf16: left out, this CPU has no such arithmetic", file=sys.stderr)
     effects = {name: Effect() for name in ways}
     count, warm = 0, False
     for source in sources:
