@@ -1,7 +1,8 @@
 """The command `pantskit`: finds a command's module, runs it, and turns errors into one line.
 
-A command lives in `pantskit/cli/<name>.py` as a function `command`. Its module is imported when
-it is asked for; it imports its stage inside the function, so that `--help` stays fast.
+A command lives in `pantskit/cli/<name>.py` as a function `command` (`import` in `import_.py`). Its
+module is imported when it is asked for; it imports its stage inside the function, so that `--help`
+stays fast.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import importlib
 import inspect
+import keyword
 import traceback
 from typing import Annotated, Any
 
@@ -19,7 +21,8 @@ from pantskit import __version__
 from pantskit.core.errors import PantskitError
 
 COMMANDS = (
-    "phantom", "ingest", "check", "train", "models", "predict", "evaluate", "demo", "info",
+    "phantom", "ingest", "import", "export", "check", "train", "models", "predict", "evaluate",
+    "demo", "info",
 )  # fmt: skip
 
 COULD_NOT_RUN = 2
@@ -78,7 +81,8 @@ def _say(line: str) -> None:
 
 def _load(name: str) -> TyperCommand:
     """The click command of `pantskit.cli.<name>`."""
-    module = importlib.import_module(f"pantskit.cli.{name}")
+    file = f"{name}_" if keyword.iskeyword(name) else name
+    module = importlib.import_module(f"pantskit.cli.{file}")
     help_text = inspect.getdoc(module.command) or ""
     line = help_text.partition("\n")[0].rstrip(".")
     single = _app()

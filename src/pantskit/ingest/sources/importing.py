@@ -1,0 +1,230 @@
+"""From a downloaded dataset to the standard one: find its cases, make them, write the tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pantskit.core.dataset import SPLITS, Dataset
+from pantskit.core.errors import ConfigError
+from pantskit.core.labels import STRUCTURES
+from pantskit.core.labelsets import COMBINED
+from pantskit.core.records import CaseRecord
+from pantskit.core.run import Job, RunSummary, run_cases
+from pantskit.ingest.quiet import keep_quiet
+from pantskit.ingest.sources.catalogue import read_source
+from pantskit.ingest.sources.common_formats import COMMON_FORMATS, Exported, read_common
+from pantskit.ingest.sources.declaration import Source
+from pantskit.ingest.sources.facttable import read_facts
+from pantskit.ingest.sources.layouts import Fitting, FoundCase, fit, list_files
+from pantskit.ingest.sources.making import STAGE, ImportPlan, import_case
+
+# Raised when the same input would give another case.
+RECIPE = 1
+
+# Python with its libraries; a compressed CT unpacked, its labels, and the comparison of the two.
+_BASE_MB, _UNPACKED = 300.0, 20
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """How a dataset is imported.
+
+    Attributes:
+        split: `"train"` or `"test"` for all cases; None as the source says.
+        label_map: what ids mean, for folders that do not say, as `--label-map` takes it.
+        partial: take structures too that the source draws in part.
+        unlabelled: take CTs without labels.
+        workers: processes; 0 runs in this one.
+        timeout_s: a case that takes longer is failed.
+        memory_mb: memory that all workers together may take; None for most of what is free.
+    """
+
+    split: str | None = None
+    label_map: str | None = None
+    partial: bool = False
+    unlabelled: bool = False
+    workers: int = 1
+    timeout_s: float | None = 1800.0
+    memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What became of an import.
+
+    Attributes:
+        source: the dataset.
+        run: the records.
+        tried: for each layout its name and the numbers of CTs and labels that fit.
+        others: number of files that fit no layout.
+        labels_alone: whether there was no CT at all, so that labels were taken without.
+    """
+
+    source: Source
+    run: RunSummary
+    tried: tuple[tuple[str, int, int], ...] = ()
+    others: int = 0
+    labels_alone: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        """0 when cases were made and none failed, else 1."""
+        done = any(r.status == "done" for r in self.run.records)
+        return self.run.exit_status if done else 1
+
+
+def import_dataset(
+    name: str,
+    folders: Sequence[Path],
+    out: Path,
+    settings: ImportSettings,
+    *,
+    progress: Callable[[CaseRecord, int, int], None] | None = None,
+) -> ImportSummary:
+    """Import a public dataset, or a folder in a common layout.
+
+    Args:
+        name: of the dataset, of a common format, or a declaration of one's own (.toml).
+        folders: where it was unpacked; several where images and labels are two downloads.
+        out: folder of the standard dataset; made where it is not there yet.
+        settings: how.
+        progress: called after each case.
+
+    Raises:
+        ConfigError, DatasetError, LabelError: If there is nothing to do or nowhere to put it. What
+            is wrong with one case becomes its record instead.
+    """
+    keep_quiet()
+    if settings.split not in (None, *SPLITS):
+        raise ConfigError(f"split {settings.split!r} is unknown; it is {' or '.join(SPLITS)}")
+    source, fitting, exported = _find(name, folders, settings)
+    cases = [
+        replace(case, split=settings.split) if settings.split else case for case in fitting.cases
+    ]
+    facts = read_facts(source.table, list_files(folders), cases) if source.table else {}
+    dataset = Dataset.create(out, annotated=())
+    _require_whole_patients(dataset, cases)
+    plans = [
+        ImportPlan(
+            source,
+            case,
+            out,
+            exported.rows.get(case.case_id, facts.get(case.case_id, {})),
+            partial=settings.partial,
+            labels_alone=fitting.without_ct,
+            unlabelled=settings.unlabelled or case.case_id in exported.unlabelled,
+            exact=exported.annotated.get(case.case_id),
+            extra=exported.masks.get(case.case_id, {}),
+        )
+        for case in cases
+    ]
+    run = run_cases(
+        _import_case,
+        [_job(plan) for plan in plans],
+        stage=STAGE,
+        store=dataset.records,
+        settings={"recipe": RECIPE},
+        workers=settings.workers,
+        timeout_s=settings.timeout_s,
+        memory_mb=settings.memory_mb,
+        progress=progress,
+    )
+    write_tables(dataset, source)
+    tried = tuple((layout.name, n, labels) for layout, n, labels in fitting.tried)
+    return ImportSummary(source, run, tried, fitting.others, fitting.without_ct)
+
+
+def _find(
+    name: str, folders: Sequence[Path], settings: ImportSettings
+) -> tuple[Source, Fitting, Exported]:
+    """The dataset, its cases, and what an export of ours says beside them."""
+    if name in COMMON_FORMATS:
+        return read_common(name, folders, settings.label_map)
+    if settings.label_map:
+        raise ConfigError(
+            f"--label-map is for {', '.join(COMMON_FORMATS)}; what the labels of {name} mean is "
+            "declared (a declaration of your own may say otherwise)"
+        )
+    source = read_source(name)
+    return source, fit(source, folders), Exported()
+
+
+def _import_case(job: Job) -> dict[str, Any]:
+    keep_quiet()
+    return import_case(job)
+
+
+def _job(plan: ImportPlan) -> Job:
+    outputs = []
+    if plan.case.images:
+        outputs.append(plan.ct_path)
+    if plan.case.labels and plan.labelset.structures:
+        outputs.append(plan.labels_path / COMBINED)
+    # By what decides how a case is read; citations and notes may change.
+    source = {k: v for k, v in asdict(plan.source).items() if k in _DECIDING}
+    said = {
+        "source": source,
+        "layout": asdict(plan.case.layout),
+        "split": plan.case.split,
+        "facts": dict(plan.facts),
+        "exact": plan.exact,
+        "alone": [plan.partial, plan.labels_alone, plan.unlabelled, plan.case.fault],
+    }
+    inputs = (*plan.case.files, *plan.extra.values())
+    return Job(plan.case_id, plan, inputs, tuple(outputs), said, _memory_mb(plan.case))
+
+
+_DECIDING = ("name", "labelsets", "flips", "origin", "origins", "lesion_negative", "unlabelled")
+
+
+def _memory_mb(case: FoundCase) -> float:
+    size = 0
+    for path in case.images:
+        size += path.stat().st_size if path.exists() else 0
+    packed = case.images and case.images[0].name.endswith(".gz")
+    return _BASE_MB + size / 2**20 * (_UNPACKED if packed else 6)
+
+
+def _require_whole_patients(dataset: Dataset, cases: Sequence[FoundCase]) -> None:
+    """Refuse to put a patient on both sides: a model would be tested on what it has seen.
+
+    Raises:
+        ConfigError: If a patient would be in both splits.
+    """
+    splits = {(case.patient_id, case.split) for case in cases}
+    mine = {case.case_id for case in cases}
+    for case_id, row in dataset.metadata.items():
+        if case_id not in mine:
+            splits.add((str(row.get("patient_id")), str(row.get("split"))))
+    twice = sorted(p for p, n in Counter(patient for patient, _ in splits).items() if n > 1)
+    if twice:
+        raise ConfigError(
+            f"{len(twice)} patients would be in both splits ({', '.join(twice[:3])}); give one "
+            "split to all with --split"
+        )
+
+
+def write_tables(dataset: Dataset, source: Source | None = None) -> None:
+    """Write metadata and dataset.json from the records of all cases imported so far."""
+    done = [r for r in dataset.records.all(STAGE) if r.status == "done"]
+    rows = dict(dataset.metadata)
+    for record in dataset.records.all(STAGE):
+        rows.pop(record.case_id, None)
+    rows |= {r.case_id: r.data["metadata"] for r in done}
+    dataset.write_metadata(rows.values())
+    labelled = [set(r.data["labels"]["voxels"]) for r in done if r.data.get("labels")]
+    ingested = (r for r in dataset.records.all("ingest") if r.status == "done")
+    labelled += [set(r.data["labels"]["voxels"]) for r in ingested if r.data.get("labels")]
+    dataset.info["annotated"] = [
+        s for s in STRUCTURES if labelled and all(s in v for v in labelled)
+    ]
+    sources = dict(dataset.info.get("sources", {}))
+    if source is not None:
+        about = ("title", "url", "license", "terms", "citation")
+        sources[source.name] = {k: getattr(source, k) for k in about}
+    dataset.info["sources"] = sources
+    dataset.write_info()
