@@ -41,6 +41,9 @@ class Imported:
         (record,) = self.records.values()
         return record
 
+    def require_done(self, case_id: str) -> None:
+        assert self.records[case_id].status == "done", self.records[case_id].message
+
     def structures(self, case_id: str) -> set[str]:
         assert self.dataset is not None
         labels = self.dataset.case(case_id).labels()
@@ -48,7 +51,7 @@ class Imported:
 
     def require_truth(self, mini: Miniature, case_id: str, wanted: Sequence[str]) -> None:
         """Exactly these structures are annotated, and each is the phantom's."""
-        assert self.records[case_id].status == "done", self.records[case_id].message
+        self.require_done(case_id)
         assert self.structures(case_id) == set(wanted)
         assert self.dataset is not None
         labels = self.dataset.case(case_id).labels()

@@ -119,6 +119,7 @@ def test_flat_maps_declare_their_ids_and_what_is_annotated(
     assert found["B_2"].mask("kidney_left") is None
 
 
+@pytest.mark.slow
 def test_monai_reads_its_datalist(dataset: Dataset, tmp_path: Path) -> None:
     data = pytest.importorskip("monai.data")
     export_dataset(dataset, tmp_path / "out", ExportSettings("monai", workers=0))

@@ -128,7 +128,7 @@ def _nnunet(folder: Path, given: LabelMap | None) -> tuple[Source, Fitting, Path
         )
         for part, s in (("Tr", "train"), ("Ts", "test"))
     )
-    labels = from_label_map(given) if given else _declared(data, root / "dataset.json")
+    labels = from_label_map(given) if given else _said(data, root / "dataset.json")
     source = _source("nnU-Net", root, labels, layouts)
     return source, fit(source, [root]), root
 
@@ -138,9 +138,9 @@ def _flat(folder: Path, given: LabelMap | None) -> tuple[Source, Fitting, Path]:
         Layout("images and labels", "images/{id}.nii", "labels/{id}.nii"),
         Layout("label maps alone", "images/{id}.nii", "{id}.nii"),
     )
-    source = _source("label maps", folder, LabelSet(), layouts)
-    fitting = fit(source, [folder])
     sidecar = (folder / SIDECAR).is_file()
+    source = _source("label maps", folder, LabelSet(), layouts[:1] if sidecar else layouts)
+    fitting = fit(source, [folder])
     labels = from_label_map(given) if given else None if sidecar else _declared_by_files(fitting)
     return replace(source, labelsets={} if labels is None else {"": labels}), fitting, folder
 
@@ -167,7 +167,7 @@ def _monai(path: Path, given: LabelMap | None) -> tuple[Source, Fitting, Path]:
     layout = Layout("datalist", "{id}.nii", "{id}.nii")
     labels = from_label_map(given) if given else None
     if labels is None and "labels" in data:
-        labels = _declared(data, file)
+        labels = _said(data, file)
     source = _source("MONAI", root, labels, (layout,))
     cases: dict[str, FoundCase] = {}
     for key, split in _LISTS.items():
@@ -241,6 +241,11 @@ def from_label_map(label_map: LabelMap) -> LabelSet:
     ids = {i: Meaning("+".join(group), tuple(group)) for i, group in label_map.ids.items()}
     ids |= {i: Meaning(name) for i, name in label_map.unmapped.items()}
     return LabelSet(ids, annotated=label_map.annotated, unlisted=label_map.max_id)
+
+
+def _said(data: Mapping[str, Any], path: Path) -> LabelSet | None:
+    """What the folder says itself; None for an export of ours, which says it in its own file."""
+    return None if (path.parent / SIDECAR).is_file() else _declared(data, path)
 
 
 def _declared(data: Mapping[str, Any], path: Path) -> LabelSet:

@@ -227,12 +227,20 @@ def parse_declaration(name: str, data: Mapping[str, Any]) -> Source:
         labelsets=labelsets or {"": _labelset(data, "the file")},
         layouts=tuple(_layout(one) for one in data["layouts"]),
         facts=tuple(_fact(one) for one in data.get("facts", ())),
-        **{k: str(data[k]) for k in ("title", "case")},
-        **{k: str(data.get(k, "")) for k in ("url", "license", "terms", "citation", "patient")},
+        title=str(data["title"]),
+        case=str(data["case"]),
+        url=str(data.get("url", "")),
+        license=str(data.get("license", "")),
+        terms=str(data.get("terms", "")),
+        citation=str(data.get("citation", "")),
+        patient=str(data.get("patient", "")),
         origin=_one_of(data.get("origin", "expert"), ORIGINS, "origin"),
         origins={_structure(s): _one_of(o, ORIGINS, "origins") for s, o in _items(data, "origins")},
-        **{k: bool(data.get(k, False)) for k in ("lesion_negative", "unlabelled")},
-        **{k: tuple(map(str, data.get(k, ()))) for k in ("aliases", "flips", "notes")},
+        lesion_negative=bool(data.get("lesion_negative", False)),
+        unlabelled=bool(data.get("unlabelled", False)),
+        aliases=_texts(data, "aliases"),
+        flips=_texts(data, "flips"),
+        notes=_texts(data, "notes"),
         test_from=int(data.get("test_from", 0)),
         table=dict(data.get("table", {})),
         published={k: int(n) for k, n in _items(data, "published")},
@@ -241,6 +249,10 @@ def parse_declaration(name: str, data: Mapping[str, Any]) -> Source:
         if layout.labelset not in source.labelsets:
             raise ConfigError(f"layout {layout.name!r}: no labelsets.{layout.labelset}")
     return source
+
+
+def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(map(str, data.get(key, ())))
 
 
 def _items(data: Mapping[str, Any], key: str) -> Any:

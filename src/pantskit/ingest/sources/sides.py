@@ -81,8 +81,8 @@ def _split(mask: Mask, geometry: Geometry, middle: float) -> tuple[Mask, Mask, i
     inside = np.ascontiguousarray(mask[box])
     pieces, count = cc3d.connected_components(inside, connectivity=26, return_N=True)
     on_right = _x(box, geometry) > middle
-    share = np.bincount(pieces.ravel(), weights=on_right.ravel(), minlength=count + 1)
-    share /= np.maximum(np.bincount(pieces.ravel(), minlength=count + 1), 1)
+    right_voxels = np.bincount(pieces[on_right], minlength=count + 1)
+    share = right_voxels / np.maximum(np.bincount(pieces.ravel(), minlength=count + 1), 1)
     both = (share > 1 - _ONE_SIDED) & (share < _ONE_SIDED)
     both[0] = False
     to_right = np.where(both[pieces], on_right, (share > 0.5)[pieces])
