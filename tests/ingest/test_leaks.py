@@ -300,6 +300,14 @@ def test_given_words_and_facts_may_come_out_and_nothing_else_of_their_attributes
     assert attributes_in(scan, "QX778812") == {"PatientID"}
 
 
+def test_a_folder_s_name_within_the_dataset_s_own_may_come_out_whole_words_only():
+    found = path_identifiers(["in/quell_umberto/1.dcm"])
+    named = LeakScan(found, own_words=["ds_quell_umberto"])
+    assert attributes_in(named, "ds_quell_umberto") == set()
+    other = LeakScan(found, own_words=["ds_quell_umbertos"])
+    assert attributes_in(other, "ds quell umberto") == {"folder name"}
+
+
 def test_names_of_masks_may_come_out_and_a_patient_s_may_not():
     found = path_identifiers(["in/QuellTumor/liverspot.nii.gz"])
     person = merged(identifying_values(header(PatientName="Quellmann^Ludmilla")))

@@ -135,7 +135,7 @@ class LeakScan:
         Args:
             identifiers: from `read_identifiers`, `path_identifiers`, `text_identifiers`.
             own_words: texts that are ours or were given to be written (site, dataset name); an
-                identifier made of their words cannot be told from them.
+                identifier that lies in one, or is a word of one, cannot be told from them.
             facts: allowed facts; descriptions and private attributes may repeat one, as they
                 do the scanner's model, but a fact that holds a name or number is a leak.
             label_names: names of masks as they are recorded; of file and folder names alone,
@@ -145,12 +145,14 @@ class LeakScan:
         self.looked = Looked()
         self._clean: set[str] = set()
         self._wide: WideText | None = None
-        ours, repeated, labels = map(_words_of_all, (own_words, facts, label_names))
+        own_texts = [*own_words]
+        ours, repeated, labels = map(_words_of_all, (own_texts, facts, label_names))
+        phrases = [_phrase(text) for text in own_texts]
         for value, attribute in identifiers.items():
             words = value.partition(":")[2] or value if ":" in value else value
             parts = set(words_of(plain(words)))
             made_of = parts | {words}
-            if made_of <= ours or words in ours:
+            if made_of <= ours or words in ours or any(_phrase(words) in p for p in phrases):
                 continue
             # A spacing, say, is written as one text in the header and as another in a table.
             fact = words in repeated or (parts and parts <= repeated)
@@ -340,6 +342,11 @@ def identifiers_of_run(cases: Iterable[Identifiers]) -> Found:
     The tables are made from rows that were scanned for the values of their own slices.
     """
     return {v: a for found in cases for v, a in found.items() if a not in _OF_SLICES}
+
+
+def _phrase(text: str) -> str:
+    """A text's words with a space around each: one phrase lies in another only by whole words."""
+    return f" {' '.join(words_of(plain(text)))} "
 
 
 def _words_of_all(texts: Iterable[str]) -> set[str]:
