@@ -18,6 +18,7 @@ from pantskit.ingest.facts.vocabulary import output_words
 # Packages whose words can reach a record, a table or a message of ingest.
 _PACKAGES = ("core", "ingest", "measure")
 _ONLY_READ = {"vocabulary.toml", "written_forms.py"}  # `Mann`, `August`: read and never written
+_NAMES_PEOPLE = "sources"  # descriptions of public datasets cite their authors: `Li`, `Ma`
 
 _NOT_CODE = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"""|#[^\n]*')
 _WORD = re.compile(r"[a-z0-9]+")
@@ -86,6 +87,8 @@ def _texts(suffix: str) -> list[str]:
     found = []
     for folder in folders:  # grows
         for entry in folder.iterdir():
+            if entry.name == _NAMES_PEOPLE:
+                continue
             if entry.is_dir():
                 folders.append(entry)
             elif entry.name.endswith(suffix) and entry.name not in _ONLY_READ:
