@@ -61,6 +61,17 @@ def test_windows_reach_both_ends_and_overlap_by_half() -> None:
     assert window_starts(110, 64, 0.5) == [0, 23, 46]  # nnU-Net's own example
 
 
+def test_windows_are_a_voxel_apart_at_least() -> None:
+    assert window_starts(12, 8, 0.01) == [0, 1, 2, 3, 4]
+
+
+def test_whoever_takes_a_row_has_gradients() -> None:
+    """One who fails on it never ends the rows, and its thread goes on to other things."""
+    image = np.zeros((40, 16, 16), np.float32)
+    for _ in Sliding((16, 16, 16), 2, CPU).rows(Doubling(), Whole(image)):
+        assert not torch.is_inference_mode_enabled()
+
+
 def test_weights_peak_at_one_and_are_never_zero() -> None:
     weights = gaussian_weights((32, 32, 48))
     assert weights.max() == 1
@@ -105,7 +116,7 @@ def test_labels_equal_nnunets_own_predictor(trained: tuple[Dataset, Path], mirro
         model.mirror_axes or None,
     )
     array, spacing = to_network(image, "LAI")
-    theirs = peer.predict_single_npy_array(array, {"spacing": spacing})
+    theirs = peer.predict_single_npy_array(array[None].astype(np.float32), {"spacing": spacing})
     ids = model.heads.table
     # nnU-Net sums windows in float16, so voxels on a border may differ.
     assert (ours.array == ids[theirs].T).mean() > 0.999

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pantskit.core.errors import ImageError
 from pantskit.networks.plans import Plans
-from pantskit.networks.resampling import axis_matrix, axis_weights, separate_axis
+from pantskit.networks.resampling import (
+    PlaneResampler,
+    axis_matrix,
+    axis_weights,
+    row_ends,
+    separate_axis,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +74,7 @@ class NetworkImage:
         shape: (z, y, x) of the network's grid.
         box: of the CT, what is not cropped away.
         cropped: (z, y, x) of the box.
+        separate: the axis that is resampled by nearest slice, or None.
         air: what air is at most, normalised.
     """
 
@@ -84,6 +92,9 @@ class NetworkImage:
             spacing: mm along them.
             plans: the model's; `streams(plans)` must be true.
             device: where to resample.
+
+        Raises:
+            ImageError: If the image is thinner than half a voxel of the network's grid.
         """
         import torch
 
@@ -95,16 +106,22 @@ class NetworkImage:
             round(old / new * n) for old, new, n in zip(spacing, target, self.cropped, strict=True)
         )
         self.shape: Shape = (z, y, x)
+        if 0 in self.shape:
+            raise ImageError(
+                f"{' x '.join(map(str, self.cropped))} voxels of {_mm(spacing)} mm, what is 0 "
+                f"around them cut off, have no voxel on the network's grid of {_mm(target)} mm; "
+                "leave the image out"
+            )
         way = resampling_of(plans, "data")
         assert way is not None
-        self._separate = separate_axis(spacing, target, way.force_separate)
-        orders = [0 if axis == self._separate else way.order for axis in range(3)]
+        self.separate = separate_axis(spacing, target, way.force_separate)
+        orders = [0 if axis == self.separate else way.order for axis in range(3)]
         pairs = zip(self.cropped, self.shape, orders, strict=True)
         matrices = [axis_matrix(a, b, order=order) for a, b, order in pairs]
         self._along_z = matrices[0]
-        self._first, self._last = _bands(matrices[0])
+        self._first, self._last = row_ends(matrices[0])
         self._device = device or torch.device("cpu")
-        self._in_plane = [torch.from_numpy(m).to(self._device) for m in matrices[1:]]
+        self._in_plane = PlaneResampler(matrices[1], matrices[2], self._device)
         self._normalisation = _ct_normalisation(plans)
         threshold = np.array([_AIR_HU], np.float32)
         self._normalisation.apply(threshold)
@@ -126,6 +143,12 @@ class NetworkImage:
         parts = [self._read(n, min(n + _CHUNK, stop)) for n in range(start, stop, _CHUNK)]
         return torch.cat(parts)
 
+    def fill(self, out: NDArray[np.float32]) -> None:
+        """Write all slices into a (z, y, x) array, with no second copy of them in memory."""
+        for start in range(0, len(out), _CHUNK):
+            part = out[start : start + _CHUNK]
+            part[:] = self._read(start, start + len(part)).cpu().numpy()
+
     def _read(self, start: int, stop: int) -> torch.Tensor:
         import torch
 
@@ -137,10 +160,11 @@ class NetworkImage:
             chosen = missing[first : first + _CHUNK]
             for index, plane in zip(chosen, self._planes(chosen), strict=True):
                 self._kept[index] = plane
-        matrix = torch.from_numpy(self._along_z[start:stop, low:high]).to(self._device)
         slices = torch.stack([self._kept[n] for n in range(low, high)])
-        result = (matrix @ slices.reshape(high - low, -1)).reshape(-1, *self.shape[1:])
-        return self._clipped(result, start, stop)
+        if self.shape[0] != self.cropped[0]:
+            matrix = torch.from_numpy(self._along_z[start:stop, low:high]).to(self._device)
+            slices = (matrix @ slices.reshape(high - low, -1)).reshape(-1, *self.shape[1:])
+        return self._clipped(slices, start, stop)
 
     def _planes(self, indices: list[int]) -> torch.Tensor:
         """Slices of the CT, normalised and resampled in their plane: (n, y, x)."""
@@ -150,13 +174,12 @@ class NetworkImage:
         values = np.ascontiguousarray(part, np.float32)
         values = values.copy() if np.shares_memory(values, part) else values
         self._normalisation.apply(values)
-        planes = torch.from_numpy(values).to(self._device)
-        return self._in_plane[0] @ planes @ self._in_plane[1].T
+        return self._in_plane(torch.from_numpy(values).to(self._device))
 
     def _find_range(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Lowest and highest normalised value: of the CT, or of each slice across an axis."""
-        axes = tuple(a for a in range(3) if a != self._separate)
-        if self._separate is None:
+        axes = tuple(a for a in range(3) if a != self.separate)
+        if self.separate is None:
             ends = [np.array([f(s) for f in (np.min, np.max)]) for s in self._image]
             low, high = np.min(ends, axis=0)[0], np.max(ends, axis=0)[1]
         else:
@@ -175,9 +198,9 @@ class NetworkImage:
         if self._range is None:
             return values
         low, high = (torch.from_numpy(bounds).to(self._device) for bounds in self._range)
-        if self._separate is None:
+        if self.separate is None:
             return values.clamp_(low[0], high[0])
-        axis = self._separate
+        axis = self.separate
         taken = _nearest_of(self.cropped[axis], self.shape[axis])
         taken = taken[start:stop] if axis == 0 else taken
         place = [1, 1, 1]
@@ -252,6 +275,10 @@ def nonzero_box(image: NDArray[Any]) -> Box:
     return z, y, x
 
 
+def _mm(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{s:.3g}" for s in spacing)
+
+
 def _ends(filled: NDArray[np.bool_]) -> slice:
     where = np.flatnonzero(filled)
     return slice(int(where[0]), int(where[-1]) + 1) if where.size else slice(0, filled.size)
@@ -274,12 +301,6 @@ def _ct_normalisation(plans: Plans) -> _CTNormalisation:
     facts = plans.manager.foreground_intensity_properties_per_channel["0"]
     low, high = float(facts["percentile_00_5"]), float(facts["percentile_99_5"])
     return _CTNormalisation(low, high, float(facts["mean"]), max(float(facts["std"]), 1e-8))
-
-
-def _bands(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last column of each row that is not 0."""
-    filled = matrix != 0
-    return filled.argmax(axis=1), matrix.shape[1] - 1 - filled[:, ::-1].argmax(axis=1)
 
 
 def _nearest_of(n_in: int, n_out: int) -> NDArray[np.int64]:

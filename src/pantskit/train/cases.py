@@ -14,12 +14,15 @@ from pantskit.core.dataset import Case
 from pantskit.core.errors import ImageError, LabelError
 from pantskit.core.geometry import STANDARD_ORIENTATION, require_same_grid
 from pantskit.core.hounsfield import require_hounsfield
+from pantskit.core.labels import label_counts
 from pantskit.core.run import Job
 from pantskit.core.volume import Volume, read_volume
-from pantskit.networks.axes import label_to_network, to_network
+from pantskit.networks.axes import to_network
 from pantskit.networks.folder import channel_space
 from pantskit.networks.plans import Plans
+from pantskit.networks.preprocessing import nonzero_box
 from pantskit.train.partial import without_unknown_regions
+from pantskit.train.preparing import prepare_arrays
 
 # nnU-Net names a dataset by a number of three digits and a word.
 DATASET_NAME = "Dataset001_pantskit"
@@ -67,11 +70,12 @@ class TrainingCase:
         labels = self.case.labels()
         return (self.case.image_path, *(labels.paths if labels else ()))
 
-    def read(self) -> tuple[NDArray[np.float32], NDArray[np.int16], list[float]]:
-        """Image and labels as nnU-Net's readers give them, in the standard orientation.
+    def read(self) -> tuple[NDArray[Any], NDArray[np.uint8], list[float]]:
+        """Image and labels in the axes of nnU-Net's readers and the standard orientation.
 
         Returns:
-            (1, k, j, i) HU, (1, k, j, i) channels, spacing in mm along (k, j, i).
+            (k, j, i) HU of the type on disk, (k, j, i) channels, both without a copy of what was
+            read; spacing in mm along (k, j, i).
 
         Raises:
             ImageError, GeometryError, LabelError: If a file is damaged, values are not
@@ -88,7 +92,7 @@ class TrainingCase:
             raise ImageError(f"{name}: {error}") from None
         painted = Volume(labels.label_map(channel_space(self.structures)), image.geometry)
         array, spacing = to_network(image, STANDARD_ORIENTATION)
-        return array, label_to_network(painted, STANDARD_ORIENTATION), spacing
+        return array, to_network(painted, STANDARD_ORIENTATION)[0], spacing
 
 
 def scan_case(job: Job) -> dict[str, Any]:
@@ -96,21 +100,20 @@ def scan_case(job: Job) -> dict[str, Any]:
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
         DatasetFingerprintExtractor,
     )
-    from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 
     case: TrainingCase = job.payload
     image, labels, spacing = case.read()
-    n_labels = len(case.structures) + 1
-    voxels = np.bincount(labels.ravel(), minlength=n_labels)[1:]
-    cropped, cropped_labels, _ = crop_to_nonzero(image, labels.astype(np.int8))
+    voxels = label_counts(labels)[1 : len(case.structures) + 1]
+    box = nonzero_box(image)
+    cropped = image[box]
     samples, _ = DatasetFingerprintExtractor.collect_foreground_intensities(
-        cropped_labels, cropped, num_samples=case.samples
+        labels[box][None], cropped[None], num_samples=case.samples
     )
     case.intensities_path.parent.mkdir(parents=True, exist_ok=True)
     np.save(case.intensities_path, np.asarray(samples[0], np.float32))
     return {
         "spacing": spacing,
-        "shape_after_crop": cropped.shape[1:],
+        "shape_after_crop": cropped.shape,
         "relative_size_after_crop": cropped.size / image.size,
         "size": image.size,
         "voxels": dict(zip(case.structures, voxels.tolist(), strict=True)),
@@ -127,24 +130,14 @@ class Preparation:
 
 
 def prepare_case(job: Job) -> dict[str, Any]:
-    """Crop, normalise and resample a case by nnU-Net's preprocessor, and store it for training."""
-    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+    """Crop, normalise and resample a case, and store it as nnU-Net's training reads it.
 
-    class CasePreprocessor(DefaultPreprocessor):  # type: ignore[misc]  # nnU-Net has no types
-        """nnU-Net's, reading through pantskit."""
-
-        def run_case(
-            self, image_files: Any, seg_file: Any, plans: Any, configuration: Any, dataset: Any
-        ) -> Any:
-            image, labels, spacing = image_files.read()
-            data, labels, properties = self.run_case_npy(
-                image, labels, {"spacing": spacing}, plans, configuration, dataset
-            )
-            if image_files.regions:
-                properties["class_locations"] = without_unknown_regions(
-                    properties["class_locations"], image_files.structures, image_files.annotated
-                )
-            return data, labels, properties
+    The files are written by nnU-Net's own class, in the blocks that it chooses.
+    """
+    from nnunetv2.training.dataloading.nnunet_dataset import (
+        comp_blosc2_params,
+        nnUNetDatasetBlosc2,
+    )
 
     preparation: Preparation = job.payload
     case = preparation.case
@@ -155,7 +148,21 @@ def prepare_case(job: Job) -> dict[str, Any]:
     case.prepared.parent.mkdir(parents=True, exist_ok=True)
     for path in case.prepared_files:
         path.unlink(missing_ok=True)  # blosc2 does not write over a file
-    CasePreprocessor(verbose=False).run_case_save(
-        str(case.prepared), case, None, plans.manager, plans.configuration, plans.dataset_json
+    try:
+        prepared = prepare_arrays(*case.read(), plans)
+    except ImageError as error:
+        named = str(error).startswith(f"{case.case.case_id}: ")
+        raise error if named else ImageError(f"{case.case.case_id}: {error}") from None
+    if case.regions:
+        places = prepared.properties["class_locations"]
+        prepared.properties["class_locations"] = without_unknown_regions(
+            places, case.structures, case.annotated
+        )
+    layout: list[Any] = []
+    for array in (prepared.data, prepared.labels):
+        blocks, chunks = comp_blosc2_params(array.shape, plans.patch_size, array.itemsize)
+        layout += [chunks, blocks]
+    nnUNetDatasetBlosc2.save_case(
+        prepared.data, prepared.labels, prepared.properties, str(case.prepared), *layout
     )
     return {}
