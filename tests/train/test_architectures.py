@@ -21,7 +21,7 @@ from pantskit.networks.folder import Model
 
 # The others are these at another size.
 QUICK = ("resenc-m", "swin-unetr", "unetr", "segresnet", "mednext-s")
-SLOW = tuple(name for name in ARCHITECTURES if name not in ("nnunet", *QUICK))
+SLOW = tuple(n for n, a in ARCHITECTURES.items() if n not in ("nnunet", *QUICK) and not a.presets)
 
 
 def run(*words: object) -> Result:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import blobs
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from pantskit.cli import app as cli
 from pantskit.core.dataset import Dataset
+from pantskit.networks.folder import Model
 
 
 def run(*words: object) -> Result:
@@ -77,11 +79,19 @@ def test_estimate_is_json_and_nothing_is_trained(
     trained: tuple[Dataset, Path], tmp_path: Path, recipe: Path
 ) -> None:
     words = ("train", trained[0].root, "--out", tmp_path / "m", "--recipe", recipe)
-    result = run(*words, "--device", "cpu", "--estimate", "--json")
+    result = run(*words, "--device", "cpu", "--estimate", "--json", "--workers", 0)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["total_s"] > 0
     assert "estimated, not trained" in result.stderr
+    assert "cpu: float32, not compiled: mixed precision and compiling are for GPUs" in result.stderr
     assert not (tmp_path / "m" / "model.json").exists()
+    # Another training may take the folder, and is what it would have been elsewhere.
+    other = ("--epochs", 1, "--iterations", 2, "--patch", "16,16,24", "--labels", 2, "--workers", 0)
+    for name in ("m", "new"):
+        result = run(*words[:3], tmp_path / name, *words[4:], "--device", "cpu", *other)
+        assert result.exit_code == 0, result.stderr
+    one, two = (Model.load(tmp_path / name).weights for name in ("m", "new"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_bad_case_ends_the_run_unless_it_may_be_skipped(tmp_path: Path, recipe: Path) -> None:
@@ -103,3 +113,38 @@ def test_missing_model_and_input_are_named(trained: tuple[Dataset, Path], tmp_pa
     assert (result.exit_code, "pantskit train" in result.stderr) == (2, True)
     result = run("predict", trained[1], tmp_path / "nothing", "--out", tmp_path / "p")
     assert (result.exit_code, "no such file" in result.stderr) == (2, True)
+
+
+def test_what_a_memory_refusal_advises_works_in_the_same_folder(
+    trained: tuple[Dataset, Path], tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pantskit.train import estimate
+
+    monkeypatch.setattr(estimate, "PROCESS_MB", {"cpu": 0.0})
+    free = [5.0]
+    monkeypatch.setattr(estimate, "free_memory_mb", lambda _: free[0])
+    words = ("train", trained[0].root, "--out", tmp_path / "m", "--recipe", recipe, "--workers", 0)
+    short = ("--device", "cpu", "--epochs", 1, "--iterations", 1, "--labels", 2)
+    result = run(*words, *short, "--patch", "64,64,64")
+    assert (result.exit_code, result.stderr.count("error: ")) == (2, 1)
+    assert "GB are free" in result.stderr
+    free[0] = 1e6
+    assert run(*words, *short, "--patch", "24,24,24").exit_code == 0
+
+
+def test_residual_encoder_is_chosen_by_the_memory_and_stays_chosen(
+    trained: tuple[Dataset, Path], tmp_path: Path, recipe: Path
+) -> None:
+    model = tmp_path / "m"
+    words = ("train", trained[0].root, "--out", model, "--recipe", recipe, "--labels", 2)
+    short = ("--epochs", 1, "--iterations", 1, "--device", "cpu", "--workers", 0)
+    result = run(*words, *short, "--architecture", "resenc")
+    assert result.exit_code == 0, result.stderr
+    assert "architecture resenc: resenc-m, as there is no GPU" in result.stderr
+    assert 'architecture = "resenc-m"' in (model / "recipe.toml").read_text()
+    info = json.loads((model / "model.json").read_text())
+    assert info["training"]["recipe"]["architecture"] == "resenc-m"
+    # On whichever GPU the same command is given again.
+    result = run(*words, *short, "--architecture", "resenc")
+    assert result.exit_code == 0, result.stderr
+    assert "complete already" in result.stderr

@@ -12,7 +12,13 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError
 from pantskit.networks.plans import Plans
 from pantskit.train import estimate as estimating
-from pantskit.train.estimate import activation_bytes, duration, require_memory, training_memory_mb
+from pantskit.train.estimate import (
+    activation_bytes,
+    choose_preset,
+    duration,
+    require_memory,
+    training_memory_mb,
+)
 from pantskit.train.outcome import Listener
 from pantskit.train.recipe import Recipe
 from pantskit.train.resume import latest_path
@@ -152,6 +158,34 @@ def test_estimate_alone_trains_nothing_and_the_training_goes_on_from_it(
 
     a, b = (Model.load(tmp_path / name).weights for name in ("m", "other"))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("memory", "asked", "preset", "why"),
+    [
+        (0.0, 0.0, "resenc-m", "as there is no GPU"),
+        (11.6, 0.0, "resenc-m", "for the 12 GB of the GPU"),
+        (15.8, 0.0, "resenc-m", "for the 16 GB of the GPU"),
+        (23.6, 0.0, "resenc-l", "for the 24 GB of the GPU"),
+        (39.4, 0.0, "resenc-xl", "for the 39 GB of the GPU"),
+        (79.2, 0.0, "resenc-xl", "for the 79 GB of the GPU"),
+        (79.2, 24.0, "resenc-l", "for 24 GB"),
+        (79.2, 6.0, "resenc-m", "for 6 GB"),
+    ],
+)
+def test_preset_is_the_largest_that_the_memory_holds(
+    monkeypatch: pytest.MonkeyPatch, memory: float, asked: float, preset: str, why: str
+) -> None:
+    monkeypatch.setattr(estimating, "_gpu_memory_gb", lambda _: memory)
+    said: list[str] = []
+    recipe = Recipe(architecture="resenc", gpu_memory_gb=asked)
+    chosen = choose_preset(recipe, "auto", None, said.append)
+    assert chosen == recipe.changed(architecture=preset)
+    assert said == [f"architecture resenc: {preset}, {why}"]
+    for name in ("nnunet", "resenc-l", "unetr"):
+        assert choose_preset(Recipe(architecture=name), "auto", None, said.append).architecture == (
+            name
+        )
 
 
 def test_durations_read_well() -> None:

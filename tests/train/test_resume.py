@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import pickle
 import signal
@@ -222,21 +223,40 @@ def test_hostile_checkpoint_is_refused_and_its_code_never_run(
 class Drawn:
     """A loader that draws from every kind of random numbers."""
 
+    batch_size = 2
+
+    def get_do_oversample(self, place: int) -> bool:
+        return place > 0
+
     def generate_train_batch(self) -> dict[str, object]:
         import random
 
         n = np.random.uniform()  # noqa: NPY002  # as nnU-Net's loaders do
-        return {"data": torch.rand(3), "n": n, "p": random.random()}
+        data = torch.rand(self.batch_size, 3)
+        return {"data": data, "target": torch.tensor([[n, random.random()]]), "keys": ["case"]}
 
 
 def test_batches_are_the_same_from_any_number_of_processes_and_any_start() -> None:
     def of(seed: int, numbers: range, processes: int) -> list[list[float]]:
         batches = NumberedBatches(Drawn(), seed, "train")
         drawn = draw_batches(batches, numbers, processes=processes)
-        return [[*b["data"].tolist(), b["n"], b["p"]] for b in drawn]
+        return [b["data"].flatten().tolist() + b["target"].flatten().tolist() for b in drawn]
 
     alone = of(7, range(6), 0)
     assert of(7, range(6), 2) == alone
     assert of(7, range(4, 6), 1) == alone[4:]
     assert of(8, range(6), 0) != alone
     assert len({tuple(batch) for batch in alone}) == 6
+
+
+def test_processes_that_draw_batches_outlive_signals_to_the_whole_group() -> None:
+    # torchrun and batch systems send SIGTERM to every process, of which only the training may
+    # decide what ends.
+    batches = NumberedBatches(Drawn(), 7, "train")
+    drawn = draw_batches(batches, range(40), processes=1)
+    found = [next(drawn)]
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGTERM)
+        os.kill(worker.pid, signal.SIGINT)
+    found += list(drawn)
+    assert len(found) == 40

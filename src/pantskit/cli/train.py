@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pantskit.train.outcome import TrainingResult
 
 
 def command(
@@ -26,8 +29,8 @@ def command(
     architecture: Annotated[
         str | None,
         typer.Option(
-            help="nnunet, resenc-m, resenc-l, swin-unetr, unetr, segresnet, mednext-s/-b/-m/-l, "
-            "in place of the recipe's."
+            help="nnunet, resenc (by the GPU's memory), resenc-m/-l/-xl, swin-unetr, unetr, "
+            "segresnet, mednext-s/-b/-m/-l, in place of the recipe's."
         ),
     ] = None,
     pretrained: Annotated[
@@ -45,7 +48,20 @@ def command(
         int | None, typer.Option(help="Which fold of patients is kept out, from 0.")
     ] = None,
     gpu_memory: Annotated[
-        float | None, typer.Option(help="GB that the planner fills with a patch.")
+        float | None,
+        typer.Option(help="GB that the planner fills with a patch; chooses the size of resenc."),
+    ] = None,
+    mixed_precision: Annotated[
+        bool | None,
+        typer.Option(
+            "--mixed-precision/--full-precision", help="On a GPU, in place of the recipe's (mixed)."
+        ),
+    ] = None,
+    compiled: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile", help="On a GPU, in place of the recipe's (compiled)."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
     split: Annotated[str, typer.Option(help="Cases to train on: train or test.")] = "train",
@@ -73,7 +89,8 @@ def command(
 
     Every case is looked at first; bad ones are named and end the run, unless --skip-bad. The
     same command goes on with a training that was killed or stopped. Ctrl-C ends it after the
-    iteration, with a model of what was reached.
+    iteration, with a model of what was reached. Several GPUs share each batch when torchrun
+    starts the command.
 
     Example:
 
@@ -82,10 +99,16 @@ def command(
         pantskit train DATASET --out MODEL --recipe cpu --labels 2
 
         pantskit train DATASET --out MODEL --subset 281 --seed 1 --estimate
+
+        torchrun --nproc-per-node 2 -m pantskit train DATASET --out MODEL
     """
+    from contextlib import nullcontext
+
     from pantskit.cli.training_progress import training_progress
     from pantskit.core.dataset import Dataset
     from pantskit.core.selection import read_case_list
+    from pantskit.train.outcome import Listener
+    from pantskit.train.ranks import Ranks
     from pantskit.train.recipe import Recipe, read_patch
     from pantskit.train.run import train_model
 
@@ -97,8 +120,11 @@ def command(
         patch_size=patch and read_patch(patch),
         fold=fold,
         gpu_memory_gb=gpu_memory,
+        mixed_precision=mixed_precision,
+        compile=compiled,
     )
-    with training_progress() as listener:
+    first = Ranks.of_environment().first  # of the processes of torchrun, the one that reports
+    with training_progress() if first else nullcontext(Listener()) as listener:
         result = train_model(
             Dataset.open(dataset),
             out,
@@ -114,11 +140,16 @@ def command(
             workers=workers,
             listener=listener,
         )
+    if first:
+        _report(result, as_json=as_json)
+    raise typer.Exit(result.exit_status)
+
+
+def _report(result: TrainingResult, *, as_json: bool) -> None:
     for record in result.failed:
         typer.echo(f"left out: {record.message}", err=True)
     if as_json and result.info is None:
         typer.echo(json.dumps(asdict(result.estimate) if result.estimate else {}, indent=2))
     elif as_json:
-        typer.echo((out / "model.json").read_text("utf-8"), nl=False)
-    typer.echo(f"{out}: {result.describe()}", err=True)
-    raise typer.Exit(result.exit_status)
+        typer.echo((result.model / "model.json").read_text("utf-8"), nl=False)
+    typer.echo(f"{result.model}: {result.describe()}", err=True)

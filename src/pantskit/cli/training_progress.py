@@ -40,14 +40,22 @@ def training_progress() -> Iterator[Listener]:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, visible=False)
+    # Started by the first epoch: before it, each stage has a bar of its own.
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("", total=None)
 
-        def step(epoch: Epoch, total: int) -> None:
-            text = f"loss {_number(epoch.train_loss)}, Dice {_number(epoch.validation_dice)}"
-            bar.update(task, completed=epoch.epoch, total=total, description=text, visible=True)
+    def say(line: str) -> None:
+        bar.console.print(line, markup=False, highlight=False)
 
-        yield Listener(say=bar.console.print, cases=case_progress, epoch=step)
+    def step(epoch: Epoch, total: int) -> None:
+        text = f"loss {_number(epoch.train_loss)}, Dice {_number(epoch.validation_dice)}"
+        bar.update(task, completed=epoch.epoch, total=total, description=text)
+        bar.start()
+
+    try:
+        yield Listener(say=say, cases=case_progress, epoch=step)
+    finally:
+        bar.stop()
 
 
 def _say(line: str) -> None:

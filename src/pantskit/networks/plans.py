@@ -25,6 +25,20 @@ NETWORK_PACKAGES = (
     "pantskit.networks.architectures.",
 )
 _LAYER_PACKAGE = "torch.nn."
+# What prediction reads from plans, of all and of one configuration.
+_NEEDED = (
+    "transpose_forward",
+    "transpose_backward",
+    "foreground_intensity_properties_per_channel",
+)
+_NEEDED_OF_ONE = (
+    "patch_size",
+    "spacing",
+    "architecture",
+    "normalization_schemes",
+    "resampling_fn_data",
+    "resampling_fn_probabilities",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +74,20 @@ class Plans:
             raise DatasetError(
                 f"plans have no configuration {self.configuration_name}; they have {list(known)}"
             )
-        configuration = self.manager.get_configuration(self.configuration_name)
+        missing = [name for name in _NEEDED if name not in self.plans]
+        if missing:
+            raise DatasetError(f"plans.json lacks {', '.join(missing)}; it is no plans of nnU-Net")
+        try:
+            configuration = self.manager.get_configuration(self.configuration_name)
+            missing = [n for n in _NEEDED_OF_ONE if n not in configuration.configuration]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise DatasetError(
+                f"plans.json: configuration {self.configuration_name} cannot be used: {error!r}"
+            ) from None
+        if missing:
+            raise DatasetError(
+                f"plans.json: configuration {self.configuration_name} lacks {', '.join(missing)}"
+            )
         if configuration.previous_stage_name is not None or len(configuration.patch_size) != 3:
             raise DatasetError(
                 f"configuration {self.configuration_name} is 2D or the second stage of a cascade; "
@@ -106,8 +133,25 @@ class Plans:
 
     @property
     def n_inputs(self) -> int:
-        """Input channels."""
-        return len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])
+        """Input channels.
+
+        Raises:
+            DatasetError: If dataset.json does not say.
+        """
+        names = self.dataset_json.get("channel_names") or self.dataset_json.get("modality")
+        if not names:
+            raise DatasetError("dataset.json lacks channel_names: how many images the model takes")
+        return len(names)
+
+    def shared_by(self, processes: int) -> Plans:
+        """The plans of one of several processes that share each batch evenly."""
+        if processes == 1:
+            return self
+        name = self.configuration_name
+        own = self.plans["configurations"][name]
+        own = own | {"batch_size": own["batch_size"] // processes}
+        plans = self.plans | {"configurations": {**self.plans["configurations"], name: own}}
+        return Plans(plans, self.dataset_json, name)
 
     def build_network(self, *, deep_supervision: bool = False) -> torch.nn.Module:
         """The network, with random weights.
@@ -117,10 +161,13 @@ class Plans:
                 cannot be built.
         """
         architecture = self.configuration.configuration["architecture"]
-        path, settings = architecture["network_class_name"], dict(architecture["arch_kwargs"])
-        for key in architecture["_kw_requires_import"]:
-            if settings[key] is not None:
-                settings[key] = _located(settings[key], (_LAYER_PACKAGE,))
+        try:
+            path, settings = architecture["network_class_name"], dict(architecture["arch_kwargs"])
+            imported = [k for k in architecture["_kw_requires_import"] if settings[k] is not None]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(f"plans.json: architecture cannot be used: {error!r}") from None
+        for key in imported:
+            settings[key] = _located(settings[key], (_LAYER_PACKAGE,))
         network_class = _located(path, NETWORK_PACKAGES)
         settings |= {"deep_supervision": deep_supervision}
         try:

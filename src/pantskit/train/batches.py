@@ -1,15 +1,16 @@
 """Batches that depend on their number alone, whoever draws them.
 
-All random numbers of a batch, its augmentation and the training step on it are seeded from the
-training's seed and the batch's number. So there is no random state to keep between two runs, and
-one process or twelve give the same batches in the same order.
+All random numbers of a patch, its augmentation and the training step on it are seeded from the
+training's seed, the batch's number and the patch's place in it. So there is no random state to
+keep between two runs; one process or twelve give the same batches in the same order, and several
+GPUs share out the very batches that one would have.
 """
 
 from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,18 +39,43 @@ class NumberedBatches(Dataset[Batch]):
     """The batches of one of nnU-Net's loaders, by number.
 
     Args:
-        loader: an nnUNetDataLoader.
+        loader: an nnUNetDataLoader; from here on it draws a patch at a time.
         seed: the training's.
         what: `"train"` or `"validation"`.
+        share: which patches of a batch of that size are drawn here; None for all.
     """
 
-    def __init__(self, loader: Any, seed: int, what: str) -> None:
+    def __init__(
+        self, loader: Any, seed: int, what: str, share: Callable[[int], range] | None = None
+    ) -> None:
         self._loader, self._seed, self._what = loader, seed, what
+        size = loader.batch_size
+        # The last ones of a batch have foreground in their middle.
+        self._forced = [bool(loader.get_do_oversample(place)) for place in range(size)]
+        self._places = share(size) if share else range(size)
+        loader.batch_size = 1
 
     def __getitem__(self, number: int) -> Batch:
-        seed_for(self._seed, self._what, number)
-        batch: Batch = self._loader.generate_train_batch()
-        return batch
+        return _together([self._patch(number, place) for place in self._places])
+
+    def _patch(self, number: int, place: int) -> Batch:
+        what = f"{self._what} {place}" if place else self._what
+        seed_for(self._seed, what, number)
+        self._loader.get_do_oversample = lambda _: self._forced[place]
+        patch: Batch = self._loader.generate_train_batch()
+        return patch
+
+
+def _together(patches: Sequence[Batch]) -> Batch:
+    """Batches of one patch each as one; targets of deep supervision are lists."""
+    data, targets = [p["data"] for p in patches], [p["target"] for p in patches]
+    deep = isinstance(targets[0], list)
+    levels = [torch.cat(level) for level in zip(*targets, strict=True)] if deep else []
+    return {
+        "data": torch.cat(data),
+        "target": levels if deep else torch.cat(targets),
+        "keys": [key for patch in patches for key in patch["keys"]],
+    }
 
 
 def draw_batches(
@@ -81,6 +107,9 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _leave_signals(_: int) -> None:
-    """Ctrl-C goes to every process of the terminal; the training decides when they end."""
+    """Leave it to the training when its processes end.
+
+    Ctrl-C goes to every process of the terminal, SIGTERM of torchrun to every one of the group.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

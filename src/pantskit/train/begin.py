@@ -21,6 +21,7 @@ from pantskit.core.dataset import Case, Dataset
 from pantskit.core.errors import DatasetError, PantskitError
 from pantskit.core.files import content_hash, held, is_abandoned, jsonable, write_json
 from pantskit.core.selection import require_cases
+from pantskit.networks.folder import FOLD
 from pantskit.train.folds import CaseFacts, case_facts, counts_of, draw_folds, draw_subset
 from pantskit.train.labels import Channels
 from pantskit.train.recipe import Recipe
@@ -260,6 +261,11 @@ def require_own_folder(out: Path) -> Start | None:
     if before is None and out.is_dir() and {p.name for p in out.iterdir()} - {WORK}:
         raise DatasetError(f"{out}: is not empty and no training of ours; give a new folder")
     return before
+
+
+def has_weights(out: Path) -> bool:
+    """Whether a model's folder holds weights, which another training must not replace."""
+    return any((out / FOLD).glob("checkpoint_*.pth"))
 
 
 def require_same(out: Path, before: Start, now: Start, *, with_data: bool) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pantskit.core.errors import ConfigError
 from pantskit.core.memory import available_memory_mb
 from pantskit.networks.plans import Plans
+from pantskit.networks.runtime import start_torch
 from pantskit.train.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
 
+    from pantskit.train.begin import Start
     from pantskit.train.trainer import RecipeTrainer
 
 # Bytes a voxel and output channel in the loss: logits, softmax, its logarithm, one-hot target,
@@ -73,7 +73,7 @@ def training_memory_mb(plans: Plans, recipe: Recipe, device_type: str) -> float:
     """Memory that a training step takes at its peak.
 
     The activations that the backward pass needs are counted on torch's meta device, which
-    computes shapes and no values. On a GPU they are of half precision.
+    computes shapes and no values. In mixed precision, on a GPU, they are halves.
 
     Args:
         plans: patch, batch and network.
@@ -84,7 +84,7 @@ def training_memory_mb(plans: Plans, recipe: Recipe, device_type: str) -> float:
     network = plans.build_network(deep_supervision=deep).to("meta").train()
     batch, patch = int(plans.configuration.batch_size), plans.patch_size
     kept = activation_bytes(network, (batch, plans.n_inputs, *patch))
-    if device_type == "cuda":
+    if device_type == "cuda" and recipe.mixed_precision:
         kept /= 2
     parameters = 4 * sum(p.numel() for p in network.parameters())
     states = 4 if recipe.optimizer == "adamw" else 3  # themselves, gradients, moments
@@ -127,8 +127,53 @@ def free_memory_mb(device: torch.device) -> float:
     return available_memory_mb()
 
 
+def choose_preset(
+    recipe: Recipe, device: str, before: Start | None, say: Callable[[str], None]
+) -> Recipe:
+    """The recipe with the preset of its architecture that fits, where that has several.
+
+    A training that has begun keeps its own. Else the memory decides that the recipe names, or
+    that the GPU has; without a GPU it is the smallest.
+
+    Args:
+        recipe: settings.
+        device: to train on, as `start_torch` takes it.
+        before: what the model's folder began with.
+        say: is told the choice.
+    """
+    presets = recipe.network.presets
+    if not presets:
+        return recipe
+    if before is not None and before.recipe.architecture in presets:
+        name, why = before.recipe.architecture, "as this training began"
+    elif recipe.gpu_memory_gb:
+        name = recipe.network.preset_for(recipe.gpu_memory_gb)
+        why = f"for {recipe.gpu_memory_gb:g} GB"
+    else:
+        memory = _gpu_memory_gb(device)
+        name = recipe.network.preset_for(memory)
+        why = f"for the {memory:.0f} GB of the GPU" if memory else "as there is no GPU"
+    say(f"architecture {recipe.architecture}: {name}, {why}")
+    return recipe.changed(architecture=name)
+
+
+def _gpu_memory_gb(device: str) -> float:
+    """Memory that the GPU of a device has in all; 0 without a GPU."""
+    import torch
+
+    chosen = start_torch(device)
+    if chosen.type != "cuda":
+        return 0.0
+    return float(torch.cuda.get_device_properties(chosen).total_memory) / 2**30
+
+
 def require_memory(
-    plans: Plans, recipe: Recipe, device: torch.device, *, replan: Callable[[Recipe], Plans]
+    plans: Plans,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    replan: Callable[[Recipe], Plans],
+    processes: int = 1,
 ) -> tuple[float, float]:
     """Refuse a plan that does not fit into memory, with one that does.
 
@@ -137,6 +182,7 @@ def require_memory(
         recipe: that it was made by.
         device: to train on.
         replan: makes plans by another recipe.
+        processes: that train by these plans at once, which share the memory of a CPU.
 
     Returns:
         Memory needed and free, in MB.
@@ -144,7 +190,8 @@ def require_memory(
     Raises:
         ConfigError: If the plan needs more than is free.
     """
-    need, free = training_memory_mb(plans, recipe, device.type), free_memory_mb(device)
+    need = training_memory_mb(plans, recipe, device.type)
+    free = free_memory_mb(device) / (processes if device.type == "cpu" else 1)
     if need * (1 - _TOO_HIGH) <= free:
         return need, free
     advice = "take another machine or a smaller network"
@@ -190,8 +237,7 @@ def _smaller_recipes(recipe: Recipe, plans: Plans, free_mb: float) -> Iterator[t
 def time_steps(trainer: RecipeTrainer) -> tuple[float, float]:
     """Seconds of a batch's drawing and of a training step on it.
 
-    The trainer's weights change: it is one of its own, for this alone. What a compiler of the
-    network would gain is left out.
+    The trainer's weights change: it is one of its own, for this alone.
 
     Raises:
         ConfigError: If the GPU has not enough memory after all.
@@ -200,36 +246,21 @@ def time_steps(trainer: RecipeTrainer) -> tuple[float, float]:
 
     drawing: list[float] = []
     stepping: list[float] = []
-    with _not_compiled():
-        trainer.initialize()
-        batches, _ = trainer.get_dataloaders()
-        trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
-        trainer.on_train_epoch_start()
-        try:
-            for _ in range(TIMED_STEPS):
-                started = time.perf_counter()
-                batch = next(batches)
-                drawn = time.perf_counter()
-                trainer.train_step(batch)  # it fetches the loss, which waits for the GPU
-                drawing.append(drawn - started)
-                stepping.append(time.perf_counter() - drawn)
-        except torch.OutOfMemoryError:
-            raise ConfigError(
-                f"{trainer.device}: too little memory for this plan, against the count; give a "
-                "smaller --gpu-memory or --patch"
-            ) from None
-    return min(drawing[1:]), min(stepping[1:])
-
-
-@contextmanager
-def _not_compiled() -> Iterator[None]:
-    """nnU-Net asks the environment whether to compile."""
-    name = "nnUNet_compile"
-    before: Any = os.environ.get(name)
-    os.environ[name] = "false"
+    trainer.initialize()
+    batches, _ = trainer.get_dataloaders()
+    trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+    trainer.on_train_epoch_start()
     try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
+        for _ in range(TIMED_STEPS):
+            started = time.perf_counter()
+            batch = next(batches)
+            drawn = time.perf_counter()
+            trainer.train_step(batch)  # it fetches the loss, which waits for the GPU
+            drawing.append(drawn - started)
+            stepping.append(time.perf_counter() - drawn)
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"{trainer.device}: too little memory for this plan, against the count; give a "
+            "smaller --gpu-memory or --patch"
+        ) from None
+    return min(drawing[1:]), min(stepping[1:])

@@ -118,7 +118,7 @@ class RegionLoss(nn.Module):
         logits, wanted = logits.float().flatten(2), target.flatten(2).float()
         known = known.to(logits.device)
         each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-        entropy = torch.where(known, each.mean(2), 0).sum() / known.sum().clamp(min=1)
+        entropy = torch.where(known, each.mean(2), 0).sum() / _number(known, self._gathered)
         probability = torch.sigmoid(logits)
         scores = _dice(
             (probability * wanted).sum(2), probability.sum(2), wanted.sum(2), known,
@@ -193,4 +193,17 @@ def _dice(
         known = cases > 0
     right, predicted, wanted = sums
     scores = (2 * right + _SMOOTH) / (predicted + wanted + _SMOOTH)
-    return torch.where(known, scores, 0).sum() / known.sum().clamp(min=1)
+    return torch.where(known, scores, 0).sum() / _number(known, gathered and not batch)
+
+
+def _number(known: Tensor, gathered: bool) -> Tensor:
+    """How many are known, at least 1; of several processes their mean.
+
+    The mean of the processes' losses, which their gradients are averaged to, is then the loss
+    of all their cases as one batch, whichever of them annotate what.
+    """
+    number = known.sum().float()
+    if gathered:
+        torch.distributed.all_reduce(number)
+        return number.clamp(min=1) / torch.distributed.get_world_size()
+    return number.clamp(min=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from pantskit.train.labels import Channels
 from pantskit.train.losses import PartialLoss, hard_counts
 from pantskit.train.partial import AnnotationTable
+
+_LARGEST_GRADIENT = 12  # nnU-Net's limit of its norm
 
 
 class PartialLabelsTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no types
@@ -24,45 +27,69 @@ class PartialLabelsTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has 
 
     channels: Channels
 
+    @cached_property
+    def table(self) -> AnnotationTable:
+        """What the cases' labels tell of the channels."""
+        return AnnotationTable(self.channels)
+
     def _build_loss(self) -> Any:
         """nnU-Net's loss, or one for partial labels with its weights of resolutions."""
         theirs = super()._build_loss()
-        table = AnnotationTable(self.channels)
-        if table.complete:
+        if self.table.complete:
             return theirs
         deep = isinstance(theirs, DeepSupervisionWrapper)
         return PartialLoss(
-            table,
+            self.table,
             batch_dice=self.configuration_manager.batch_dice,
             weights=[float(w) for w in theirs.weight_factors] if deep else None,
             gathered=self.is_ddp,
         )
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """nnU-Net's step, after telling the loss whose patches these are."""
-        if isinstance(self.loss, PartialLoss):
-            self.loss.take(batch["keys"])
-        result: dict[str, Any] = super().train_step(batch)
-        return result
+        """nnU-Net's step, in half precision only where there is a scaler for it."""
+        self._tell_loss(batch)
+        data, target = self._on_device(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._arithmetic():
+            loss = self.loss(self.network(data), target)
+        if self.grad_scaler is None:
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+            self.optimizer.step()
+        else:
+            self.grad_scaler.scale(loss).backward()
+            self.grad_scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+        return {"loss": loss.detach().cpu().numpy()}
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """nnU-Net's step; of partial labels, only what is annotated is counted."""
-        if not isinstance(self.loss, PartialLoss):
-            result: dict[str, Any] = super().validation_step(batch)
-            return result
-        known = self.loss.take(batch["keys"])
-        data, target = batch["data"].to(self.device, non_blocking=True), batch["target"]
-        deep = isinstance(target, list)
-        target = [
-            part.to(self.device, non_blocking=True) for part in (target if deep else [target])
-        ]
-        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+        self._tell_loss(batch)
+        data, target = self._on_device(batch)
+        with self._arithmetic():
             output = self.network(data)
-            loss = self.loss(output, target if deep else target[0])
-        finest = output[0] if deep else output
-        counts = hard_counts(finest, target[0], known, regions=self.loss.table.regions)
+            loss = self.loss(output, target)
+        finest, wanted = (output[0], target[0]) if isinstance(target, list) else (output, target)
+        known = torch.from_numpy(self.table.of([str(case) for case in batch["keys"]]))
+        counts = hard_counts(finest, wanted, known, regions=self.table.regions)
         names = ("tp_hard", "fp_hard", "fn_hard")
         return {
             "loss": loss.detach().cpu().numpy(),
             **{name: n.cpu().numpy() for name, n in zip(names, counts, strict=True)},
         }
+
+    def _tell_loss(self, batch: dict[str, Any]) -> None:
+        if isinstance(self.loss, PartialLoss):
+            self.loss.take(batch["keys"])
+
+    def _on_device(self, batch: dict[str, Any]) -> tuple[Any, Any]:
+        target = batch["target"]
+        data = batch["data"].to(self.device, non_blocking=True)
+        if isinstance(target, list):
+            return data, [part.to(self.device, non_blocking=True) for part in target]
+        return data, target.to(self.device, non_blocking=True)
+
+    def _arithmetic(self) -> Any:
+        return torch.autocast(self.device.type, enabled=self.grad_scaler is not None)

@@ -178,6 +178,7 @@ def _planner(name: str) -> Any:
         "plain": ExperimentPlanner,
         "resenc-m": residual.nnUNetPlannerResEncM,
         "resenc-l": residual.nnUNetPlannerResEncL,
+        "resenc-xl": residual.nnUNetPlannerResEncXL,
     }
     return planners[name]
 

@@ -58,11 +58,13 @@ class Recipe:
         output_bias: `"zero"` (nnU-Net's), or `"prior"`: the last layer starts with the
             logarithm of each structure's share of the training voxels, which saves a short
             training the iterations to learn that most voxels are background.
-        gpu_memory_gb: that the planner fills; 0 leaves it to the architecture (8, or 24 of
-            `resenc-l`).
+        gpu_memory_gb: that the planner fills; 0 leaves it to the architecture (8; 24 of
+            `resenc-l`, 40 of `resenc-xl`).
         intensity_samples: voxels of structures, over all cases, that HU statistics are taken
             from.
         save_every: epochs between checkpoints of a running training.
+        mixed_precision: on a GPU, halves where they are precise enough; a CPU takes float32.
+        compile: the network, on a GPU.
     """
 
     name: str = DEFAULT_RECIPE
@@ -95,6 +97,8 @@ class Recipe:
     gpu_memory_gb: float = 0.0
     intensity_samples: int = 100_000_000
     save_every: int = 50
+    mixed_precision: bool = True
+    compile: bool = True
 
     def __post_init__(self) -> None:
         positive = ("epochs", "iterations", "learning_rate", "features", "convolutions",
@@ -129,6 +133,13 @@ class Recipe:
     def network(self) -> Architecture:
         """The architecture."""
         return find_architecture(self.architecture)
+
+    def describe_arithmetic(self, device_type: str) -> str:
+        """How a device computes, for people."""
+        if device_type == "cpu":
+            return "float32, not compiled: mixed precision and compiling are for GPUs"
+        precision = "mixed precision" if self.mixed_precision else "float32"
+        return f"{precision}, {'compiled' if self.compile else 'not compiled'}"
 
     def _check_network(self) -> None:
         """Refuse what the architecture cannot do, before hours are spent."""

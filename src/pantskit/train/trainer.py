@@ -6,12 +6,11 @@ where files go, what is logged, checkpoints that hold plain data only, and Ctrl-
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,11 +33,13 @@ from pantskit.train import resume
 from pantskit.train.augmentation import few_transforms, without_benchmarks
 from pantskit.train.batches import NumberedBatches, draw_batches, seed_for
 from pantskit.train.curve import Epoch, LearningCurve
-from pantskit.train.labels import Channels
 from pantskit.train.partial_training import PartialLabelsTrainer
+from pantskit.train.ranks import Ranks
 from pantskit.train.recipe import Recipe
+from pantskit.train.starting import one_cycle, start_from_shares
 
-_WARM_UP = 0.15  # share of one cycle
+if TYPE_CHECKING:
+    from pantskit.train.assignment import Assignment
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class TrainerListener:
 class RecipeTrainer(PartialLabelsTrainer):
     """nnU-Net's trainer under a recipe; `prepare` comes before `run_training`."""
 
+    network: Any
+
     # nnU-Net reads the parameters' names from here, so they must be its own.
     def __init__(
         self,
@@ -68,7 +71,8 @@ class RecipeTrainer(PartialLabelsTrainer):
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.device = device  # nnU-Net takes the first GPU, whichever it is given
-        self.recipe = Recipe()
+        self.is_ddp = False  # until `initialize` has what one process has
+        self.recipe, self.ranks = Recipe(), Ranks()
         self.interrupted = False
         self.shares: tuple[float, ...] = ()
         self.best_ema: float | None = None
@@ -80,42 +84,58 @@ class RecipeTrainer(PartialLabelsTrainer):
 
     def prepare(
         self,
-        recipe: Recipe,
-        model: Path,
+        task: Assignment,
+        ranks: Ranks,
         *,
-        channels: Channels,
-        seed: int,
-        shares: Sequence[float],
-        mark: str = "",
         augmenters: int = 0,
         listener: TrainerListener | None = None,
     ) -> None:
-        """Take the settings of a recipe, write to a model folder, start the random numbers.
+        """Take the settings of an assignment, write to its model folder, start the random numbers.
 
         Args:
-            recipe: settings.
-            model: the model's folder.
-            channels: what the network learns, and which cases tell of it.
-            seed: of all random numbers.
-            shares: of an image that the channels take up, see `starting_shares`.
-            mark: of this training, in its checkpoints; it goes on from its own only.
+            task: the assignment.
+            ranks: the processes that train together, each with an assignment of the same content.
             augmenters: processes that draw batches ahead; 0 for none.
             listener: is told how it goes.
         """
-        self.recipe, self.shares, self.model, self.seed = recipe, tuple(shares), model, seed
-        self.mark, self._augmenters = mark, augmenters
-        self._listener = listener or TrainerListener()
-        self.channels, self.curve = channels, LearningCurve(model)
+        recipe = task.recipe
+        self.recipe, self.ranks, self.shares = recipe, ranks, task.shares
+        self.model, self.seed, self.mark = task.model, task.seed, task.mark
+        self._augmenters, self._listener = augmenters, listener or TrainerListener()
+        # What nnU-Net and the learning curve write in every process counts in the first's only.
+        own = task.model if ranks.first else task.work / f"rank_{ranks.rank}"
+        self.channels, self.curve = task.channels, LearningCurve(own)
         self.num_epochs, self.num_iterations_per_epoch = recipe.epochs, recipe.iterations
         self.num_val_iterations_per_epoch = recipe.validation_iterations
         self.initial_lr, self.weight_decay = recipe.learning_rate, recipe.weight_decay
         self.oversample_foreground_percent = recipe.oversample_foreground
         self.enable_deep_supervision = recipe.deep_supervision and recipe.network.deep_supervision
-        self.output_folder_base = str(model)
-        self.output_folder = str(model / FOLD)
-        (model / FOLD).mkdir(parents=True, exist_ok=True)
-        self.log_file = str(model / FOLD / "training_log.txt")
-        seed_for(seed, "weights", 0)
+        mixed = recipe.mixed_precision and self.device.type == "cuda"
+        self.grad_scaler = torch.amp.GradScaler("cuda") if mixed else None
+        self.output_folder_base = str(own)
+        self.output_folder = str(own / FOLD)
+        (own / FOLD).mkdir(parents=True, exist_ok=True)
+        self.log_file = str(own / FOLD / "training_log.txt")
+        seed_for(task.seed, "weights", 0)
+
+    def initialize(self) -> None:
+        """nnU-Net's network, optimiser and loss; those of several processes are tied together.
+
+        As nnU-Net does it on GPUs, where gradients are averaged; its own way takes no CPUs.
+        """
+        super().initialize()
+        if self.ranks.count == 1:
+            return
+        self.is_ddp = True
+        self.ranks.share(self.batch_size)  # refused before anything is computed
+        together: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm  # torch gives it no types
+        self.network = torch.nn.parallel.DistributedDataParallel(
+            together(self.network),
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            # nnU-Net's networks have layers for lower resolutions, used or not.
+            find_unused_parameters=not self.enable_deep_supervision,
+        )
+        self.loss = self._build_loss()
 
     @property
     def seconds(self) -> float:
@@ -137,6 +157,10 @@ class RecipeTrainer(PartialLabelsTrainer):
         """To the log file only."""
         super().print_to_log_file(*args, also_print_to_console=False, add_timestamp=add_timestamp)
 
+    def _do_i_compile(self) -> bool:
+        """By the recipe, not by the environment; on a CPU it is not worth its time."""
+        return self.recipe.compile and self.device.type == "cuda"
+
     def plot_network_architecture(self) -> None:
         """Nothing: the package it needs no longer works."""
 
@@ -155,7 +179,7 @@ class RecipeTrainer(PartialLabelsTrainer):
         """The plans' network, built as prediction builds it."""
         network = self._network_plans.build_network(deep_supervision=enable_deep_supervision)
         if self.recipe.output_bias == "prior":
-            _start_from_shares(network, self.shares, regions=self.channels.regions)
+            start_from_shares(network, self.shares, regions=self.channels.regions)
         if self.recipe.pretrained:
             encoder = encoder_of(network, self.recipe.network.encoder)
             load_encoder(encoder, Path(self.recipe.pretrained))
@@ -197,7 +221,7 @@ class RecipeTrainer(PartialLabelsTrainer):
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """nnU-Net's step, then the cycle's."""
-        result: dict[str, Any] = super().train_step(batch)
+        result = super().train_step(batch)
         if self.recipe.schedule == "one_cycle":
             self.lr_scheduler.step()
         return result
@@ -243,7 +267,7 @@ class RecipeTrainer(PartialLabelsTrainer):
             first = self.current_epoch * per_epoch[k] + done[k]
             drawn.append(
                 draw_batches(
-                    NumberedBatches(alone.data_loader, self.seed, what),
+                    NumberedBatches(alone.data_loader, self.seed, what, self.ranks.share),
                     range(first, self.num_epochs * per_epoch[k]),
                     processes=processes[k],
                     pin_memory=self.device.type == "cuda",
@@ -279,13 +303,19 @@ class RecipeTrainer(PartialLabelsTrainer):
         iterations = self.num_iterations_per_epoch
         for n in range(len(self.losses), iterations):
             batch = next(self.dataloader_train)
-            seed_for(self.seed, "step", self.current_epoch * iterations + n)
-            self.losses.append(float(self.train_step(batch)["loss"]))
+            seed_for(self.seed, self._step, self.current_epoch * iterations + n)
+            loss = float(self.train_step(batch)["loss"])
+            self.losses.append(self.ranks.mean(loss))
             self._between_steps()
         self.on_train_epoch_end([{"loss": np.float32(loss)} for loss in self.losses])
         if self.num_val_iterations_per_epoch:
             self._validate()
         self.on_epoch_end()
+
+    @property
+    def _step(self) -> str:
+        """Whose random numbers: patches of one batch do not drop out the same features."""
+        return "step" if self.ranks.first else f"step {self.ranks.rank}"
 
     def _validate(self) -> None:
         # A structure that is in no patch has no Dice: 0 / 0, which the mean leaves out.
@@ -303,7 +333,7 @@ class RecipeTrainer(PartialLabelsTrainer):
         Raises:
             Stopped: With the state saved.
         """
-        asked = self._asked_to_stop()
+        asked = self.ranks.any(self._asked_to_stop())
         if asked or time.perf_counter() - self._saved > resume.SAVE_EVERY_S:
             self._save_state()
         if asked:
@@ -359,6 +389,8 @@ class RecipeTrainer(PartialLabelsTrainer):
 
     def save_checkpoint(self, filename: str) -> None:
         """Write tensors and plain data only, atomically: it loads with `weights_only`."""
+        if not self.ranks.first:
+            return
         scaler = self.grad_scaler
         checkpoint = {
             "network_weights": self.plain_network.state_dict(),
@@ -380,26 +412,6 @@ class RecipeTrainer(PartialLabelsTrainer):
     def checkpoint_path(self) -> Path:
         """The finished model's weights."""
         return self.model / FOLD / CHECKPOINT
-
-
-def one_cycle(step: int, total: int) -> float:
-    """Share of the highest learning rate at an iteration: linear warm-up, then cosine to 0."""
-    warm_up = max(1, round(_WARM_UP * total))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
-
-
-def _start_from_shares(network: torch.nn.Module, shares: Sequence[float], *, regions: bool) -> None:
-    """Let the output layers begin with the shares of the channels as their answer."""
-    # A structure in no voxel would start at minus infinity.
-    share = torch.tensor(shares).clamp(1e-6, 1 - 1e-6)
-    prior = share.logit() if regions else share.log()
-    for layer in network.modules():
-        if not isinstance(layer, torch.nn.Conv3d) or layer.bias is None:
-            continue
-        if layer.out_channels == len(shares) and set(layer.kernel_size) == {1}:
-            layer.bias.data.copy_(prior)
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from pantskit.core.errors import ConfigError
 Shape = Sequence[int]
 # What a recipe's `features` means: networks have their published width at this number.
 FULL_WIDTH = 32
+_NEARLY = 0.95  # a GPU sold with 24 GB has 23.6
 _ADAPTERS = "pantskit.networks.architectures.monai_networks"
 
 
@@ -31,13 +32,15 @@ class Architecture:
         title: for people, with the source.
         network_class: dotted path of the class; empty where nnU-Net's planner chooses it.
         settings: keyword arguments of the class from the patch and the recipe's `features`.
-        planner: nnU-Net's planner: `"plain"`, `"resenc-m"` or `"resenc-l"`.
+        planner: nnU-Net's planner: `"plain"`, `"resenc-m"`, `"resenc-l"` or `"resenc-xl"`.
         deep_supervision: whether it can answer at lower resolutions too.
         multiple: each axis of a patch is a multiple of this.
         gpu_memory_gb: that the planner fills unless told otherwise.
         encoder: attribute that holds the encoder, into which self-supervised weights can be
             loaded; empty where there is no such thing.
         package: that must be installed besides.
+        presets: names of architectures of which one is taken by the memory, see `preset_for`;
+            ascending.
     """
 
     name: str
@@ -50,6 +53,16 @@ class Architecture:
     gpu_memory_gb: float = 8.0
     encoder: str = ""
     package: str = ""
+    presets: tuple[str, ...] = ()
+
+    def preset_for(self, memory_gb: float) -> str:
+        """The largest preset that is planned for no more memory than this; else the smallest."""
+        fitting = [
+            name
+            for name in self.presets
+            if ARCHITECTURES[name].gpu_memory_gb <= memory_gb / _NEARLY
+        ]
+        return fitting[-1] if fitting else self.presets[0]
 
     def require_installed(self) -> None:
         """Refuse an architecture whose package is missing.
@@ -154,6 +167,18 @@ def _entries() -> list[Architecture]:
             "nnU-Net with a residual encoder, for 24 GB (Isensee et al., MICCAI 2024)",
             planner="resenc-l",
             gpu_memory_gb=24.0,
+        ),
+        Architecture(
+            "resenc-xl",
+            "nnU-Net with a residual encoder, for 40 GB (Isensee et al., MICCAI 2024)",
+            planner="resenc-xl",
+            gpu_memory_gb=40.0,
+        ),
+        Architecture(
+            "resenc",
+            "resenc-m, -l or -xl, by the memory of the GPU",
+            planner="resenc-m",
+            presets=("resenc-m", "resenc-l", "resenc-xl"),
         ),
         Architecture(
             "swin-unetr",
