@@ -1,4 +1,4 @@
-"""Time and memory of jobs in processes of their own, beside what they aim for; see predict.py."""
+"""Time and memory of jobs in processes of their own, beside what they aim for."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def apart(*arguments: str) -> dict[str, Any] | None:
-    """Run predict.py in another process; the JSON of its last line, None where it was killed."""
-    command = [sys.executable, str(SCRIPT), *arguments]
+def apart(*arguments: str, script: Path = SCRIPT) -> dict[str, Any] | None:
+    """Run a script in another process; the JSON of its last line, None where it was killed."""
+    command = [sys.executable, str(script), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode < 0:  # by the system, where memory ended
         return None

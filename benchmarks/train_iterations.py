@@ -1,0 +1,177 @@
+"""Training iterations with their batches, by pantskit and by nnU-Net's trainer; see train.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from predict_measured import Aims, apart, cores
+from train_data import blob_patients, keep, kept, phantoms, planned
+
+SCRIPT = Path(__file__).with_name("train.py")
+_WARM_UP = 5  # iterations that are not counted: kernels are chosen, processes started
+_GPU_GB = 8.0  # of the default plan
+_PATIENTS = 2  # full-size ones
+_PROCESSES = "nnUNet_n_proc_DA"
+
+
+def iterations(number: int, scratch: Path) -> int:
+    """A small plan on the CPU; how many aims were missed."""
+    return _compared("cpu", "small", number, scratch)
+
+
+def gpu(number: int, device: str, size: str, scratch: Path) -> int:
+    """The default plan; how many aims were missed.
+
+    Args:
+        number: of iterations.
+        device: `"cuda"`; with `"cpu"` the part is only seen to run.
+        size: `"full"`, or `"small"` to see it run.
+        scratch: for files.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("torch sees no CUDA device; this part is unmeasured here")
+    return _compared(device, size, number, scratch)
+
+
+def _compared(device: str, size: str, number: int, scratch: Path) -> int:
+    from pantskit.train.cases import prepare_case
+
+    dataset = (
+        blob_patients(scratch / "dataset")
+        if size == "small"
+        else phantoms(scratch / "dataset", _PATIENTS, "full")
+    )
+    folder = scratch / "training"
+    task, jobs = planned(dataset, dataset.cases("train"), _recipe(size, number), folder)
+    for job in jobs:
+        prepare_case(job)
+    keep(folder, task)
+    plan = task.plans["configurations"]["3d_fullres"]
+    print(f"patches of {plan['patch_size']}, batch {plan['batch_size']}, {device}", flush=True)
+    # nnU-Net's own choice of augmenting processes, and none, which suits a busy CPU better.
+    engines = ["pantskit", "nnunet"] + ["nnunet-0"] * (device == "cpu")
+    rows = {}
+    for engine in engines:
+        row = rows[engine] = apart(
+            "iterations-job", engine, str(folder), "--device", device, "--iterations",
+            str(number), script=SCRIPT,
+        )  # fmt: skip
+        _show(engine, row)
+    ours, aims = rows.pop("pantskit"), Aims()
+    if ours is None:
+        return 1
+    found = {name: row for name, row in rows.items() if row is not None}
+    if found:
+        best = max(found, key=lambda name: found[name]["per_s"])
+        aims.at_least(f"iterations a second, times {best}'s", ours["per_s"] / found[best]["per_s"],
+                      1.0)  # fmt: skip
+    if "device_gb" in ours:
+        aims.at_most("GiB of device memory", ours["device_gb"], _GPU_GB)
+        aims.at_most("share of the time that the device waits for batches", ours["waited"], 0.05)
+    return aims.missed
+
+
+def _recipe(size: str, number: int) -> Any:
+    from pantskit.train.recipe import Recipe
+
+    recipe = Recipe().changed(
+        epochs=1, iterations=_WARM_UP + number, validation_iterations=1, intensity_samples=10_000
+    )
+    if size == "full":
+        return recipe
+    return recipe.changed(
+        patch_size=(32, 32, 32), spacing=(4.0, 4.0, 4.0), features=8, max_features=32
+    )
+
+
+def iterations_job(engine: str, folder: Path, device: str, number: int) -> None:
+    """One engine; prints a line of JSON."""
+    import torch
+
+    from pantskit.networks.runtime import start_torch
+
+    task, chosen = kept(folder), start_torch(device)
+    if device == "cpu":
+        torch.set_num_threads(cores())
+    ticks: list[tuple[float, float]] = []
+    started = time.process_time()
+    if engine == "pantskit":
+        _train_ours(task, chosen, ticks)
+    else:
+        _train_theirs(task, chosen, ticks, engine, folder)
+    print(json.dumps(_row(ticks, number, chosen) | {"cpu_s": time.process_time() - started}))
+
+
+def _row(ticks: list[tuple[float, float]], number: int, device: Any) -> dict[str, Any]:
+    """Pace of the last iterations; ticks are the begin and the end of each training step."""
+    import torch
+
+    ticks = ticks[-number:]
+    begins, ends = zip(*ticks, strict=True)
+    whole = begins[-1] - begins[0]
+    waited = sum(b - e for b, e in zip(begins[1:], ends, strict=False))
+    row = {"per_s": (len(ticks) - 1) / whole, "waited": waited / whole}
+    row["load"] = os.getloadavg()[0]
+    if device.type == "cuda":
+        row["device_gb"] = torch.cuda.max_memory_reserved() / 2**30
+        row["name"] = torch.cuda.get_device_name()
+    return row
+
+
+def _ticking(base: Any, ticks: list[tuple[float, float]]) -> Any:
+    """A trainer's class that notes when each step begins and ends; the loss waits for a GPU."""
+
+    class Ticking(base):  # type: ignore[misc]
+        def train_step(self, batch: Any) -> Any:
+            begin = time.perf_counter()
+            result = super().train_step(batch)
+            ticks.append((begin, time.perf_counter()))
+            return result
+
+    return Ticking
+
+
+def _train_ours(task: Any, device: Any, ticks: list[tuple[float, float]]) -> None:
+    from pantskit.train import assignment, trainer
+
+    trainer.RecipeTrainer = _ticking(trainer.RecipeTrainer, ticks)
+    augmenters = 0 if device.type == "cpu" else min(cores(), 12)  # as `train_model` chooses
+    with assignment.trainer_for(task, device, augmenters=augmenters) as ours:
+        ours.run_training()
+
+
+def _train_theirs(
+    task: Any, device: Any, ticks: list[tuple[float, float]], engine: str, folder: Path
+) -> None:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    from pantskit.train.assignment import nnunet_quiet
+    from pantskit.train.planning import CONFIGURATION, nnunet_folders
+
+    recipe = task.recipe
+    with nnunet_folders(task.work, augmentation_processes=0), nnunet_quiet(folder):
+        if engine == "nnunet":
+            os.environ.pop(_PROCESSES)  # it has its own mind
+        plans = task.plans | {"continue_training": False}
+        theirs = _ticking(nnUNetTrainer, ticks)(plans, CONFIGURATION, 0, task.dataset_json, device)
+        theirs.num_epochs, theirs.num_iterations_per_epoch = 1, recipe.iterations
+        theirs.num_val_iterations_per_epoch = 1
+        theirs.run_training()
+
+
+def _show(engine: str, row: dict[str, Any] | None) -> None:
+    if row is None:
+        print(f"{engine:<12} killed: not enough memory", flush=True)
+        return
+    memory = f"  {row['device_gb']:.2f} GiB of {row['name']}" if "device_gb" in row else ""
+    print(
+        f"{engine:<12} {row['per_s']:8.3f} iterations/s  {row['waited']:6.1%} of it for batches  "
+        f"{row['cpu_s']:8.1f} CPU-s{memory}  load {row['load']:.1f}",
+        flush=True,
+    )
