@@ -11,26 +11,34 @@ import pytest
 from typer.testing import CliRunner
 
 from pantskit.check.dataset import check_dataset
+from pantskit.check.settings import CheckSettings
 from pantskit.cli.app import app
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.errors import DatasetError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, read_volume, write_volume
 
-GEOMETRY = Geometry.from_spacing((20, 20, 12), (20.0, 16.0, 25.0))
+GEOMETRY = Geometry.from_spacing((40, 40, 30), (5.0, 4.0, 6.0))
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    """One case without a fault: a liver of 1,536 ml at 100 HU."""
-    made = Dataset.create(tmp_path / "data")
-    liver = np.zeros(GEOMETRY.shape, bool)
-    liver[4:12, 4:10, 4:8] = True
+    """One case without a fault: a liver of 0.9 l at 100 HU."""
+    made = Dataset.create(tmp_path / "data", annotated=["liver"])
+    i, j, k = np.indices(GEOMETRY.shape)
+    liver = ((i - 16) / 14) ** 2 + ((j - 18) / 14) ** 2 + ((k - 15) / 9) ** 2 <= 1
     ct = np.full(GEOMETRY.shape, -500, np.int16)
     ct[liver] = 100
     write_volume(made.image_path("case_1", "train"), Volume(ct, GEOMETRY))
     write_case_labels(made, "case_1", "train", {"liver": liver}, GEOMETRY)
     return made
+
+
+def copy_case(dataset, name, split="train"):
+    """The same files under another ID."""
+    for folder in ("Image", "Label"):
+        source = dataset.root / f"{folder}Tr" / "case_1"
+        shutil.copytree(source, dataset.root / f"{folder}{split[:2].capitalize()}" / name)
 
 
 def rules(result):
@@ -44,7 +52,7 @@ def test_sound_case_has_no_findings_and_exit_0(dataset):
 
 
 def test_label_on_another_grid_is_an_error(dataset):
-    other = Geometry.from_spacing(GEOMETRY.shape, (20.0, 16.0, 24.0))
+    other = Geometry.from_spacing(GEOMETRY.shape, (5.0, 4.0, 5.9))
     ct = np.full(GEOMETRY.shape, 0, np.int16)
     ct[0] = 1
     write_volume(dataset.image_path("case_1", "train"), Volume(ct, other))
@@ -99,6 +107,7 @@ def test_faults_of_two_released_cases_are_reported(shared_data, tmp_path):
     errors = {(f.case_id, f.rule) for f in result.findings if f.severity == "error"}
     assert errors == {
         ("PanTS_00000001", "combined-ids"),  # alphabetical, undeclared
+        ("PanTS_00000001", "overlap"),  # a third of the right adrenal gland is liver, too
         ("PanTS_00000035", "combined-ids"),
         ("PanTS_00000035", "combined-grid"),  # origin 0 where the masks have one
     }
@@ -109,3 +118,68 @@ def test_faults_of_two_released_cases_are_reported(shared_data, tmp_path):
     assert "not binary" in texts
     empty = {f.structure for f in result.findings if f.rule == "empty" and "35" in f.case_id}
     assert empty == {"kidney_left"}
+
+
+def test_same_scan_under_two_ids_is_found_whatever_its_file_looks_like(dataset):
+    copy_case(dataset, "case_2", "test")
+    path = dataset.image_path("case_2", "test")
+    ct = read_volume(path)
+    turned = ct.with_array(ct.array.astype(np.float32)).reoriented("RPS")
+    write_volume(path, turned)
+    every = check_dataset(dataset, workers=0).findings
+    (found,) = (f for f in every if f.rule == "duplicate-scan")
+    assert (found.case_id, found.severity) == ("case_2", "error")
+    assert "in both splits" in found.message
+
+
+def test_labels_of_another_case_are_found(dataset):
+    copy_case(dataset, "case_2")
+    path = dataset.image_path("case_2", "train")
+    ct = read_volume(path)
+    write_volume(path, ct.with_array(ct.array - np.int16(3)))
+    settings = CheckSettings(limits={"duplicate-labels": {"least_structures": 1}})
+    assert ("duplicate-labels", "error") in rules(
+        check_dataset(dataset, settings=settings, workers=0)
+    )
+
+
+def test_patient_in_both_splits_is_an_error(dataset):
+    copy_case(dataset, "case_2", "test")
+    rows = [{"case_id": f"case_{n}", "patient_id": "P1"} for n in (1, 2)]
+    dataset.write_metadata(rows)
+    assert ("patient-in-both-splits", "error") in rules(check_dataset(dataset, workers=0))
+
+
+def test_mask_that_dataset_json_promises_is_missed(dataset):
+    dataset.info["annotated"] = ["liver", "spleen"]
+    found = check_dataset(dataset, workers=0).findings
+    assert [(f.rule, f.structure) for f in found] == [("mask-missing", "spleen")]
+
+
+def test_case_without_a_row_and_row_without_a_case(dataset):
+    dataset.write_metadata([{"case_id": "case_9"}])
+    assert rules(check_dataset(dataset, workers=0)) == {
+        ("metadata-row", "warning"),
+        ("metadata-orphan", "info"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"spacing": "(5.0, 4.0, 6.0)", "shape": "(40, 40, 30)"}, None),
+        ({"spacing": "(5.0, 6.0, 4.0)"}, None),  # the order of axes is nobody's promise
+        ({"spacing": "(1.0, 1.0, 1.0)"}, "metadata-grid"),
+        ({"shape": "(40, 40, 31)"}, "metadata-grid"),
+        ({"shape": "unknown"}, None),
+        ({"age_years": 7}, "age"),
+        ({"age_years": 400}, "age"),
+        ({"age_years": "old"}, "age"),
+        ({"sex": "Q"}, "metadata-words"),
+        ({"phase": "late"}, "metadata-words"),
+    ],
+)
+def test_metadata_row_is_checked_against_file_and_sense(dataset, row, expected):
+    dataset.write_metadata([{"case_id": "case_1"} | row])
+    found = {rule for rule, _ in rules(check_dataset(dataset, workers=0))}
+    assert found == ({expected} if expected else set())

@@ -1,47 +1,77 @@
-"""Check every case of a dataset and write the findings as tables."""
+"""Check every case of a dataset and write the findings as tables, pictures and a page."""
 
 from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pantskit.check.findings import Finding, Severity
-from pantskit.check.rules import RULES, Labelled
+from pantskit.check.baseline import Accepted, mark_accepted, read_baseline
+from pantskit.check.case import CaseTask, apply_rules, check_files
+from pantskit.check.cohort import Cohort, Measured
+from pantskit.check.findings import Finding, Severity, worst_first
+from pantskit.check.registry import Scope
+from pantskit.check.settings import DEFAULT, CheckSettings
 from pantskit.core.dataset import Case, Dataset
-from pantskit.core.errors import DatasetError, PantskitError
+from pantskit.core.errors import DatasetError
 from pantskit.core.files import write_json
-from pantskit.core.geometry import STANDARD_ORIENTATION, require_same_grid
-from pantskit.core.hounsfield import HU_RANGE, require_hounsfield
-from pantskit.core.labels import LABEL_SPACES, PANTS
-from pantskit.core.labelsets import CaseLabels, identify_label_space
 from pantskit.core.records import RecordStore, write_table
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
-from pantskit.core.volume import Volume, read_label_map, read_volume
 
 STAGE = "check"
-COLUMNS = ("case_id", "severity", "rule", "structure", "message", "value")
+COLUMNS = (
+    "case_id", "severity", "rule", "structure", "message", "value", "voxel", "accepted",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Findings of a dataset, worst first, and what became of each case."""
+    """Findings of a dataset, worst first, and what became of each case.
+
+    Attributes:
+        findings: all of them, accepted ones included.
+        run: what became of each case.
+        outdated: lines of the baseline that no finding needs any more.
+    """
 
     findings: tuple[Finding, ...]
     run: RunSummary
+    outdated: tuple[Accepted, ...] = ()
+
+    @property
+    def open(self) -> tuple[Finding, ...]:
+        """Findings that nobody has accepted."""
+        return tuple(f for f in self.findings if not f.accepted)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of findings by severity."""
-        found = Counter(str(f.severity) for f in self.findings)
+        """Number of open findings by severity."""
+        found = Counter(str(f.severity) for f in self.open)
         return {str(s): found.get(str(s), 0) for s in Severity}
+
+    def only(
+        self,
+        *,
+        rules: Sequence[str] | None = None,
+        severities: Sequence[str] | None = None,
+        structures: Sequence[str] | None = None,
+    ) -> CheckResult:
+        """The findings of some rules, severities and structures; None or none given: of all."""
+        kept = tuple(
+            f
+            for f in self.findings
+            if (not rules or f.rule in rules)
+            and (not severities or f.severity in severities)
+            and (not structures or f.structure in structures)
+        )
+        return replace(self, findings=kept)
 
     @property
     def exit_status(self) -> int:
-        """1 when a finding is an error or a case could not be checked."""
+        """1 when an open finding is an error or a case could not be checked."""
         return 1 if self.counts["error"] or self.run.exit_status else 0
 
 
@@ -50,6 +80,10 @@ def check_dataset(
     out: Path | None = None,
     *,
     split: str | None = None,
+    cases: Sequence[str] | None = None,
+    settings: CheckSettings = DEFAULT,
+    baseline: Path | None = None,
+    pictures: int = 0,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> CheckResult:
@@ -57,160 +91,88 @@ def check_dataset(
 
     Args:
         dataset: what to check.
-        out: folder for findings.csv, findings.parquet, findings.json and the records that
+        out: folder for findings.csv, .parquet, .json, index.html, pictures, and the records that
             let a second run check only what changed; nothing is kept when None.
         split: `"train"` or `"test"`; both when None.
+        cases: case IDs to check; all when None.
+        settings: which rules, and their limits.
+        baseline: CSV of accepted findings.
+        pictures: how many findings, worst first, get a picture in `out`.
         workers: processes.
         progress: called after each case.
 
     Raises:
         DatasetError: If there is no case to check.
+        ConfigError: If a setting cannot be used.
     """
-    cases = dataset.cases(split)
-    if not cases:
-        where = f"{dataset.root}, split {split}" if split else f"{dataset.root}"
-        raise DatasetError(f"{where}: no cases to check")
+    lines = read_baseline(baseline) if baseline else ()
+    rules = settings.rules()
+    settings.plausible()
+    chosen = _chosen(dataset, split, cases)
     with tempfile.TemporaryDirectory() as scratch:
         store = RecordStore(out if out is not None else Path(scratch))
         summary = run_cases(
             check_case,
-            [_job(case, dataset) for case in cases],
+            [_job(case, dataset, settings) for case in chosen],
             stage=STAGE,
             store=store,
+            settings=settings.fingerprint(),
             workers=workers,
             progress=progress,
         )
-    found = [
-        Finding(**row | {"severity": Severity(row["severity"])})
-        for record in summary.records
-        for row in record.data.get("findings", ())
-    ]
-    order = list(Severity)
-    found.sort(key=lambda f: (order.index(f.severity), f.case_id, f.rule, f.structure))
-    result = CheckResult(tuple(found), summary)
+    found = [Finding.of_row(row) for r in summary.records for row in r.data.get("findings", ())]
+    partial = split is not None or cases is not None
+    measured = [Measured.of_row(r.data["measured"]) for r in summary.records if r.data]
+    cohort = Cohort(tuple(measured), dataset.metadata, partial)
+    found += apply_rules(rules, (Scope.DATASET,), "", cohort, settings)
+    marked, outdated = mark_accepted(worst_first(found), lines)
+    result = CheckResult(tuple(marked), summary, tuple(outdated))
     if out is not None:
-        rows = [f.row() for f in found]
-        write_table(out / "findings", rows, columns=COLUMNS)
-        write_json(out / "findings.json", {"counts": result.counts, "findings": rows})
+        _write(result, dataset, chosen, settings, out, pictures)
     return result
 
 
 def check_case(job: Job) -> dict[str, Any]:
-    """Findings of one case; what cannot be read is a finding too."""
-    case, metadata = job.payload
-    return {"findings": [f.row() for f in _findings(case, metadata)]}
+    """Findings and numbers of one case; what cannot be read is a finding too."""
+    findings, measured = check_files(job.payload)
+    return {"findings": [f.row() for f in findings], "measured": measured.row()}
 
 
-def _job(case: Case, dataset: Dataset) -> Job:
+def _chosen(dataset: Dataset, split: str | None, cases: Sequence[str] | None) -> list[Case]:
+    found = dataset.cases(split)
+    if cases is not None:
+        missing = sorted(set(cases) - {c.case_id for c in found})
+        if missing:
+            raise DatasetError(f"{dataset.root}: no case {', '.join(missing[:5])}")
+        found = [c for c in found if c.case_id in set(cases)]
+    if not found:
+        where = f"{dataset.root}, split {split}" if split else f"{dataset.root}"
+        raise DatasetError(f"{where}: no cases to check")
+    return found
+
+
+def _job(case: Case, dataset: Dataset, settings: CheckSettings) -> Job:
     labels = case.labels()
+    row = dataset.metadata.get(case.case_id, {})
+    expected = tuple(dataset.info.get("annotated") or ())
+    task = CaseTask(case, row, bool(dataset.metadata), expected, settings)
     inputs = (case.image_path, *(labels.paths if labels else ()))
-    return Job(case.case_id, (case, dataset.metadata.get(case.case_id, {})), inputs)
+    return Job(case.case_id, task, inputs, settings=[row, sorted(expected)])
 
 
-def _findings(case: Case, metadata: dict[str, Any]) -> Iterator[Finding]:
-    ct = None
-    if not case.image_path.is_file():
-        text = f"no {case.image_path.name}; content cannot be checked"
-        yield Finding(case.case_id, "image-missing", Severity.WARNING, text)
-    else:
-        try:
-            ct = read_volume(case.image_path)
-        except PantskitError as error:
-            yield Finding(case.case_id, "image", Severity.ERROR, str(error))
-        else:
-            yield from _image_findings(case, ct)
-    labels = case.labels()
-    if labels is None:
-        yield Finding(case.case_id, "labels-missing", Severity.INFO, "nothing is annotated")
-        return
-    yield from _label_findings(case, labels, ct, metadata)
+def _write(
+    result: CheckResult,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    settings: CheckSettings,
+    out: Path,
+    pictures: int,
+) -> None:
+    rows = [f.row() for f in result.findings]
+    write_table(out / "findings", rows, columns=COLUMNS)
+    write_json(out / "findings.json", {"counts": result.counts, "findings": rows})
+    from pantskit.check.page import write_page
+    from pantskit.check.pictures import draw_findings
 
-
-def _image_findings(case: Case, ct: Volume) -> Iterator[Finding]:
-    for fault in ct.faults:
-        yield Finding(case.case_id, "image-file", Severity.WARNING, fault)
-    try:
-        require_hounsfield(ct)
-    except PantskitError as error:
-        yield Finding(case.case_id, "image-values", Severity.ERROR, str(error))
-        return
-    low, high = float(ct.array.min()), float(ct.array.max())
-    if low < HU_RANGE[0] or high > HU_RANGE[1]:
-        text = f"HU from {low:g} to {high:g}; the standard clips to -1000 to 1000"
-        yield Finding(case.case_id, "hu-range", Severity.WARNING, text, value=high)
-    if low == high:
-        text = f"every voxel of the CT is {low:g}"
-        yield Finding(case.case_id, "image-values", Severity.ERROR, text, value=low)
-    if ct.geometry.orientation != STANDARD_ORIENTATION:
-        text = f"orientation {ct.geometry.orientation}; the standard is {STANDARD_ORIENTATION}"
-        yield Finding(case.case_id, "orientation", Severity.INFO, text)
-
-
-def _label_findings(
-    case: Case, labels: CaseLabels, ct: Volume | None, metadata: dict[str, Any]
-) -> Iterator[Finding]:
-    try:
-        masks = labels.masks()
-        geometry = labels.geometry
-    except PantskitError as error:
-        yield Finding(case.case_id, "labels", Severity.ERROR, str(error))
-        return
-    yield from _file_findings(case, labels)
-    yield from _combined_findings(case, labels, masks)
-    array = None
-    if ct is not None:
-        try:
-            require_same_grid(geometry, ct.geometry, what=f"{case.case_id}: labels and CT")
-            array = ct.array
-        except PantskitError as error:
-            yield Finding(case.case_id, "grid", Severity.ERROR, str(error))
-    labelled = Labelled(case.case_id, geometry, masks, array, metadata)
-    for rule in RULES:
-        yield from rule(labelled)
-
-
-def _file_findings(case: Case, labels: CaseLabels) -> Iterator[Finding]:
-    """What was odd in label files, once for all files with the same fault."""
-    files: dict[str, list[str]] = {}
-    for fault in labels.faults:
-        name, _, text = fault.partition(": ")
-        files.setdefault(text, []).append(name)
-    for text, names in files.items():
-        where = names[0] if len(names) == 1 else f"{len(names)} files ({names[0]}, ...)"
-        yield Finding(case.case_id, "label-file", Severity.WARNING, f"{where}: {text}")
-
-
-def _combined_findings(case: Case, labels: CaseLabels, masks: dict[str, Any]) -> Iterator[Finding]:
-    """The combined map: on the masks' grid, with declared ids, telling what the masks tell."""
-    if labels.map_path is None or not labels.mask_paths:
-        return
-    try:
-        combined = read_label_map(labels.map_path)
-    except PantskitError as error:
-        yield Finding(case.case_id, "combined-map", Severity.ERROR, str(error))
-        return
-    for fault in combined.faults:
-        yield Finding(case.case_id, "combined-file", Severity.WARNING, f"combined map: {fault}")
-    what = f"{case.case_id}: combined map and masks"
-    try:
-        require_same_grid(combined.geometry, labels.geometry, what=what)
-    except PantskitError as error:
-        yield Finding(case.case_id, "combined-grid", Severity.ERROR, str(error))
-        if combined.geometry.shape != labels.geometry.shape:
-            return
-    if not any(mask.any() for mask in masks.values()):
-        return  # nothing to tell one numbering from another by
-    declared = LABEL_SPACES.get(combined.label_space or "")
-    found = identify_label_space(combined.array, masks)
-    if found is None:
-        text = "the combined map's ids match the masks under no known label space"
-        yield Finding(case.case_id, "combined-ids", Severity.ERROR, text)
-    elif declared is None and found is not PANTS:
-        text = (
-            f"the combined map declares no label space; by the masks its ids are {found.name}, "
-            f"not the release README's ({found.id_of('pancreatic_lesion')} is the tumour)"
-        )
-        yield Finding(case.case_id, "combined-ids", Severity.ERROR, text)
-    elif declared is not None and declared is not found:
-        text = f"the combined map declares {declared.name}, its ids are {found.name}"
-        yield Finding(case.case_id, "combined-ids", Severity.ERROR, text)
+    drawn = draw_findings(result.open, cases, out, limit=pictures, changed=result.run.ran)
+    write_page(out, result, dataset, settings, drawn)

@@ -1,0 +1,219 @@
+"""What lies under the masks: volume, HU by phase, fat and air, effusions, the labels' own CT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pantskit.check.findings import Fault, Severity
+from pantskit.check.registry import Limits, Scope, rule
+from pantskit.check.scan import Scan
+from pantskit.core.labels import LESION, STRUCTURES
+
+ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+
+# Organs of water and flesh. The pancreas is not among them: fat grows into it with age.
+_SOLID = (
+    "liver", "spleen", "kidney_left", "kidney_right", "aorta", "postcava", "bladder", "prostate",
+    "gall_bladder",
+)  # fmt: skip
+_FAT_HU = -40.0  # fat is -120 to -60; half fat and half flesh in one voxel is about -30
+_LUNGS = ("lung_left", "lung_right")
+
+
+@rule(
+    "volume",
+    WARNING,
+    Scope.CONTENT,
+    reason="Too large: a neighbour is in the mask, or the spacing is wrong. Too small: annotated "
+    "in part, shrunken, or the spacing is wrong.",
+    standard="The entire organ, without its neighbours.",
+)
+def volume(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Volume is plausible; what the field of view cuts may be small."""
+    for structure in (s for s in STRUCTURES if s in scan.regions and s != LESION):
+        low, high = scan.ranges.volume_ml(structure)
+        ml = scan.ml(structure)
+        if ml > high or (ml < low and not scan.cut(structure)):
+            text = f"{structure} has {ml:.3g} ml, expected {low:g} to {high:g}"
+            # A thin duct is seen in places only.
+            thin = ml < low and structure in ("pancreatic_duct", "common_bile_duct")
+            yield scan.fault(text, structure, ml, severity=INFO if thin else None)
+
+
+@rule(
+    "lesion-volume",
+    WARNING,
+    Scope.CONTENT,
+    reason="A tumour of half a litre is another organ's, or its voxels have a wrong size.",
+    standard="Pancreatic tumours: solid and cystic parts and necrosis, no adjacent organ.",
+)
+def lesion_volume(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """A tumour is not larger than tumours are."""
+    if LESION in scan.regions:
+        _, high = scan.ranges.volume_ml(LESION)
+        if scan.ml(LESION) > high:
+            text = f"tumour of {scan.ml(LESION):.0f} ml, expected at most {high:g}"
+            yield scan.fault(text, LESION, scan.ml(LESION))
+
+
+@rule(
+    "hu",
+    WARNING,
+    Scope.CONTENT,
+    reason="Mean HU that the organ never has in this phase: wrong place, wrong name, wrong phase.",
+    standard="The organ alone, without fat and neighbours.",
+    least_voxels=8,
+    slack_hu=5,
+)
+def hu(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Mean HU under a mask is that of the structure in its phase."""
+    if scan.ct is None:
+        return
+    for structure in (s for s in STRUCTURES if s in scan.regions):
+        if scan.regions[structure].voxels < limits["least_voxels"]:
+            continue
+        low, high = scan.ranges.mean_hu(structure, scan.phase)
+        mean = scan.mean_hu(structure)
+        if not low - limits["slack_hu"] <= mean <= high + limits["slack_hu"]:
+            phase = f" ({scan.phase.replace('_', ' ')})" if scan.phase else ""
+            text = f"mean of {mean:.0f} HU under {structure}, expected {low:g} to {high:g}{phase}"
+            yield scan.fault(text, structure, mean)
+
+
+@rule(
+    "other-ct",
+    ERROR,
+    Scope.CONTENT,
+    reason="Same grid, other content: the labels were cut from another scan or another slab.",
+    share=0.35,
+    least_voxels=50,
+)
+def other_ct(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Solid organs do not lie on fat and air, nor lungs on flesh: the labels are of this CT."""
+    if scan.ct is None:
+        return
+    judged, wrong = 0, []
+    for structure in (*_SOLID, *_LUNGS):
+        region = scan.regions.get(structure)
+        if region is None or region.voxels < limits["least_voxels"]:
+            continue
+        judged += 1
+        low, high = (-100, 3072) if structure in _LUNGS else (-1024, _FAT_HU)
+        share = scan.share_between(structure, low, high)
+        if share > limits["share"]:
+            wrong.append((share, structure))
+    if not wrong:
+        return
+    share, structure = max(wrong)
+    what = "flesh" if structure in _LUNGS else "fat or air"
+    if len(wrong) >= 2 or judged == 1:
+        yield scan.fault(
+            f"{share:.0%} of {structure} lies on {what}; {len(wrong)} of {judged} organs do: "
+            "the labels belong to another CT or another place",
+            structure,
+            share,
+        )
+    else:
+        text = f"{share:.0%} of {structure} lies on {what}: the mask is in the wrong place"
+        yield scan.fault(text, structure, share, severity=WARNING)
+
+
+@rule(
+    "fat",
+    WARNING,
+    Scope.CONTENT,
+    reason="The mask reaches into the fat around: drawn too wide, or shifted.",
+    standard="Liver, spleen, kidneys, vessels, bladder and prostate exclude the surrounding fat; "
+    "kidneys exclude the fat of the renal sinus.",
+    share=0.15,
+    least_voxels=50,
+)
+def fat(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Little of a solid organ is fat or air."""
+    if scan.ct is None:
+        return
+    for structure in (s for s in (*_SOLID, LESION) if s in scan.regions):
+        if scan.regions[structure].voxels < limits["least_voxels"]:
+            continue
+        share = scan.share_between(structure, -1024, _FAT_HU)
+        if limits["share"] < share <= 0.35:  # beyond, other-ct tells
+            text = f"{share:.0%} of {structure} is fat or air"
+            yield scan.fault(text, structure, share)
+
+
+@rule(
+    "effusion",
+    WARNING,
+    Scope.CONTENT,
+    reason="Fluid around the lung is no lung; a collapsed or inflamed lung is.",
+    standard="Lungs: parenchyma and lesions, without pleural effusion, mediastinum and chest wall.",
+    share=0.25,
+    least_voxels=500,
+)
+def effusion(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Little of a lung's mask is as dense as water or flesh."""
+    if scan.ct is None:
+        return
+    for lung in (s for s in _LUNGS if s in scan.regions):
+        if scan.regions[lung].voxels < limits["least_voxels"]:
+            continue
+        share = scan.share_between(lung, -50, 200)
+        if share > limits["share"]:
+            text = f"{share:.0%} of {lung} is as dense as fluid or flesh: an effusion in the mask?"
+            yield scan.fault(text, lung, share)
+
+
+@rule(
+    "renal-pelvis",
+    WARNING,
+    Scope.CONTENT,
+    reason="What is brighter than any parenchyma is contrast medium in the renal pelvis.",
+    standard="Kidneys: parenchyma without renal pelvis and ureter.",
+    share=0.03,
+    bright_hu=320,
+)
+def renal_pelvis(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """A kidney's mask holds no excreted contrast medium; in late phases it would show."""
+    if scan.ct is None or scan.phase == "arterial":
+        return
+    for kidney in (s for s in ("kidney_left", "kidney_right") if s in scan.regions):
+        share = scan.share_between(kidney, limits["bright_hu"], 3072)
+        if share > limits["share"]:
+            text = f"{share:.0%} of {kidney} is above {limits['bright_hu']:g} HU: renal pelvis"
+            yield scan.fault(f"{text} in the mask (or large stones)", kidney, share)
+
+
+@rule(
+    "phase",
+    ERROR,
+    Scope.CONTENT,
+    reason="The table's contrast phase contradicts the CT: wrong phases were reported by users.",
+    plain_aorta_hu=90,
+    late_aorta_hu=220,
+    arterial_aorta_hu=140,
+)
+def phase(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Aorta, portal vein and kidneys are as bright as the phase in the metadata makes them."""
+    if scan.ct is None or scan.phase is None or "aorta" not in scan.regions:
+        return
+    aorta = scan.median_hu("aorta")
+    vein = scan.median_hu("veins") if "veins" in scan.regions else None
+    told, seen = scan.phase, ""
+    if told == "non_contrast" and aorta > limits["plain_aorta_hu"]:
+        seen = "contrast medium"
+    elif told != "non_contrast" and aorta < 0.8 * limits["plain_aorta_hu"]:
+        seen = "no contrast medium" if _kidneys(scan) < 80 else ""
+    elif told == "arterial" and aorta < limits["arterial_aorta_hu"]:
+        seen = "a later phase" if vein is None or vein > 0.85 * aorta else ""
+    elif told in ("portal_venous", "delayed") and aorta > limits["late_aorta_hu"]:
+        seen = "the arterial phase" if vein is None or vein < 0.75 * aorta else ""
+    if seen:
+        veins = "" if vein is None else f", of the portal vein {vein:.0f} HU"
+        text = f"metadata says {told.replace('_', ' ')}, the CT shows {seen}: median of the aorta "
+        yield scan.fault(f"{text}{aorta:.0f} HU{veins}", "aorta", aorta)
+
+
+def _kidneys(scan: Scan) -> float:
+    """Median HU of the brighter kidney; below 0 where none is in view."""
+    both = [s for s in ("kidney_left", "kidney_right") if s in scan.regions]
+    return max((scan.median_hu(s) for s in both), default=-1.0)

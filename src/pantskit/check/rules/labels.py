@@ -1,0 +1,244 @@
+"""Masks against one another: empty, too small, overlapping, in pieces that should be one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pantskit.check.findings import Fault, Severity
+from pantskit.check.registry import Limits, Scope, rule
+from pantskit.check.scan import Scan
+from pantskit.core.labels import LESION, PANCREAS, PANCREAS_PARTS, STRUCTURES
+
+ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+
+# Of what an empty mask may be the sign.
+_CAUSES = {
+    "gall_bladder": "removed, or shrunken without bile?",
+    "kidney_left": "removed, or never formed?",
+    "kidney_right": "removed, or never formed?",
+    "spleen": "removed?",
+    "stomach": "removed?",
+    "prostate": "a woman, or removed?",
+    "bladder": "removed?",
+    "pancreas_head": "removed by a Whipple operation?",
+    "pancreas_tail": "removed by a left resection?",
+    "pancreas": "removed?",
+    "duodenum": "removed by a Whipple operation?",
+    "pancreatic_duct": "not seen?",
+    "common_bile_duct": "not seen, or removed?",
+}
+_BELOW = {"bladder", "prostate", "femur_left", "femur_right"}
+_ABOVE = {"lung_left", "lung_right"}
+
+
+@rule(
+    "empty",
+    INFO,
+    Scope.LABELS,
+    reason="Annotated and empty says that the structure is not there: training learns that.",
+)
+def empty(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """An organ that was annotated has voxels; a tumour, or a woman's prostate, need not."""
+    female = str(scan.metadata.get("sex") or "").strip().upper() == "F"
+    for structure in STRUCTURES:
+        if structure not in scan.empty or structure == LESION:
+            continue
+        if structure == "prostate" and female:
+            continue
+        cause = "" if structure in _BELOW | _ABOVE else _CAUSES.get(structure, "")
+        title = STRUCTURES[structure].title
+        yield Fault(f"{title} is annotated and empty ({cause or 'out of view?'})", structure, 0)
+
+
+@rule(
+    "empty-in-view",
+    WARNING,
+    Scope.LABELS,
+    reason="An organ that everybody has, amid organs that are annotated, was probably forgotten.",
+)
+def empty_in_view(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """No vital organ is empty between neighbours that are whole."""
+    for structure, around in _AMID.items():
+        if structure not in scan.empty or not all(s in scan.regions for s in around):
+            continue
+        title, names = STRUCTURES[structure].title, " and ".join(around)
+        text = f"{title} is annotated and empty, though {names} are in view: forgotten?"
+        yield Fault(text, structure, 0, scan.widest(around[0]))
+
+
+# Nobody lives without them, and no common operation removes them.
+_AMID = {
+    "liver": ("kidney_right", "aorta"),
+    "aorta": ("liver", "postcava"),
+    "postcava": ("liver", "aorta"),
+    "pancreas": ("pancreas_head", "pancreas_body"),
+    "superior_mesenteric_artery": ("aorta", "celiac_artery", "pancreas"),
+    "celiac_artery": ("aorta", "superior_mesenteric_artery", "pancreas"),
+    "veins": ("liver", "spleen", "pancreas"),
+}
+
+
+@rule(
+    "lesion-small",
+    WARNING,
+    Scope.LABELS,
+    reason="Released lesions of 4 to 49 voxels were slips of the pen.",
+    standard="Pancreatic tumours: the entire mass, solid and cystic parts and necrosis.",
+    voxels=50,
+    large_ml=0.1,
+)
+def lesion_small(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """A tumour has the size of something that can be seen; each part of it counts for itself."""
+    if LESION not in scan.regions:
+        return
+    parts = scan.parts(LESION)
+    voxel_ml = scan.geometry.voxel_volume_mm3 / 1000
+    small = [
+        p for p in parts if p.voxels < limits["voxels"] and p.voxels * voxel_ml < limits["large_ml"]
+    ]
+    for part in small[:3]:
+        which = "tumour" if len(parts) == 1 else f"one of {len(parts)} parts of the tumour"
+        text = f"{which} has {part.voxels} voxels; fewer than {limits['voxels']:g} is often a slip"
+        yield scan.fault(text, LESION, part.voxels, at=scan.inside(LESION, part))
+
+
+@rule(
+    "overlap",
+    WARNING,
+    Scope.LABELS,
+    reason="A voxel is of one organ: where two masks share it, one of them is wrong.",
+    standard="Each organ excludes its neighbours: liver without gall bladder, spleen without "
+    "stomach and kidney, pancreas without vessels and duodenum, duodenum without pancreas.",
+    share=0.02,
+    voxels=10,
+    grave_share=0.25,
+)
+def overlap(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Two structures that are not part of one another share no more than a border."""
+    for (a, b), shared in sorted(scan.shared.items()):
+        if _may_share(a, b) or _told_of_whole(scan, a, b):
+            continue
+        smaller = min(scan.regions[a].voxels, scan.regions[b].voxels)
+        share = shared / smaller
+        if shared <= limits["voxels"] or share <= limits["share"]:
+            continue
+        grave = twin(a) == b or share > limits["grave_share"]
+        text = f"{a} and {b} share {shared} voxels ({share:.1%} of the smaller)"
+        at = scan.overlap_at(a, b)
+        yield scan.fault(text, a, shared, at=at, severity=ERROR if grave else None)
+
+
+@rule(
+    "overlap-far",
+    WARNING,
+    Scope.LABELS,
+    reason="These organs never touch: one mask has a piece in the wrong place.",
+    voxels=10,
+)
+def overlap_far(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Organs that lie apart share nothing at all."""
+    for a, b in _APART:
+        shared = scan.overlap(a, b)
+        if shared > limits["voxels"]:
+            text = f"{a} and {b}, which never touch, share {shared} voxels"
+            yield scan.fault(text, a, shared, at=scan.overlap_at(a, b))
+
+
+_APART = (
+    ("kidney_left", "liver"),
+    ("aorta", "liver"),
+    ("kidney_right", "spleen"),
+    ("gall_bladder", "spleen"),
+    ("kidney_left", "kidney_right"),
+    ("adrenal_gland_left", "adrenal_gland_right"),
+    ("femur_left", "femur_right"),
+    ("bladder", "liver"),
+    ("prostate", "spleen"),
+)
+
+
+@rule(
+    "identical",
+    ERROR,
+    Scope.LABELS,
+    reason="One mask was saved under two names.",
+    dsc=0.98,
+)
+def identical(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """No two structures have one and the same mask."""
+    for (a, b), shared in scan.shared.items():
+        if {a, b} == {PANCREAS, LESION}:  # a tumour may have taken the whole gland
+            continue
+        dsc = 2 * shared / (scan.regions[a].voxels + scan.regions[b].voxels)
+        part_of_whole = PANCREAS in (a, b) and {a, b} & {*PANCREAS_PARTS}
+        if dsc > limits["dsc"] and not (part_of_whole and _one_part(scan)):
+            yield scan.fault(f"{a} and {b} are the same mask (DSC {dsc:.3f})", a, dsc)
+
+
+def _one_part(scan: Scan) -> bool:
+    """Whether the gland was not divided, or only one part is left of it."""
+    return sum(p in scan.regions for p in PANCREAS_PARTS) == 1
+
+
+def twin(structure: str) -> str:
+    """The structure of the other side, or ""."""
+    if structure.endswith("_left"):
+        return structure.removesuffix("_left") + "_right"
+    if structure.endswith("_right"):
+        return structure.removesuffix("_right") + "_left"
+    return ""
+
+
+def _told_of_whole(scan: Scan, a: str, b: str) -> bool:
+    """Whether a pair of a part repeats what the pair of the whole pancreas says."""
+    parts = STRUCTURES[PANCREAS].members
+    if a in parts and b in parts:
+        return False
+    other = b if a in parts else a if b in parts else ""
+    return bool(other) and other != PANCREAS and scan.overlap(other, PANCREAS) > 0
+
+
+def _may_share(a: str, b: str) -> bool:
+    """Whether one may lie in the other: the pancreas with its ducts; vessels in the liver."""
+    if {a, b} in _SHARING:
+        return True
+    if b in STRUCTURES[a].members or a in STRUCTURES[b].members:
+        return True
+    family = {*STRUCTURES[PANCREAS].members, PANCREAS}
+    inner = {"pancreatic_duct", "common_bile_duct", LESION}
+    return a in family | inner and b in family | inner and bool({a, b} & inner)
+
+
+# The standard counts vessels and ducts inside the liver to the liver.
+_SHARING = ({"liver", "veins"}, {"liver", "common_bile_duct"})
+
+
+@rule(
+    "view",
+    INFO,
+    Scope.LABELS,
+    reason="What is in view decides which rules can judge.",
+)
+def what_is_in_view(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """The scan shows the abdomen, with the pancreas's neighbours."""
+    there = set(scan.regions)
+    abdomen = {"liver", "spleen", "pancreas", "kidney_left", "kidney_right", "stomach"}
+    if not there or there & abdomen:
+        return
+    if there & _ABOVE:
+        yield Fault("the labels show the chest alone: nothing of the abdomen is annotated")
+    elif there & _BELOW:
+        yield Fault("the labels show the pelvis alone: nothing of the abdomen is annotated")
+
+
+@rule(
+    "all-empty",
+    WARNING,
+    Scope.LABELS,
+    reason="A case whose every mask is empty teaches that nobody has organs.",
+)
+def all_empty(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Some mask has voxels."""
+    organs = scan.empty - {LESION}
+    if organs and not scan.regions:
+        yield Fault(f"all {len(organs)} masks are empty: not annotated after all?", value=0)

@@ -1,0 +1,265 @@
+"""Where organs lie: sides, heights, neighbours; mirrored and swapped scans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pantskit.check.findings import Fault, Severity
+from pantskit.check.registry import Limits, Scope, rule
+from pantskit.check.rules.labels import twin
+from pantskit.check.scan import Scan
+from pantskit.core.labels import STRUCTURES
+
+ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+
+# Organs without a twin that lie on one side, and how sure one may be of it.
+_RIGHT_OF_MIDDLE = ("liver", "gall_bladder", "postcava", "pancreas_head", "common_bile_duct")
+_LEFT_OF_MIDDLE = ("spleen", "stomach", "pancreas_tail", "aorta")
+
+
+def right_of_middle(scan: Scan) -> dict[str, float]:
+    """Structures with a side: mm by which each lies on its proper side of the body's middle.
+
+    The middle is that of the paired organs where both are there and whole, else of aorta and
+    vena cava, else of all masks. Negative: on the other side.
+    """
+    middle = _middle(scan)
+    found = {}
+    for structure in scan.regions:
+        side = STRUCTURES[structure].side
+        x = float(scan.centre_mm(structure)[0]) - middle
+        if side == "right" or structure in _RIGHT_OF_MIDDLE:
+            found[structure] = x
+        elif side == "left" or structure in _LEFT_OF_MIDDLE:
+            found[structure] = -x
+    return found
+
+
+def _middle(scan: Scan) -> float:
+    pairs = [
+        (scan.centre_mm(s)[0] + scan.centre_mm(twin(s))[0]) / 2
+        for s in ("femur_left", "kidney_left", "lung_left")
+        if s in scan.regions and twin(s) in scan.regions
+    ]
+    if pairs:
+        return float(np.median(pairs))
+    vessels = [scan.centre_mm(s)[0] for s in ("aorta", "postcava") if s in scan.regions]
+    if len(vessels) == 2:
+        return float(np.mean(vessels))
+    shape = scan.geometry.shape
+    return float(scan.geometry.to_world([(n - 1) / 2 for n in shape])[0])
+
+
+def mirrored(scan: Scan) -> bool:
+    """Whether all that has a side lies on the other one: three organs or more, none in place."""
+    x = {s: mm for s, mm in right_of_middle(scan).items() if abs(mm) > 5}
+    wrong = [s for s, mm in x.items() if mm < 0]
+    core = [s for s in ("liver", "spleen", "stomach", "gall_bladder") if s in x]
+    return bool(len(wrong) >= 3 and len(wrong) > 0.7 * len(x) and all(x[s] < 0 for s in core))
+
+
+@rule(
+    "mirrored",
+    WARNING,
+    Scope.ANATOMY,
+    reason="A flipped axis makes every left a right; a real situs inversus is one in ten thousand.",
+)
+def whole_scan_mirrored(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Liver and gall bladder lie on the right, spleen and stomach on the left."""
+    if not mirrored(scan):
+        return
+    wrong = [s for s, mm in right_of_middle(scan).items() if mm < -5]
+    yield scan.fault(
+        f"{', '.join(sorted(wrong)[:6])} lie on the other side: an axis is flipped (image and "
+        "labels), or the patient has situs inversus; look at the heart and at the CT's source",
+        "liver" if "liver" in scan.regions else wrong[0],
+        len(wrong),
+    )
+
+
+@rule(
+    "sides",
+    ERROR,
+    Scope.ANATOMY,
+    reason="Swapped names of paired organs teach a network that sides do not matter.",
+    standard="Left and right kidneys, adrenal glands, femurs and lungs are told apart.",
+    distance_mm=0,
+)
+def sides(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """The left one of a pair lies to the left of the right one."""
+    for left in _pairs(scan):
+        right = twin(left)
+        gap = float(scan.centre_mm(right)[0] - scan.centre_mm(left)[0])
+        if gap < limits["distance_mm"]:
+            text = f"{left} lies {-gap:.0f} mm to the right of {right}: swapped, or mirrored"
+            yield scan.fault(text, left, gap, severity=WARNING if mirrored(scan) else None)
+
+
+def _pairs(scan: Scan) -> list[str]:
+    return [s for s in scan.regions if STRUCTURES[s].side == "left" and twin(s) in scan.regions]
+
+
+@rule(
+    "wrong-side",
+    WARNING,
+    Scope.ANATOMY,
+    reason="A single organ on the other side: its name is its twin's, or a model mistook it.",
+    distance_mm=25,
+)
+def wrong_side(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """An organ with a side lies on it, where its twin does not tell already."""
+    if mirrored(scan):
+        return
+    told = {s for left in _pairs(scan) for s in (left, twin(left))}
+    for structure, mm in right_of_middle(scan).items():
+        if structure in told or structure in ("aorta", "postcava", "stomach", "pancreas_head"):
+            continue
+        if mm < -limits["distance_mm"]:
+            sided = STRUCTURES[structure].side is not None
+            yield scan.fault(
+                f"{structure} lies {-mm:.0f} mm on the other side of the body's middle",
+                structure,
+                -mm,
+                severity=ERROR if sided else None,
+            )
+
+
+# (upper, lower, why): centres of mass, far enough apart in everybody.
+_ABOVE = (
+    ("lung_left", "kidney_left"), ("lung_right", "kidney_right"), ("lung_left", "bladder"),
+    ("lung_right", "bladder"), ("liver", "bladder"), ("spleen", "bladder"), ("liver", "prostate"),
+    ("kidney_left", "bladder"), ("kidney_right", "bladder"), ("liver", "femur_left"),
+    ("liver", "femur_right"), ("kidney_left", "femur_left"), ("kidney_right", "femur_right"),
+    ("pancreas", "bladder"), ("aorta", "prostate"), ("stomach", "bladder"),
+    ("bladder", "prostate"),
+)  # fmt: skip
+# (in front, behind)
+_BEFORE = (
+    ("pancreas", "kidney_left"), ("pancreas", "kidney_right"), ("stomach", "kidney_left"),
+    ("pancreas", "aorta"), ("veins", "aorta"), ("superior_mesenteric_artery", "aorta"),
+    ("duodenum", "kidney_right"), ("pancreas_head", "postcava"), ("liver", "kidney_right"),
+)  # fmt: skip
+
+
+@rule(
+    "upside-down",
+    ERROR,
+    Scope.ANATOMY,
+    reason="Head and feet, or front and back, are exchanged: the affine or the array is flipped.",
+)
+def upside_down(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Organs lie above and before one another as they do in everybody."""
+    for pairs, axis, words in ((_ABOVE, 2, "above"), (_BEFORE, 1, "in front of")):
+        known = [(a, b) for a, b in pairs if a in scan.regions and b in scan.regions]
+        wrong = [(a, b) for a, b in known if scan.centre_mm(a)[axis] < scan.centre_mm(b)[axis] - 5]
+        if len(wrong) >= 2 and len(wrong) > 0.6 * len(known):
+            a, b = wrong[0]
+            yield scan.fault(
+                f"{len(wrong)} of {len(known)} pairs of organs are the wrong way round ({a} is not "
+                f"{words} {b}): an axis is flipped",
+                a,
+                len(wrong),
+            )
+
+
+@rule(
+    "place",
+    WARNING,
+    Scope.ANATOMY,
+    reason="The mask lies where its organ never is: a wrong name, or a model's mistake.",
+    slack_mm=5,
+)
+def place(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """No organ is above or before one that it always lies below or behind."""
+    for pairs, axis, words in ((_ABOVE, 2, "above"), (_BEFORE, 1, "in front of")):
+        known = [(a, b) for a, b in pairs if a in scan.regions and b in scan.regions]
+        wrong = [
+            (a, b)
+            for a, b in known
+            if scan.centre_mm(a)[axis] < scan.centre_mm(b)[axis] - limits["slack_mm"]
+        ]
+        if not wrong or (len(wrong) >= 2 and len(wrong) > 0.6 * len(known)):
+            continue  # none, or told by upside-down
+        for a, b in wrong[:3]:
+            mm = float(scan.centre_mm(b)[axis] - scan.centre_mm(a)[axis])
+            yield scan.fault(f"{a} is not {words} {b}, by {mm:.0f} mm", a, mm)
+
+
+# (structure, neighbour, largest distance in mm): between their nearest voxels.
+_NEIGHBOURS = (
+    ("gall_bladder", "liver", 15),
+    ("adrenal_gland_left", "kidney_left", 40),
+    ("adrenal_gland_right", "kidney_right", 40),
+    ("adrenal_gland_right", "liver", 25),
+    ("duodenum", "pancreas", 15),
+    ("stomach", "duodenum", 40),
+    ("spleen", "stomach", 60),
+    ("postcava", "liver", 15),
+    ("common_bile_duct", "pancreas", 20),
+    ("lung_right", "liver", 40),
+    ("pancreas", "superior_mesenteric_artery", 30),
+    ("pancreas", "veins", 15),
+)  # fmt: skip
+
+
+@rule(
+    "neighbours",
+    WARNING,
+    Scope.ANATOMY,
+    reason="Organs that always lie together are far apart: one mask is of something else.",
+    standard="Pancreatic head within the curve of the duodenum; common bile duct to the ampulla; "
+    "gall bladder without liver tissue, at the liver.",
+    extra_mm=0,
+)
+def neighbours(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Organs lie at their neighbours."""
+    for a, b, most in _NEIGHBOURS:
+        if a not in scan.regions or b not in scan.regions or scan.cut(a):
+            continue
+        distance, at = scan.gap(a, b)
+        if distance > most + limits["extra_mm"]:
+            text = f"{a} is {distance:.0f} mm from {b}; expected at most {most} mm"
+            yield scan.fault(text, a, distance, at=at)
+
+
+@rule(
+    "adrenal-height",
+    WARNING,
+    Scope.ANATOMY,
+    reason="Adrenal glands cap the kidneys: lower, the mask is of a vessel or of bowel.",
+    standard="Left and right adrenal glands: the entire gland.",
+    slack_mm=10,
+)
+def adrenal_height(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """An adrenal gland lies above the middle of its kidney."""
+    for side in ("left", "right"):
+        gland, kidney = f"adrenal_gland_{side}", f"kidney_{side}"
+        if gland not in scan.regions or kidney not in scan.regions or scan.cut(kidney):
+            continue
+        mm = float(scan.centre_mm(kidney)[2] - scan.centre_mm(gland)[2])
+        if mm > limits["slack_mm"]:
+            text = (
+                f"{gland} lies {mm:.0f} mm below the middle of {kidney} (a low gland, or a kidney"
+            )
+            yield scan.fault(f"{text} that is out of place?)", gland, mm)
+
+
+@rule(
+    "kidney-sizes",
+    INFO,
+    Scope.ANATOMY,
+    reason="One kidney much smaller than the other is shrunken, or annotated in part.",
+    ratio=3,
+)
+def kidney_sizes(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Kidneys that are wholly in view have like volumes."""
+    both = ("kidney_left", "kidney_right")
+    if any(s not in scan.regions or scan.cut(s) for s in both):
+        return
+    small, large = sorted(both, key=scan.ml)
+    ratio = scan.ml(large) / scan.ml(small)
+    if ratio > limits["ratio"]:
+        text = f"{small} has {scan.ml(small):.0f} ml, {large} {scan.ml(large):.0f} ml"
+        yield scan.fault(text, small, ratio)

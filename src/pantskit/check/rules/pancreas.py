@@ -1,0 +1,251 @@
+"""The pancreas: its parts by the vessels, its tumour, its duct."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pantskit.check.findings import Fault, Severity, Voxel
+from pantskit.check.registry import Limits, Scope, rule
+from pantskit.check.rules.organs import mirrored
+from pantskit.check.scan import Scan
+from pantskit.core.labels import LESION, PANCREAS, PANCREAS_PARTS, STRUCTURES
+
+ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+
+HEAD, BODY, TAIL = PANCREAS_PARTS
+SMA, DUCT = "superior_mesenteric_artery", "pancreatic_duct"
+
+
+@rule(
+    "pancreas-parts",
+    WARNING,
+    Scope.LABELS,
+    reason="The whole pancreas and its parts were edited apart; scores of both disagree then.",
+    standard="Head, body and tail: the parenchyma divided into three regions, the entire gland.",
+    least_dsc=0.95,
+)
+def pancreas_parts(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Head, body, tail, duct and tumour together are the pancreas."""
+    members = [m for m in STRUCTURES[PANCREAS].members if m in scan.regions]
+    divided = any(p in scan.annotated for p in PANCREAS_PARTS)
+    if PANCREAS not in scan.regions or not divided:
+        return
+    union = scan.union(members)
+    both = scan.count_inside(union, PANCREAS) if union is not None else 0
+    size = union.voxels if union is not None else 0
+    dsc = 2 * both / (size + scan.regions[PANCREAS].voxels)
+    if dsc < limits["least_dsc"]:
+        yield scan.fault(
+            f"DSC of the pancreas and its parts together is {dsc:.3f}, expected "
+            f"{limits['least_dsc']:g}",
+            PANCREAS,
+            dsc,
+            severity=ERROR if dsc < 0.05 else None,
+        )
+
+
+@rule(
+    "parts-order",
+    ERROR,
+    Scope.ANATOMY,
+    reason="Head and tail exchanged turn every statement on the tumour's place around.",
+    standard="Head to the right of the vessels, body up to the aorta's left edge, tail beyond.",
+)
+def parts_order(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """From right to left come head, body and tail."""
+    x = {p: float(scan.centre_mm(p)[0]) for p in PANCREAS_PARTS if p in scan.regions}
+    sign = -1 if mirrored(scan) else 1
+    for first, second in ((HEAD, BODY), (BODY, TAIL), (HEAD, TAIL)):
+        if first in x and second in x and sign * (x[first] - x[second]) < 0:
+            mm = abs(x[first] - x[second])
+            text = f"{first} lies {mm:.0f} mm to the left of {second}: names exchanged?"
+            # A body that winds may lie beside the head; names exchanged show by far more.
+            severity = None if mm > 10 else WARNING
+            yield scan.fault(text, first, mm, severity=severity)
+            return
+
+
+@rule(
+    "parts-borders",
+    WARNING,
+    Scope.ANATOMY,
+    reason="A part reaches far over its border: the standard draws it at the vessels.",
+    standard="Head right of the superior mesenteric vessels; body from their left border to the "
+    "left edge of the aorta; tail beyond, toward the spleen.",
+    band_mm=10,
+    share=0.25,
+)
+def parts_borders(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Few voxels of a part lie beyond its borders by more than the band."""
+    if not {HEAD, SMA, "aorta"} <= set(scan.regions) or mirrored(scan):
+        return  # after a resection, or with organs on the other side, the borders mean nothing
+    vessels, edge = left_edges(scan, SMA), left_edges(scan, "aorta")
+    band = limits["band_mm"]
+    for part in (p for p in PANCREAS_PARTS if p in scan.regions):
+        x, k = scan.columns(part)
+        if part == HEAD:
+            wrong = x < vessels[k] - band
+        elif part == BODY:
+            wrong = (x > vessels[k] + band) | (x < edge[k] - band)
+        else:
+            wrong = x > edge[k] + band
+        share = float(wrong.mean())
+        if share > limits["share"]:
+            left = float((x < edge[k] - band).mean())
+            border = {
+                HEAD: "the mesenteric vessels",
+                BODY: "the aorta's left edge" if left > share / 2 else "the mesenteric vessels",
+                TAIL: "the aorta's left edge",
+            }
+            yield scan.fault(
+                f"{share:.0%} of {part} lies more than {band:g} mm beyond its border at "
+                f"{border[part]}",
+                part,
+                share,
+                at=_at_worst(scan, part, k[wrong]),
+            )
+
+
+def left_edges(scan: Scan, structure: str) -> NDArray[np.float64]:
+    """(k,) RAS+ mm (x) of a structure's left edge in each axial slice; gaps interpolated."""
+    x, k = scan.columns(structure)
+    edges = np.full(scan.geometry.shape[2], np.inf)
+    np.minimum.at(edges, k, x)
+    known = np.flatnonzero(np.isfinite(edges))
+    filled: NDArray[np.float64] = np.interp(np.arange(edges.size), known, edges[known])
+    return filled
+
+
+def _at_worst(scan: Scan, part: str, slices: NDArray[np.int64]) -> Voxel:
+    k = int(np.bincount(slices).argmax())
+    region = scan.regions[part]
+    return scan.at(region.in_slice(k - region.start[2]))
+
+
+@rule(
+    "parts-apart",
+    WARNING,
+    Scope.ANATOMY,
+    reason="Head, body and tail follow one another; a gap between them is gland left out.",
+    standard="The entire gland's parenchyma, divided into three regions.",
+    distance_mm=8,
+)
+def parts_apart(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Head touches body, body touches tail, with the tumour between them at most."""
+    for a, b in ((HEAD, BODY), (BODY, TAIL)):
+        if a not in scan.regions or b not in scan.regions:
+            continue
+        distance, at = scan.gap(a, b)
+        bridged = LESION in scan.regions and max(scan.gap(a, LESION)[0], scan.gap(b, LESION)[0])
+        if distance > limits["distance_mm"] and (bridged is False or bridged > 3):
+            yield scan.fault(f"{a} and {b} are {distance:.0f} mm apart", a, distance, at=at)
+
+
+@rule(
+    "parts-missing",
+    WARNING,
+    Scope.ANATOMY,
+    reason="A part left out, or taken out by an operation: then the rules on parts mean little.",
+    standard="Head, body and tail are annotated each.",
+)
+def parts_missing(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """A gland that is wholly in view has all three parts."""
+    there = [p for p in PANCREAS_PARTS if p in scan.regions]
+    if not there or PANCREAS not in scan.regions or scan.cut(PANCREAS):
+        return
+    causes = {HEAD: "a Whipple operation", TAIL: "a left resection", BODY: "a central resection"}
+    for part in PANCREAS_PARTS:
+        if part in scan.empty:
+            text = f"{part} is empty, the gland is not: forgotten, or {causes[part]}?"
+            yield scan.fault(text, PANCREAS, 0)
+
+
+@rule(
+    "lesion-outside",
+    WARNING,
+    Scope.ANATOMY,
+    reason="A pancreatic tumour lies in or at the pancreas; elsewhere it is another organ's.",
+    standard="Pancreatic tumours within the pancreas, without adjacent organs.",
+    share=0.5,
+    distance_mm=10,
+)
+def lesion_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """A tumour, and each part of it, is in or at the pancreas."""
+    if LESION not in scan.regions or PANCREAS not in scan.regions:
+        return
+    region, inside = scan.regions[LESION], scan.overlap(PANCREAS, LESION)
+    outside = 1 - inside / region.voxels
+    distance, _ = scan.gap(LESION, PANCREAS)
+    if inside == 0 and distance > limits["distance_mm"]:
+        text = f"tumour lies {distance:.0f} mm from the pancreas"
+        yield scan.fault(text, LESION, distance, severity=ERROR)
+    elif inside == 0:
+        text = "tumour does not overlap the pancreas mask"
+        yield scan.fault(text, LESION, outside, severity=ERROR)
+    elif outside > limits["share"]:
+        text = f"{outside:.0%} of the tumour lies outside the pancreas mask"
+        yield scan.fault(text, LESION, outside)
+    elif len(scan.parts(LESION)) > 1:
+        for part, mm in scan.parts_away(LESION, PANCREAS, limits["distance_mm"])[:3]:
+            text = f"a part of the tumour ({part.voxels} voxels) lies {mm:.0f} mm from the pancreas"
+            yield scan.fault(text, LESION, mm, at=scan.inside(LESION, part))
+
+
+@rule(
+    "duct-outside",
+    WARNING,
+    Scope.ANATOMY,
+    reason="The pancreatic duct runs in the gland; outside it is a vessel or bowel.",
+    standard="Pancreatic duct: a tube within the pancreas, from the tail to the ampulla.",
+    share=0.4,
+    grown_mm=3,
+)
+def duct_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Most of the duct lies in the gland or within a few mm of it."""
+    if DUCT not in scan.regions or PANCREAS not in scan.regions:
+        return
+    share = scan.share_away(DUCT, PANCREAS, limits["grown_mm"])
+    if share > limits["share"]:
+        text = f"{share:.0%} of the pancreatic duct lies outside the gland"
+        yield scan.fault(text, DUCT, share)
+
+
+@rule(
+    "duct-extent",
+    INFO,
+    Scope.ANATOMY,
+    reason="A thin duct is seen in places only; a part left out looks the same.",
+    standard="Pancreatic duct: from the tail to the ampulla of Vater.",
+)
+def duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """The duct is seen in head, body and tail."""
+    if DUCT not in scan.regions:
+        return
+    there = [p for p in PANCREAS_PARTS if p in scan.regions]
+    missed = [p for p in there if scan.gap(DUCT, p)[0] > 3]
+    if missed:
+        names = " and ".join(missed)
+        yield scan.fault(f"the pancreatic duct does not reach {names}", DUCT, len(missed))
+
+
+@rule(
+    "bile-duct-extent",
+    INFO,
+    Scope.ANATOMY,
+    reason="A bile duct that stops early was annotated in part, or is stented or removed.",
+    standard="Common bile duct: from the confluence of the hepatic ducts to the ampulla of Vater.",
+    liver_mm=25,
+    ampulla_mm=15,
+)
+def bile_duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """The bile duct comes from the liver and ends at the duodenum."""
+    duct = "common_bile_duct"
+    if duct not in scan.regions or scan.cut(duct):
+        return
+    for other, most in (("liver", limits["liver_mm"]), ("duodenum", limits["ampulla_mm"])):
+        if other in scan.regions and scan.gap(duct, other)[0] > most:
+            mm, at = scan.gap(duct, other)
+            yield scan.fault(f"{duct} ends {mm:.0f} mm from {other}", duct, mm, at=at)

@@ -1,0 +1,281 @@
+"""The shape of one mask: strays, pieces, holes, missed and repeated slices, straight cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from pantskit.check.findings import Fault, Severity, Voxel
+from pantskit.check.registry import Limits, Scope, rule
+from pantskit.check.scan import Scan, box_gap_mm
+from pantskit.core.labels import STRUCTURES
+from pantskit.measure.shape import Part, cavities, lost_shares, repeats
+
+ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+
+# Organs of one piece. The others may be seen in several: bowel that is collapsed, ducts and small
+# vessels thinner than a voxel, a spleen with accessory ones, tumours, parts of the gland.
+ONE_PIECE = (
+    "adrenal_gland_left", "adrenal_gland_right", "aorta", "bladder", "duodenum", "femur_left",
+    "femur_right", "gall_bladder", "kidney_left", "kidney_right", "liver", "lung_left",
+    "lung_right", "pancreas", "postcava", "prostate", "spleen", "stomach",
+)  # fmt: skip
+
+# Thin tubes are seen in places, and bowel collapses: their pieces may lie further apart.
+_BROKEN = ("pancreatic_duct", "common_bile_duct", "colon")
+
+# The sinus, which is no parenchyma, may be enclosed by it.
+_WITH_SINUS = ("kidney_left", "kidney_right")
+
+# Those that lie free: others are flat where they lean on the wall of the belly.
+_FREE = ("kidney_left", "kidney_right", "spleen", "prostate")
+
+# Closed organs: a straight side in the middle of the body is where somebody stopped.
+_ROUND = (
+    "bladder", "gall_bladder", "kidney_left", "kidney_right", "liver", "pancreas", "prostate",
+    "spleen", "stomach",
+)  # fmt: skip
+
+_FACES = (
+    (0, 0, "left"), (0, 1, "right"), (1, 0, "rear"), (1, 1, "front"), (2, 0, "lower"),
+    (2, 1, "upper"),
+)  # fmt: skip
+
+
+@rule(
+    "stray",
+    WARNING,
+    Scope.LABELS,
+    reason="A piece far from its organ is a slip of the brush or a model's mistake; `--fix` "
+    "removes small ones.",
+    standard="Each structure is annotated as itself, without neighbouring organs.",
+    distance_mm=20,
+    broken_mm=50,
+    share=0.1,
+)
+def stray(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """No small piece of a mask lies away from the rest of it."""
+    for structure in _ordered(scan):
+        reach = limits["broken_mm" if structure in _BROKEN else "distance_mm"]
+        away = strays(scan, structure, limits["share"], reach)
+        if not away:
+            continue
+        voxels = sum(p.voxels for p, _ in away)
+        far = max(distance for _, distance in away)
+        pieces = "a piece" if len(away) == 1 else f"{len(away)} pieces"
+        yield scan.fault(
+            f"{pieces} of {structure} with {voxels} voxels in all, up to {far:.0f} mm from the "
+            "rest",
+            structure,
+            voxels,
+            at=scan.inside(structure, away[0][0]),
+        )
+
+
+def strays(
+    scan: Scan, structure: str, share: float, distance_mm: float
+) -> list[tuple[Part, float]]:
+    """Pieces below a share of a structure that lie away from all larger ones, with distances."""
+    parts = scan.parts(structure)
+    if len(parts) < 2:
+        return []
+    total = scan.regions[structure].voxels
+    kept = [p for n, p in enumerate(parts) if n == 0 or p.voxels >= share * total]
+    spacing = scan.geometry.spacing
+    found = []
+    for part in parts:
+        if part in kept:
+            continue
+        distance = min(box_gap_mm(part.box, other.box, spacing) for other in kept)
+        if distance >= distance_mm:
+            found.append((part, distance))
+        else:
+            kept.append(part)  # a chain of pieces leads to it, as of a thin vessel
+    return found
+
+
+@rule(
+    "pieces",
+    WARNING,
+    Scope.LABELS,
+    reason="An organ in two large pieces has a gap, or a piece belongs to a neighbour.",
+    standard="The whole organ is annotated: entire parenchyma, wall and lumen, entire lumen.",
+    share=0.1,
+)
+def pieces(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """An organ of one piece is not in two large ones."""
+    for structure in (s for s in ONE_PIECE if s in scan.regions):
+        parts = scan.parts(structure)
+        total = scan.regions[structure].voxels
+        large = [p for p in parts if p.voxels >= limits["share"] * total]
+        if len(large) > 1:
+            shares = ", ".join(f"{p.voxels / total:.0%}" for p in large)
+            yield scan.fault(
+                f"{structure} is in {len(large)} large pieces ({shares})",
+                structure,
+                len(large),
+                at=scan.inside(structure, large[1]),
+            )
+
+
+@rule(
+    "hole",
+    WARNING,
+    Scope.LABELS,
+    reason="What a mask encloses belongs to it: a lesion, a stone, a lumen left out.",
+    standard="Liver, spleen, kidneys with their lesions and vessels; hollow organs with wall and "
+    "lumen; vessels with thrombus and calcification; tumours with necrosis.",
+    share=0.002,
+    least_ml=0.3,
+)
+def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """No mask has a cavity of some size."""
+    voxel_ml = scan.geometry.voxel_volume_mm3 / 1000
+    for structure in (s for s in _ordered(scan) if s not in _WITH_SINUS):
+        region = scan.regions[structure]
+        least = max(limits["share"] * region.voxels, limits["least_ml"] / voxel_ml, 2)
+        found = [
+            part
+            for part in cavities(region.array)
+            if part.voxels >= least and scan.unclaimed(structure, part) >= least
+        ]
+        if not found:
+            continue
+        total = sum(p.voxels for p in found)
+        yield scan.fault(
+            f"{structure} encloses {len(found)} hole{'s' * (len(found) > 1)} of {total} voxels "
+            f"({total * voxel_ml:.2g} ml) that no structure has",
+            structure,
+            total,
+            at=scan.inside(structure, found[0]),
+        )
+
+
+@rule(
+    "missed-slice",
+    WARNING,
+    Scope.LABELS,
+    reason="A slice that was skipped, or drawn from another place, while its neighbours agree.",
+    share=0.5,
+    common=20,
+)
+def missed_slice(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """No slice lacks what both its neighbours have."""
+    for structure in _ordered(scan):
+        region = scan.regions[structure]
+        shares, common = lost_shares(region.array)
+        missed = np.flatnonzero((shares >= limits["share"]) & (common >= limits["common"]))
+        if not missed.size:
+            continue
+        k = int(missed[shares[missed].argmax()])
+        where = scan.at(region.in_slice(k - 1))
+        slices = "a slice" if missed.size == 1 else f"{missed.size} slices"
+        yield scan.fault(
+            f"{structure} lacks {shares[k]:.0%} of what both neighbours have, in {slices}",
+            structure,
+            float(shares[k]),
+            at=where,
+        )
+
+
+@rule(
+    "gap",
+    WARNING,
+    Scope.LABELS,
+    reason="A run of empty slices inside an organ was skipped, or the mask is of two things.",
+    standard="Aorta, vena cava: the entire lumen from end to end; organs: the entire parenchyma.",
+)
+def gap(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """No organ of one piece has empty slices between filled ones."""
+    for structure in (s for s in ONE_PIECE if s in scan.regions):
+        region = scan.regions[structure]
+        filled = np.flatnonzero(region.areas)
+        jumps = [(a, b) for a, b in pairwise(filled.tolist()) if b - a > 1]
+        if jumps:
+            a, b = max(jumps, key=lambda ends: ends[1] - ends[0])
+            mm = (b - a - 1) * scan.geometry.spacing[2]
+            at = scan.at(region.in_slice(a))
+            text = f"{structure} has {b - a - 1} empty slices ({mm:.0f} mm) inside it"
+            yield scan.fault(text, structure, mm, at=at)
+
+
+@rule(
+    "step-slices",
+    WARNING,
+    Scope.LABELS,
+    reason="The mask was drawn on thicker slices and repeated: its surface is a staircase.",
+    share=0.5,
+    area=200,
+    slices=8,
+)
+def step_slices(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Slices are not copies of one another."""
+    found = []
+    for structure in _ordered(scan):
+        region = scan.regions[structure]
+        if region.array.shape[2] < limits["slices"] or np.median(region.areas) < limits["area"]:
+            continue
+        share = float(repeats(region.array).mean())
+        if share >= limits["share"]:
+            found.append((share, structure))
+    for share, structure in found:
+        yield scan.fault(
+            f"{share:.0%} of the slices of {structure} are copies of their neighbour: drawn on "
+            "thicker slices",
+            structure,
+            share,
+        )
+
+
+@rule(
+    "straight-cut",
+    WARNING,
+    Scope.LABELS,
+    reason="An organ that ends in a plane, where the scan goes on, was annotated in part.",
+    standard="Entire organ: all segments of the liver, entire spleen, kidneys, stomach from fundus "
+    "to pylorus, gall bladder with fundus, body and neck.",
+    share=0.35,
+    least_ml=2,
+)
+def straight_cut(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """A closed organ does not end in a straight plane inside the scan."""
+    for structure in (s for s in _ROUND if s in scan.regions):
+        if scan.ml(structure) < limits["least_ml"]:
+            continue
+        for axis, end, name in _FACES if structure in _FREE else _FACES[4:]:
+            share, allowed, at = _face(scan, structure, axis, end)
+            if share > allowed + limits["share"]:
+                yield scan.fault(
+                    f"{structure} ends in a plane on its {name} side ({share:.0%} of its largest "
+                    "section) though the scan goes on: annotated in part?",
+                    structure,
+                    share,
+                    at=at,
+                )
+                break
+
+
+def _face(scan: Scan, structure: str, axis: int, end: int) -> tuple[float, float, Voxel | None]:
+    """Size of the last section on one side over the largest, and what a ball would have there."""
+    region = scan.regions[structure]
+    part, n = region.box[axis], scan.geometry.shape[axis]
+    low, high = scan.view if axis == 2 else (0, n)
+    if (part.start <= low + 1) if end == 0 else (part.stop >= high - 1):
+        return 0.0, 1.0, None
+    others = tuple(a for a in range(3) if a != axis)
+    sections = np.count_nonzero(region.array, axis=others)
+    index = 0 if end == 0 else len(sections) - 1
+    depth = min(1.0, 2 / max(len(sections), 1))  # of a whole voxel, over the half length
+    plane = np.moveaxis(region.array, axis, 0)[index]
+    rows, columns = np.nonzero(plane)
+    middle = len(rows) // 2
+    spot = [int(rows[middle]), int(columns[middle])]
+    spot.insert(axis, index)
+    i, j, k = (a + b for a, b in zip(region.start, spot, strict=True))
+    return float(sections[index] / sections.max()), 1 - (1 - depth) ** 2, scan.at((i, j, k))
+
+
+def _ordered(scan: Scan) -> list[str]:
+    return [s for s in STRUCTURES if s in scan.regions]

@@ -1,0 +1,534 @@
+"""One case in memory as the rules see it: structures cut to their boxes, axes as in the body.
+
+Index i runs to the patient's right, j to the front, k to the head, whatever the file has; on
+oblique grids each as near as an axis comes. Nothing is resampled: axes are flipped and permuted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pantskit.check.findings import Fault, Severity, Voxel
+from pantskit.check.ranges import BUILT_IN, Ranges
+from pantskit.core.crops import cut_mask
+from pantskit.core.geometry import Geometry
+from pantskit.core.labels import STRUCTURES, Mask
+from pantskit.measure.boxes import Box, join, within
+from pantskit.measure.shape import Part, edge_voxels, parts_of
+
+BODY_AXES = "RAS"  # nibabel codes: toward right, front, head
+
+# Enough points of a surface for distances to within a millimetre or two.
+_POINTS = 20_000
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Flips and permutation from a file's axes to the body's.
+
+    Attributes:
+        axes: for each axis of the body, the file's axis.
+        flipped: whether it runs the other way.
+        shape: of the file's array.
+    """
+
+    axes: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> Turn:
+        """That of a file's grid."""
+        table = geometry.axis_map(BODY_AXES)
+        sources = [int(np.flatnonzero(table[:, 0] == n)[0]) for n in range(3)]
+        flips = [bool(table[s, 1] < 0) for s in sources]
+        return cls(
+            (sources[0], sources[1], sources[2]), (flips[0], flips[1], flips[2]), geometry.shape
+        )
+
+    def turned(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A view of an array with the body's axes."""
+        flips = tuple(slice(None, None, -1 if f else 1) for f in self.flipped)
+        return array.transpose(self.axes)[flips]
+
+    def start(self, start: Voxel, size: tuple[int, ...]) -> Voxel:
+        """Where a crop begins along the body's axes; `start` and `size` along the file's."""
+        i, j, k = (
+            self.shape[a] - start[a] - size[a] if f else start[a]
+            for a, f in zip(self.axes, self.flipped, strict=True)
+        )
+        return i, j, k
+
+    def back(self, at: Voxel) -> Voxel:
+        """The index in the file's array of a voxel given along the body's axes."""
+        found = [0, 0, 0]
+        for n, axis, flipped in zip(at, self.axes, self.flipped, strict=True):
+            found[axis] = self.shape[axis] - 1 - int(n) if flipped else int(n)
+        return found[0], found[1], found[2]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A structure that is not empty, cut to its box.
+
+    Attributes:
+        array: (i, j, k) bool along the body's axes, in Fortran order.
+        start: index in the scan of its first voxel.
+    """
+
+    array: Mask
+    start: Voxel
+
+    @cached_property
+    def box(self) -> Box:
+        """Slices of the scan."""
+        i, j, k = (slice(a, a + n) for a, n in zip(self.start, self.array.shape, strict=True))
+        return i, j, k
+
+    @cached_property
+    def areas(self) -> NDArray[np.int64]:
+        """(k,) voxels in each axial slice."""
+        flat = self.array.reshape(-1, self.array.shape[2], order="F")
+        counts: NDArray[np.int64] = np.count_nonzero(flat, axis=0)
+        return counts
+
+    @cached_property
+    def voxels(self) -> int:
+        """How many voxels it has."""
+        return int(self.areas.sum())
+
+    @cached_property
+    def centre(self) -> NDArray[np.float64]:
+        """(3,) mean voxel index in the scan."""
+        summed = self.array.sum(axis=2, dtype=np.int64)
+        lines = (summed.sum(axis=1), summed.sum(axis=0), self.areas)
+        means = [float(line @ np.arange(len(line))) / self.voxels for line in lines]
+        return np.array(means) + self.start
+
+    @cached_property
+    def widest(self) -> Voxel:
+        """A voxel of it in the axial slice that shows most of it, near the middle there."""
+        return self.in_slice(int(self.areas.argmax()))
+
+    def in_slice(self, k: int) -> Voxel:
+        """A voxel of it near the middle of a slice, counted from its own first one."""
+        i, j = np.nonzero(self.array[:, :, k])
+        if not i.size:
+            middle = [n // 2 for n in self.array.shape[:2]]
+            return self.start[0] + middle[0], self.start[1] + middle[1], self.start[2] + k
+        n = int(((i - i.mean()) ** 2 + (j - j.mean()) ** 2).argmin())
+        return self.start[0] + int(i[n]), self.start[1] + int(j[n]), self.start[2] + k
+
+    def crop(self, box: Box) -> Mask:
+        """The part of it in a box of the scan that lies within its own."""
+        i, j, k = (slice(b.start - a, b.stop - a) for a, b in zip(self.start, box, strict=True))
+        return self.array[i, j, k]
+
+
+class Scan:
+    """One case as the rules of masks, anatomy and content see it.
+
+    Attributes:
+        case_id: the case.
+        source: the grid of the file.
+        geometry: the same grid with the body's axes.
+        regions: annotated structures that are not empty.
+        empty: annotated structures that are.
+        ct: (i, j, k) HU along the body's axes, or None.
+        metadata: the case's row, {} where there is none.
+        ranges: what is plausible.
+    """
+
+    def __init__(
+        self,
+        case_id: str,
+        source: Geometry,
+        crops: Mapping[str, tuple[Mask, Voxel]],
+        *,
+        ct: NDArray[Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ranges: Ranges = BUILT_IN,
+    ) -> None:
+        """Turn crops to the body's axes.
+
+        Args:
+            case_id: the case.
+            source: the grid of the file.
+            crops: structure to its mask, cut to a box, and the index of the box's first voxel,
+                both along the file's axes; a mask without voxels is annotated and empty.
+            ct: (i, j, k) HU on `source`.
+            metadata: the case's row.
+            ranges: what is plausible.
+        """
+        self.case_id = case_id
+        self.source = source
+        self.geometry = source.reoriented(BODY_AXES)
+        self.metadata = metadata or {}
+        self.ranges = ranges
+        self._turn = Turn.of(source)
+        self.ct = None if ct is None else self._turn.turned(ct)
+        self.regions: dict[str, Region] = {}
+        self.empty: set[str] = set()
+        for structure, (mask, start) in crops.items():
+            if not mask.any():
+                self.empty.add(structure)
+                continue
+            array = np.asfortranarray(self._turn.turned(mask))
+            self.regions[structure] = Region(array, self._turn.start(start, mask.shape))
+        self._parts: dict[str, list[Part]] = {}
+        self._points: dict[str, NDArray[np.float64]] = {}
+        self._gaps: dict[tuple[str, str], tuple[float, Voxel]] = {}
+        self._hu: dict[str, NDArray[np.int64]] = {}
+
+    @classmethod
+    def from_masks(
+        cls,
+        case_id: str,
+        geometry: Geometry,
+        masks: Mapping[str, Mask],
+        *,
+        ct: NDArray[Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ranges: Ranges = BUILT_IN,
+    ) -> Scan:
+        """From whole masks, (i, j, k) bool on `geometry`; those of annotated structures."""
+        crops = {}
+        for structure, mask in masks.items():
+            cut = cut_mask(mask, geometry)
+            crops[structure] = (cut.array, cut.start)
+        return cls(case_id, geometry, crops, ct=ct, metadata=metadata, ranges=ranges)
+
+    @property
+    def annotated(self) -> set[str]:
+        """Structures that somebody annotated, empty ones included."""
+        return {*self.regions, *self.empty}
+
+    @cached_property
+    def phase(self) -> str | None:
+        """The contrast phase of the metadata."""
+        return self.metadata.get("phase") or None
+
+    @cached_property
+    def view(self) -> tuple[int, int]:
+        """First slice and the one after the last that show anything but air, from below."""
+        depth = self.geometry.shape[2]
+        if self.ct is None:
+            return 0, depth
+        rows = self.ct[::8, ::8]
+        shown = np.flatnonzero((rows > -700).any(axis=(0, 1)))  # outside of body and table: air
+        return (int(shown[0]), int(shown[-1]) + 1) if shown.size else (0, depth)
+
+    def cut(self, structure: str) -> bool:
+        """Whether a structure reaches the edge of what is in view."""
+        region = self.regions[structure]
+        below, above = self.view
+        sides = zip(region.box[:2], self.geometry.shape[:2], strict=True)
+        return (
+            any(part.start == 0 or part.stop == n for part, n in sides)
+            or region.box[2].start <= below
+            or region.box[2].stop >= above
+        )
+
+    def cut_below(self, structure: str) -> bool:
+        """Whether it reaches the lowest slice in view."""
+        return bool(self.regions[structure].box[2].start <= self.view[0])
+
+    def cut_above(self, structure: str) -> bool:
+        """Whether it reaches the highest slice in view."""
+        return bool(self.regions[structure].box[2].stop >= self.view[1])
+
+    def ml(self, structure: str) -> float:
+        """Volume."""
+        return self.regions[structure].voxels * self.geometry.voxel_volume_mm3 / 1000
+
+    def centre_mm(self, structure: str) -> NDArray[np.float64]:
+        """(3,) RAS+ mm of the centre of mass."""
+        return self.geometry.to_world(self.regions[structure].centre)
+
+    def heights_mm(self, structure: str) -> tuple[float, float]:
+        """Lowest and highest point, mm along the body from the scan's first slice."""
+        part = self.regions[structure].box[2]
+        return part.start * self.geometry.spacing[2], part.stop * self.geometry.spacing[2]
+
+    @cached_property
+    def shared(self) -> dict[tuple[str, str], int]:
+        """Voxels in both of each pair of structures that overlap, in the order of the 28."""
+        counted = {}
+        ordered = [s for s in STRUCTURES if s in self.regions]
+        for a, b in combinations(ordered, 2):
+            box = common(self.regions[a].box, self.regions[b].box)
+            if box is None:
+                continue
+            both = self.regions[a].crop(box) & self.regions[b].crop(box)
+            number = int(np.count_nonzero(both))
+            if number:
+                counted[a, b] = number
+        return counted
+
+    def overlap(self, a: str, b: str) -> int:
+        """Voxels in both of two structures; 0 where one is absent or empty."""
+        return self.shared.get((a, b), 0) or self.shared.get((b, a), 0)
+
+    def overlap_at(self, a: str, b: str) -> Voxel | None:
+        """A voxel in both, in the slice that has most of them."""
+        box = common(self.regions[a].box, self.regions[b].box)
+        if box is None:
+            return None
+        both = self.regions[a].crop(box) & self.regions[b].crop(box)
+        if not both.any():
+            return None
+        start = (box[0].start, box[1].start, box[2].start)
+        return self.at(Region(np.asfortranarray(both), start).widest)
+
+    def parts(self, structure: str) -> list[Part]:
+        """The connected parts (26) of a structure, largest first, within its own box."""
+        if structure not in self._parts:
+            self._parts[structure] = parts_of(self.regions[structure].array)
+        return self._parts[structure]
+
+    def inside(self, structure: str, part: Part) -> Voxel:
+        """A voxel of a part that was found in a structure's box, as index in the file."""
+        i, j, k = (a + b for a, b in zip(self.regions[structure].start, part.inside, strict=True))
+        return self.at((i, j, k))
+
+    def unclaimed(self, structure: str, cavity: Part) -> int:
+        """Voxels of a structure's cavity that no other structure has."""
+        region = self.regions[structure]
+        free = cavity.mask(~region.array, connectivity=6)
+        i, j, k = (
+            slice(a + part.start, a + part.stop)
+            for a, part in zip(region.start, cavity.box, strict=True)
+        )
+        for other in self.regions.values():
+            box = common((i, j, k), other.box)
+            if box is not None:
+                free[within((i, j, k), box)] &= ~other.crop(box)
+        return int(np.count_nonzero(free))
+
+    def points(self, structure: str) -> NDArray[np.float64]:
+        """(n, 3) RAS+ mm of voxels on the structure's surface, at most 20,000 of them."""
+        if structure not in self._points:
+            region = self.regions[structure]
+            found = edge_voxels(region.array)
+            found = found[:: max(1, len(found) // _POINTS)]
+            self._points[structure] = self.geometry.to_world(found + region.start)
+        return self._points[structure]
+
+    def gap(self, a: str, b: str) -> tuple[float, Voxel]:
+        """Smallest distance in mm between two structures' voxels, 0 where they overlap or touch.
+
+        Returns:
+            The distance, and the voxel of `a` (in the file) that is nearest.
+        """
+        if (a, b) not in self._gaps:
+            if self.overlap(a, b):
+                at = self.overlap_at(a, b) or self.widest(a)
+                self._gaps[a, b] = 0.0, at
+            else:
+                self._gaps[a, b] = self._nearest(a, b)
+        return self._gaps[a, b]
+
+    def _nearest(self, a: str, b: str) -> tuple[float, Voxel]:
+        from scipy.spatial import cKDTree
+
+        own, other = self.points(a), self.points(b)
+        distances, _ = cKDTree(other).query(own)
+        n = int(np.argmin(distances))
+        i, j, k = np.rint(self.source.to_voxel(own[n])).astype(int).tolist()
+        beyond = float(distances[n]) - 1.01 * max(self.geometry.spacing)
+        return max(0.0, beyond), (i, j, k)
+
+    def broken(self, structure: str, share: float, reach_mm: float) -> tuple[Part, float] | None:
+        """The largest part that no chain of parts joins to the main one, and its distance.
+
+        Args:
+            structure: one that is not empty.
+            share: of the structure's voxels that the broken-off parts have at least, together.
+            reach_mm: parts whose boxes are nearer count as joined.
+        """
+        parts = self.parts(structure)
+        joined, rest = [parts[0]], parts[1:]
+        distances: dict[Part, float] = {}
+        while rest:
+            distances = {p: min(self._apart(p, q) for q in joined) for p in rest}
+            near = [p for p in rest if distances[p] <= reach_mm]
+            if not near:
+                break
+            joined += near
+            rest = [p for p in rest if distances[p] > reach_mm]
+        lost = sum(p.voxels for p in rest)
+        if not rest or lost < share * self.regions[structure].voxels:
+            return None
+        return rest[0], distances[rest[0]]
+
+    def _apart(self, a: Part, b: Part) -> float:
+        return box_gap_mm(a.box, b.box, self.geometry.spacing)
+
+    def parts_away(self, a: str, b: str, most_mm: float) -> list[tuple[Part, float]]:
+        """Parts of `a` further than that from `b`'s surface and not overlapping it."""
+        from scipy.spatial import cKDTree
+
+        tree = cKDTree(self.points(b))
+        found = []
+        for part in self.parts(a):
+            here = self.regions[a].array[part.box]
+            start = [x.start + y for x, y in zip(part.box, self.regions[a].start, strict=True)]
+            own = edge_voxels(here) + np.array(start)
+            if self._contains(b, own).any():
+                continue
+            distance = float(tree.query(self.geometry.to_world(own))[0].min())
+            if distance > most_mm:
+                found.append((part, distance))
+        return found
+
+    def share_away(self, a: str, b: str, most_mm: float) -> float:
+        """Share of `a`'s voxels outside `b` and further than that from its surface."""
+        from scipy.spatial import cKDTree
+
+        own = np.argwhere(self.regions[a].array) + self.regions[a].start
+        own = own[:: max(1, len(own) // _POINTS)]
+        inside = self._contains(b, own)
+        outside = own[~inside]
+        if not len(outside):
+            return 0.0
+        reach = most_mm + max(self.geometry.spacing)
+        far = cKDTree(self.points(b)).query(self.geometry.to_world(outside))[0] > reach
+        return float(np.count_nonzero(far) / len(own))
+
+    def _contains(self, structure: str, voxels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        region = self.regions[structure]
+        local = voxels - region.start
+        there = np.asarray(((local >= 0) & (local < region.array.shape)).all(axis=1))
+        there[there] = region.array[tuple(local[there].T)]
+        return there
+
+    def columns(self, structure: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """RAS+ mm toward the right (x) and slice k of every voxel of a structure."""
+        region = self.regions[structure]
+        voxels = np.argwhere(region.array) + region.start
+        return self.geometry.to_world(voxels)[:, 0], voxels[:, 2]
+
+    def union(self, structures: Iterable[str]) -> Region | None:
+        """The structures that are there as one region."""
+        some = [self.regions[s] for s in structures if s in self.regions]
+        box = join(*(r.box for r in some))
+        if box is None:
+            return None
+        array = np.zeros([part.stop - part.start for part in box], np.bool_, order="F")
+        for region in some:
+            array[within(box, region.box)] |= region.array
+        return Region(array, (box[0].start, box[1].start, box[2].start))
+
+    def count_inside(self, region: Region, structure: str) -> int:
+        """Voxels that a region shares with a structure."""
+        other = self.regions[structure]
+        box = common(region.box, other.box)
+        return 0 if box is None else int(np.count_nonzero(region.crop(box) & other.crop(box)))
+
+    def values(self, structure: str) -> NDArray[np.int64]:
+        """Histogram of the HU under a structure: (4096,) voxels from -1024 to 3071 HU.
+
+        Raises:
+            ValueError: If there is no CT; rules ask first.
+        """
+        if self.ct is None:
+            raise ValueError("there is no CT")
+        if structure not in self._hu:
+            region = self.regions[structure]
+            # Transposed: in the order of memory.
+            under = self.ct[region.box].T[region.array.T]
+            if under.dtype.kind == "f":
+                under = np.rint(np.nan_to_num(under))
+            levels = np.clip(under, -1024, 3071).astype(np.int16) + np.int16(1024)
+            self._hu[structure] = np.bincount(levels, minlength=4096)
+        return self._hu[structure]
+
+    def mean_hu(self, structure: str) -> float:
+        """Mean HU under a structure."""
+        counts = self.values(structure)
+        return float(counts @ np.arange(-1024, 3072) / counts.sum())
+
+    def median_hu(self, structure: str) -> float:
+        """Median HU under a structure."""
+        sums = np.cumsum(self.values(structure))
+        return float(np.searchsorted(sums, sums[-1] / 2) - 1024)
+
+    def share_between(self, structure: str, low: float, high: float) -> float:
+        """Share of a structure's voxels with low <= HU < high."""
+        counts = self.values(structure)
+        ends = np.clip([low + 1024, high + 1024], 0, 4096).astype(int)
+        return float(counts[ends[0] : ends[1]].sum() / counts.sum())
+
+    def count_under(self, structure: str, labels: NDArray[Any], value: int) -> int:
+        """Voxels of a structure at which a label map on the file's grid holds a value."""
+        if structure not in self.regions:
+            return 0
+        region = self.regions[structure]
+        under = self._turn.turned(labels)[region.box]
+        return int(np.count_nonzero((under == value) & region.array))
+
+    def label_counts(self, structure: str, labels: NDArray[Any]) -> NDArray[np.int64]:
+        """(256,) voxels of a structure by the value of a uint8 label map on the file's grid."""
+        region = self.regions[structure]
+        under = self._turn.turned(labels)[region.box].T[region.array.T]
+        return np.bincount(under, minlength=256)
+
+    def in_file(self, mask: Mask, structure: str) -> tuple[Mask, Box]:
+        """A mask of a structure's region in the file's axes, and its box there."""
+        region = self.regions[structure]
+        undo = np.argsort(self._turn.axes)
+        flips = tuple(slice(None, None, -1 if f else 1) for f in self._turn.flipped)
+        array = mask[flips].transpose(undo)
+        a, b, c = (part.stop - 1 for part in region.box)
+        ends = (self._turn.back(region.start), self._turn.back((a, b, c)))
+        i, j, k = (slice(min(a, b), max(a, b) + 1) for a, b in zip(*ends, strict=True))
+        return array, (i, j, k)
+
+    def paint(self, labels: NDArray[Any], structure: str, value: int) -> None:
+        """Write a value where a structure is into a label map on the file's grid."""
+        region = self.regions[structure]
+        self._turn.turned(labels)[region.box][region.array] = value
+
+    def at(self, voxel: Voxel) -> Voxel:
+        """The index in the file's array of a voxel given along the body's axes."""
+        return self._turn.back(voxel)
+
+    def widest(self, structure: str) -> Voxel:
+        """A voxel in the slice that shows most of a structure, as index in the file."""
+        return self.at(self.regions[structure].widest)
+
+    def fault(
+        self,
+        message: str,
+        structure: str,
+        value: float | None = None,
+        *,
+        at: Voxel | None = None,
+        severity: Severity | None = None,
+    ) -> Fault:
+        """A fault of a structure, to be looked at where it is widest unless `at` says where."""
+        if at is None and structure in self.regions:
+            at = self.widest(structure)
+        return Fault(message, structure, value, at, severity)
+
+
+def common(a: Box, b: Box) -> Box | None:
+    """The box in both; None where there is none."""
+    i, j, k = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
+    return (i, j, k) if all(part.start < part.stop for part in (i, j, k)) else None
+
+
+def box_gap_mm(a: Box, b: Box, spacing: tuple[float, float, float]) -> float:
+    """Smallest distance in mm between two boxes of voxels; 0 where they meet."""
+    gaps = [
+        max(0, p.start - q.stop + 1, q.start - p.stop + 1) * mm
+        for p, q, mm in zip(a, b, spacing, strict=True)
+    ]
+    return float(np.linalg.norm(gaps))

@@ -1,0 +1,131 @@
+"""Rules of anatomy on a trunk of blocks: silent on the sound one, loud on one thing moved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from blocks import TRUNK, block, faults, painted, scan, trunk
+
+from pantskit.check.case import check_arrays
+from pantskit.check.registry import built_in_rules
+from pantskit.core.geometry import Geometry
+
+NOTHING = block((0, 0), (0, 0), (0, 0))
+# Blocks have straight ends, and slices that are copies of one another.
+_OF_BLOCKS = {"straight-cut", "step-slices"}
+
+
+def moved(structure, i=0, j=0, k=0):
+    """One structure elsewhere, in voxels."""
+    return {structure: np.roll(trunk()[structure], (i, j, k), (0, 1, 2))}
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LAI", "LPS"])
+def test_sound_trunk_has_no_errors_or_warnings(orientation):
+    masks = trunk()
+    view = scan(masks, orientation=orientation, ct=painted(masks), phase="portal_venous", sex="M")
+    found = {
+        (rule.name, fault.message)
+        for rule in built_in_rules()
+        if rule.scope in ("labels", "anatomy", "content") and rule.name not in _OF_BLOCKS
+        for fault in rule(view)
+        if (fault.severity or rule.severity) != "info"
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "changed"),
+    [
+        ("wrong-side", moved("spleen", i=40) | {"liver": None, "stomach": None}),
+        ("place", moved("bladder", k=50)),
+        ("neighbours", moved("gall_bladder", k=-24)),
+        ("adrenal-height", moved("adrenal_gland_left", k=-16)),
+        ("parts-borders", {"pancreas_head": block((16, 40), (14, 20), (46, 58))}),
+        ("parts-apart", {"pancreas_tail": block((10, 20), (16, 21), (54, 60))}),
+        ("parts-missing", {"pancreas_head": NOTHING}),
+        ("lesion-outside", {"pancreatic_lesion": block((6, 9), (30, 33), (30, 33))}),
+        ("duct-outside", {"pancreatic_duct": block((14, 40), (26, 27), (56, 57))}),
+        ("artery-origin", moved("celiac_artery", j=4)),
+        ("artery-order", moved("celiac_artery", k=-24)),
+        ("aorta-extent", {"aorta": block((26, 31), (8, 13), (34, 55))}),
+        ("aorta-extent", {"aorta": block((26, 31), (8, 13), (56, 90))}),
+        ("postcava-extent", {"postcava": block((34, 38), (9, 12), (34, 60))}),
+        ("postcava-side", moved("postcava", i=-14)),
+        ("veins-reach", {"veins": block((24, 32), (14, 16), (60, 62))}),
+        ("veins-broken", {"veins": trunk()["veins"] & ~block((20, 30), (0, 40), (0, 100))}),
+        ("femur-length", {"femur_left": block((8, 14), (14, 20), (20, 34))}),
+        ("femur-heights", {"femur_left": block((8, 14), (14, 20), (0, 20))}),
+        ("prostate-place", moved("prostate", i=12)),
+        ("bladder-place", moved("bladder", i=20)),
+    ],
+)
+def test_one_thing_moved_is_told_by_its_rule(rule, changed):
+    assert faults(rule, scan(trunk())) == []
+    assert faults(rule, scan(trunk(**changed))) != []
+
+
+def test_femur_to_the_knee_is_too_long():
+    masks = {"femur_left": block((8, 14), (14, 20), (2, 60))}
+    (fault,) = faults("femur-length", scan(masks))
+    assert fault.value == pytest.approx(58 * 4)
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LAI", "LPS", "RPI"])
+def test_sides_are_judged_in_the_world_and_not_by_index(orientation):
+    masks = trunk()
+    assert faults("sides", scan(masks, orientation=orientation)) == []
+    swapped = masks | {
+        "kidney_left": masks["kidney_right"],
+        "kidney_right": masks["kidney_left"],
+    }
+    (fault,) = faults("sides", scan(swapped, orientation=orientation))
+    assert (fault.structure, fault.severity) == ("kidney_left", None)
+
+
+def test_scan_that_is_mirrored_is_one_warning_with_its_likely_causes():
+    view = scan({name: mask[::-1] for name, mask in trunk().items()})
+    (fault,) = faults("mirrored", view)
+    assert "situs inversus" in fault.message
+    assert {f.severity for f in faults("sides", view)} == {"warning"}
+    assert faults("wrong-side", view) == []
+
+
+def test_array_upside_down_is_an_error():
+    view = scan({name: mask[:, :, ::-1] for name, mask in trunk().items()})
+    assert faults("upside-down", view)
+    assert faults("upside-down", scan(trunk())) == []
+
+
+def test_head_and_tail_exchanged_are_an_error():
+    masks = trunk()
+    masks |= {"pancreas_head": masks["pancreas_tail"], "pancreas_tail": masks["pancreas_head"]}
+    (fault,) = faults("parts-order", scan(masks))
+    assert fault.severity is None
+
+
+def test_lesion_without_contact_is_an_error_and_an_exophytic_one_a_warning():
+    lesion = block((20, 24), (17, 20), (55, 58))
+    assert faults("lesion-outside", scan(trunk(pancreatic_lesion=lesion))) == []
+    away = block((20, 24), (30, 34), (90, 94))
+    (fault,) = faults("lesion-outside", scan(trunk(pancreatic_lesion=away)))
+    assert fault.severity == "error"
+    bulging = block((20, 24), (20, 28), (55, 58))
+    (fault,) = faults("lesion-outside", scan(trunk(pancreatic_lesion=bulging)))
+    assert fault.severity is None
+
+
+def test_scan_that_ends_early_is_no_fault_of_the_aorta():
+    """Cut above the kidneys' lower ends: the aorta goes on outside the view."""
+    masks = {name: mask[:, :, 50:] for name, mask in trunk().items()}
+    geometry = Geometry.from_spacing((60, 40, 50), (4, 4, 4), orientation="RAS")
+    found = {f.rule for f in check_arrays(masks, geometry) if f.severity != "info"}
+    assert not found & {"aorta-extent", "postcava-extent", "femur-length", "volume", "gap"}
+
+
+def test_nothing_at_all_and_one_slice_are_checked_without_a_crash():
+    flat = Geometry.from_spacing((20, 20, 1), (1, 1, 5), orientation="LPS")
+    masks = {name: np.ones((20, 20, 1), bool) for name in TRUNK}
+    ct = np.full((20, 20, 1), 30, np.int16)
+    assert not any("could not be applied" in f.message for f in check_arrays(masks, flat, ct=ct))
+    assert check_arrays({}, flat) == []

@@ -1,0 +1,110 @@
+"""Rules of content: what lies under the masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from blocks import block, faults, painted, scan, trunk
+
+
+def test_volume_uses_the_spacing():
+    # 10 x 10 x 10 voxels of 2 x 2 x 3 mm are 12 ml: less than any spleen
+    view = scan({"spleen": block((5, 15), (5, 15), (5, 15))}, spacing=(2, 2, 3))
+    (fault,) = faults("volume", view)
+    assert fault.value == pytest.approx(12.0)
+
+
+def test_small_organ_cut_by_the_view_is_not_reported():
+    assert faults("volume", scan({"spleen": block((0, 5), (5, 8), (5, 8))})) == []
+
+
+def test_view_ends_where_the_padding_begins():
+    masks = {"spleen": block((5, 8), (5, 8), (20, 24))}
+    ct = np.full((60, 40, 100), -1000, np.int16)
+    ct[:, :, 20:60] = 40
+    assert faults("volume", scan(masks))
+    assert faults("volume", scan(masks, ct=ct)) == []
+
+
+def test_labels_of_another_slab_are_found_by_their_content():
+    masks = trunk()
+    shifted = np.roll(painted(masks), 40, 2)
+    (fault,) = faults("other-ct", scan(masks, ct=shifted))
+    assert fault.severity is None
+    assert "another CT" in fault.message
+    assert faults("other-ct", scan(masks, ct=painted(masks))) == []
+
+
+def test_one_organ_in_the_wrong_place_is_a_warning():
+    masks = trunk()
+    ct = painted(masks)
+    masks["spleen"] = np.roll(masks["spleen"], -16, 2)
+    (fault,) = faults("other-ct", scan(masks, ct=ct))
+    assert (fault.structure, fault.severity) == ("spleen", "warning")
+
+
+def test_mask_drawn_too_wide_holds_fat():
+    masks = trunk()
+    ct = painted(masks)
+    masks["spleen"] = block((6, 14), (8, 18), (62, 78))  # 2 of 10 rows in fat
+    (fault,) = faults("fat", scan(masks, ct=ct))
+    assert fault.value == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("phase", "hu", "wrong"),
+    [
+        ("portal_venous", 100, False),
+        ("portal_venous", 20, True),
+        ("non_contrast", 20, False),
+        ("non_contrast", 100, True),
+        (None, 20, False),
+        (None, 180, True),
+    ],
+)
+def test_hu_are_judged_by_phase(phase, hu, wrong):
+    masks = {"liver": block((34, 54), (12, 32), (60, 80))}
+    ct = np.full((60, 40, 100), hu, np.int16)
+    assert bool(faults("hu", scan(masks, ct=ct, phase=phase))) is wrong
+
+
+@pytest.mark.parametrize(
+    ("told", "aorta", "vein", "kidney", "wrong"),
+    [
+        ("non_contrast", 45, 45, 35, False),
+        ("non_contrast", 160, 170, 180, True),
+        ("arterial", 320, 90, 120, False),
+        ("arterial", 45, 45, 35, True),
+        ("arterial", 130, 150, 160, True),
+        ("portal_venous", 160, 170, 180, False),
+        ("portal_venous", 330, 90, 120, True),
+        ("portal_venous", 40, 40, 30, True),
+        ("delayed", 110, 115, 150, False),
+        ("delayed", 330, 90, 120, True),
+        ("unheard of", 160, 170, 180, False),
+        (None, 160, 170, 180, False),
+    ],
+)
+def test_phase_of_the_metadata_against_the_vessels(told, aorta, vein, kidney, wrong):
+    masks = {s: trunk()[s] for s in ("aorta", "veins", "kidney_left")}
+    ct = np.full((60, 40, 100), -90, np.int16)
+    for name, value in (("aorta", aorta), ("veins", vein), ("kidney_left", kidney)):
+        ct[masks[name]] = value
+    assert bool(faults("phase", scan(masks, ct=ct, phase=told))) is wrong
+
+
+def test_fluid_in_a_lung_is_an_effusion():
+    masks = {"lung_left": block((6, 26), (6, 32), (82, 100))}
+    ct = np.full((60, 40, 100), -850, np.int16)
+    assert faults("effusion", scan(masks, ct=ct)) == []
+    ct[:, 6:16] = 10
+    (fault,) = faults("effusion", scan(masks, ct=ct))
+    assert fault.value == pytest.approx(10 / 26)
+
+
+def test_excreted_contrast_in_a_kidney_is_its_pelvis():
+    masks = {"kidney_left": trunk()["kidney_left"]}
+    ct = np.full((60, 40, 100), 150, np.int16)
+    assert faults("renal-pelvis", scan(masks, ct=ct, phase="delayed")) == []
+    ct[12:14, 6:10, 50:56] = 500
+    assert faults("renal-pelvis", scan(masks, ct=ct, phase="delayed"))

@@ -1,0 +1,140 @@
+"""Pictures, page, filters, accepted findings and mended versions, through the command."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from blocks import SHAPE, SPACING, block, painted, trunk
+from PIL import Image
+from typer.testing import CliRunner
+
+from pantskit.check.dataset import check_dataset
+from pantskit.check.fix import fix_dataset
+from pantskit.cli.app import app
+from pantskit.core.dataset import Dataset, mask_path, write_case_labels
+from pantskit.core.errors import DatasetError
+from pantskit.core.geometry import Geometry
+from pantskit.core.labelsets import CaseLabels
+from pantskit.core.volume import Volume, read_mask, write_volume
+
+GRID = Geometry.from_spacing(SHAPE, SPACING, orientation="RAS")
+STRAY = ((50, 52), (30, 32), (90, 92))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A trunk of blocks whose liver has a stray and whose pancreas lacks a part of its head."""
+    made = Dataset.create(tmp_path / "data")
+    masks = trunk()
+    masks["pancreas"] &= ~block((38, 40), (14, 20), (46, 50))
+    masks["liver"] |= block(*STRAY)
+    write_volume(made.image_path("case_1", "train"), Volume(painted(masks), GRID))
+    write_case_labels(made, "case_1", "train", masks, GRID)
+    return made
+
+
+def run(*args):
+    return CliRunner().invoke(app, ["check", *map(str, args), "--workers", "0"])
+
+
+def test_command_filters_by_rule_severity_and_structure(dataset):
+    result = run(dataset.root, "--json", "--rule", "stray", "--severity", "warning")
+    findings = json.loads(result.stdout)["findings"]
+    assert {(f["rule"], f["structure"]) for f in findings} == {("stray", "liver")}
+    result = run(dataset.root, "--json", "--structure", "spleen", "--rule", "stray")
+    assert json.loads(result.stdout)["findings"] == []
+    assert result.exit_code == 0
+    assert "did you mean stray" in run(dataset.root, "--rule", "strai").output
+
+
+def test_page_and_pictures_show_each_finding_where_it_is(dataset, tmp_path):
+    out = tmp_path / "out"
+    result = check_dataset(dataset, out, pictures=50, workers=0)
+    (stray,) = (f for f in result.findings if f.rule == "stray")
+    assert all(a <= n < b for n, (a, b) in zip(stray.at, STRAY, strict=True))
+    (path,) = (out / "pictures" / "case_1").glob("*-stray-liver.png")
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+    assert (pixels == (255, 196, 0)).all(axis=2).any()  # its outline
+    page = (out / "index.html").read_text()
+    assert "stray" in page
+    assert page.count("data:image/jpeg;base64,") == len([f for f in result.findings if f.voxel])
+    assert "http://" not in page
+    rows = list(csv.DictReader((out / "findings.csv").open()))
+    assert {r["rule"] for r in rows} == {f.rule for f in result.findings}
+
+
+def test_second_run_keeps_the_pictures_of_cases_that_did_not_change(dataset, tmp_path):
+    out = tmp_path / "out"
+    check_dataset(dataset, out, pictures=5, workers=0)
+    before = {p: p.stat().st_mtime_ns for p in (out / "pictures").rglob("*.png")}
+    check_dataset(dataset, out, pictures=5, workers=0)
+    assert {p: p.stat().st_mtime_ns for p in (out / "pictures").rglob("*.png")} == before
+
+
+def test_accepted_findings_do_not_count(dataset, tmp_path):
+    path = tmp_path / "accepted.csv"
+    path.write_text("case_id,rule,structure,reason\ncase_1,stray,liver,a real accessory lobe\n")
+    result = check_dataset(dataset, baseline=path, workers=0)
+    (stray,) = (f for f in result.findings if f.rule == "stray")
+    assert stray.accepted == "a real accessory lobe"
+    assert stray not in result.open
+
+
+def test_rules_are_listed_and_explained():
+    listed = run("--rules").stdout
+    assert "missed-slice" in listed
+    assert "Standard:" in run("--explain", "parts-borders").stdout
+
+
+def test_missing_dataset_argument_is_told():
+    result = run()
+    assert result.exit_code == 2
+    assert "give the dataset" in result.output
+
+
+def test_dry_run_tells_what_would_change_and_writes_nothing(dataset, tmp_path):
+    result = run(dataset.root, "--fix", tmp_path / "new", "--dry-run", "--json")
+    (changes,) = json.loads(result.stdout).values()
+    told = {(c["structure"], c["added"], c["removed"]) for c in changes}
+    # the stray has 2 x 2 x 2 voxels, the lost piece of the head 2 x 6 x 4
+    assert told == {("liver", 0, 8), ("pancreas", 48, 0)}
+    assert not (tmp_path / "new").exists()
+
+
+def test_new_version_is_mended_and_the_original_stays(dataset, tmp_path):
+    files = {p: p.read_bytes() for p in dataset.root.rglob("*.nii.gz")}
+    summary = fix_dataset(dataset, tmp_path / "new", workers=0)
+    assert summary.exit_status == 0
+    assert {p: p.read_bytes() for p in dataset.root.rglob("*.nii.gz")} == files
+    new = Dataset.open(tmp_path / "new")
+    assert new.info["version"] == "0+fix"
+    rules = {f.rule for f in check_dataset(new, workers=0).findings}
+    assert not rules & {"stray", "pancreas-parts", "overlap"}
+    labels = new.case("case_1").labels()
+    assert isinstance(labels, CaseLabels)
+    assert np.array_equal(labels.mask("pancreas"), trunk()["pancreas"])
+    assert np.array_equal(labels.mask("liver"), trunk()["liver"])
+    assert np.array_equal(labels.mask("spleen"), trunk()["spleen"])
+
+
+def test_mask_with_odd_values_becomes_binary(dataset, tmp_path):
+    path = mask_path(dataset.labels_path("case_1", "train"), "spleen")
+    spleen = trunk()["spleen"].astype(np.float32) * 2
+    write_volume(path, Volume(spleen, GRID))
+    summary = fix_dataset(dataset, tmp_path / "new", workers=0)
+    words = " ".join(c["what"] for c in summary.records[0].data["changes"])
+    assert "not binary" in words
+    new = Dataset.open(tmp_path / "new")
+    mended = read_mask(mask_path(new.labels_path("case_1", "train"), "spleen"))
+    assert mended.faults == ()
+    assert np.array_equal(mended.array, trunk()["spleen"])
+
+
+def test_original_is_never_written_over(dataset):
+    for place in (dataset.root, dataset.root / "fixed"):
+        with pytest.raises(DatasetError, match="own folder"):
+            fix_dataset(dataset, place, workers=0)
