@@ -452,3 +452,12 @@ def test_labels_that_a_map_does_not_speak_of_are_refused() -> None:
 
 def test_present_empty_and_absent_are_three_things() -> None:
     assert {a.value for a in Annotation} == {"present", "empty", "absent"}
+
+
+def test_voxels_that_nnunet_is_told_to_ignore_are_never_background(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"labels": {"background": 0, "liver": 1, "ignore": 2}}))
+    label_map = LabelMap.parse(str(path))
+    label_map.require_known([0, 1], name="case")
+    with pytest.raises(LabelError, match="case 5: label 2 is 'ignore'"):
+        label_map.require_known([0, 1, 2], name="case 5")

@@ -11,7 +11,7 @@ import SimpleITK
 from nrrd_files import VALUES, write
 
 from pantskit.core.errors import GeometryError, ImageError
-from pantskit.core.nrrd import read_nrrd
+from pantskit.core.nrrd import files_of_volume, read_nrrd
 from pantskit.core.volume import read_volume
 
 
@@ -171,3 +171,13 @@ def test_damaged_compressed_data_is_refused(tmp_path):
     packed[20:40] = b"\xff" * 20
     with pytest.raises(ImageError, match=r"damaged gzip|cut short"):
         read_nrrd(write(tmp_path / "ct.nrrd", bytes(packed), encoding="gzip"))
+
+
+def test_the_files_of_a_volume_are_those_its_voxels_are_in(tmp_path):
+    header = write(tmp_path / "ct.nhdr", b"", data_file="ct.raw")
+    assert files_of_volume(header) == (header,)  # what is not there is no file of it
+    (tmp_path / "ct.raw").write_bytes(VALUES.tobytes(order="F"))
+    assert files_of_volume(header) == (header, tmp_path / "ct.raw")
+    whole = write(tmp_path / "whole.nrrd")
+    assert files_of_volume(whole) == (whole,)
+    assert files_of_volume(tmp_path / "ct.nii.gz") == (tmp_path / "ct.nii.gz",)

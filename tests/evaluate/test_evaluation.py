@@ -160,17 +160,35 @@ def test_a_prediction_on_another_grid_is_refused_with_both_grids(
     assert {r["dsc"] for r in scores_of(out, "b_1", "liver")} == {0.0}
 
 
+@pytest.mark.parametrize("orientation", ["RPS", "RAS", "PIL", "SRA"])
+def test_the_same_voxels_in_another_order_are_the_same_grid(
+    cohort: Any, perfect: Path, reference: Path, predict: Predict, orientation: str
+) -> None:
+    shutil.rmtree(perfect / "b_1")
+    turned = {
+        s: Volume(m, cohort.geometry).reoriented(orientation)
+        for s, m in cohort.body(cohort.lesions["b_1"]).items()
+    }
+    masks = {s: volume.array for s, volume in turned.items()}
+    predict("b_1", masks, geometry=turned["liver"].geometry)
+    result, out = run(perfect, reference)
+    assert result.exit_status == 0
+    assert result.summary["cases"]["resampled"] == []
+    assert {r["dsc"] for r in scores_of(out, "b_1", "pancreatic_lesion")} == {1.0}
+    assert f"axes run to {orientation}" in case_of(out, "b_1")["faults"]
+
+
 def test_resampling_is_asked_for_and_recorded(
     cohort: Any, perfect: Path, reference: Path, predict: Predict
 ) -> None:
-    """The same masks with another voxel order in space: resampling gives them back."""
-    turned = Volume(cohort.empty, cohort.geometry).reoriented("RPS")
+    """Masks in a larger box than the reference's: resampling gives them back."""
+    larger = Geometry.from_spacing((22, 18, 16), (1.0, 1.5, 2.0), origin=(7.0, -3.0, 40.0))
     shutil.rmtree(perfect / "b_1")
     masks = {
-        s: Volume(m, cohort.geometry).reoriented("RPS").array
+        s: np.pad(m, [(2, 0), (0, 0), (0, 0)])
         for s, m in cohort.body(cohort.lesions["b_1"]).items()
     }
-    predict("b_1", masks, geometry=turned.geometry)
+    predict("b_1", masks, geometry=larger)
     assert run(perfect, reference)[0].exit_status == 1
     result, out = run(perfect, reference, resample=True)
     assert result.exit_status == 0
@@ -572,3 +590,11 @@ def test_a_case_whose_worker_died_still_scores_worst(
     assert result.summary["cases"]["failed"] == ["a_1"]
     assert "out of memory" in result.summary["cases"]["messages"]["a_1"]
     assert {r["dsc"] for r in scores_of(out, "a_1", "liver")} == {0.0}
+
+
+def test_a_table_of_metadata_that_cannot_be_read_stops_the_run_before_it_scores(
+    perfect: Path, reference: Path
+) -> None:
+    (reference / "metadata.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match="table cannot be read"):
+        run(perfect, reference)

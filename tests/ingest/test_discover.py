@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from nrrd_files import VALUES
+from nrrd_files import write as nrrd
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -505,3 +507,32 @@ def test_slices_named_as_volumes_are_slices(series, tmp_path):
     found = discover([folder])
     assert found.volumes == []
     assert [len(s.slices) for s in found.series] == [5]
+
+
+def test_what_a_run_writes_into_its_source_is_no_source_of_the_next(series, run, tmp_path):
+    folder = series().write(tmp_path / "in" / "scan").parent
+    places = {"out": "in/dataset", "export_dicom": folder / "exported"}
+    assert run(folder, **places).statuses == ["done"]
+    assert (folder / "exported").is_dir()
+    assert run(folder, **places).statuses == ["done"]
+    with pytest.raises(ConfigError, match="which this run writes to"):
+        run(folder / "dataset", out="in/dataset")
+
+
+def test_two_scans_with_one_detached_header_are_two(run, tmp_path):
+    for name, values in (("a", VALUES), ("b", VALUES[::-1])):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        nrrd(tmp_path / "in" / name / "ct.nhdr", b"", data_file="ct.raw")
+        (tmp_path / "in" / name / "ct.raw").write_bytes(values.tobytes(order="F"))
+    result = run(tmp_path / "in")
+    assert result.statuses == ["done", "done"]
+    assert result.summary.copies == ()
+
+
+def test_file_names_that_are_no_utf8_are_names(series, run, tmp_path):
+    folder = series().write(tmp_path / "in")
+    for path in sorted(folder.iterdir())[:2]:
+        path.rename(os.fsdecode(os.fsencode(path) + b"\xff1\xc2\xb23"))
+    (folder / os.fsdecode(b"\xfe.nii")).write_bytes(b"no volume")
+    result = run(tmp_path / "in")
+    assert result.statuses == ["done", "failed"]

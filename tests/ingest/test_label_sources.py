@@ -176,3 +176,34 @@ def test_a_folder_without_any_annotation_is_told(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(LabelError, match="no masks; expected"):
         discover_labels(tmp_path, [])
+
+
+def test_label_maps_called_as_their_cts_are_no_masks_of_what_these_are_named_for(run, tmp_path):
+    """As the MSD ships its pancreases: imagesTr/pancreas_001, labelsTr/pancreas_001."""
+    grid = Geometry.from_spacing((6, 5, 4), (1.0, 1.0, 2.0))
+    for number in (1, 4):
+        hu = np.full(grid.shape, -500, np.int16, order="F")
+        hu[number] = 40
+        labels = np.zeros(grid.shape, np.uint8, order="F")
+        labels[2:5, 2, 1], labels[3, 2, 1] = 1, 2
+        name = f"pancreas_{number:03d}.nii.gz"
+        write_volume(tmp_path / "imagesTr" / name, Volume(hu, grid))
+        write_volume(tmp_path / "labelsTr" / name, Volume(labels, grid))
+    folders = tmp_path / "imagesTr", tmp_path / "labelsTr"
+    result = run(folders[0], labels=folders[1], label_map="msd_pancreas")
+    voxels = [r.data["labels"]["voxels"] for r in result.summary.run.records]
+    assert voxels == [{"pancreas": 3, "pancreatic_lesion": 1}] * 2
+
+
+def test_a_label_map_is_not_taken_for_a_mask_where_its_ids_are_told(run, tmp_path):
+    grid = Geometry.from_spacing((6, 5, 4), (1.0, 1.0, 2.0))
+    hu = np.full(grid.shape, -500, np.int16, order="F")
+    hu[1] = 40
+    write_volume(tmp_path / "ct.nii.gz", Volume(hu, grid))
+    labels = np.zeros(grid.shape, np.uint8, order="F")
+    labels[2:5, 2, 1], labels[3, 2, 1] = 1, 2
+    for name in ("pancreas_001", "pancreas_004"):
+        write_volume(tmp_path / "labels" / f"{name}.nii.gz", Volume(labels, grid))
+    told = {"labels": tmp_path / "labels", "label_map": "msd_pancreas"}
+    result = run(tmp_path / "ct.nii.gz", **told)
+    assert "--label-map does not speak of it" in result.message

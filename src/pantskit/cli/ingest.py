@@ -101,7 +101,7 @@ def command(
         memory_mb=memory_mb,
     )
     if list_only:
-        _list(report.listing(sources, settings), as_json=as_json)
+        _list(report.listing(sources, settings, out=out), as_json=as_json)
     if out is None:
         raise ConfigError("give the dataset's folder with --out, or --list to only look")
     with case_progress("ingest", quiet=as_json) as progress:

@@ -138,6 +138,11 @@ class Geometry:
         """Whether both grids have one shape and no corner voxel is further apart than that."""
         return self.shape == other.shape and self.distance_mm(other) <= tolerance_mm
 
+    def same_voxels(self, other: Geometry) -> bool:
+        """Whether both grids have the same voxel centres, in whatever order of axes and voxels."""
+        # As they are first: near 45 degrees rounding decides how an axis is called.
+        return self.same_grid(other) or self.same_grid(other.reoriented(self.orientation))
+
     def distance_mm(self, other: Geometry) -> float:
         """Largest distance in mm between corresponding corners of two grids of one shape."""
         return float(np.linalg.norm(self.corners - other.corners, axis=1).max())

@@ -108,6 +108,9 @@ def innermost(group: Iterable[str]) -> tuple[str, ...]:
     return tuple(s for s in names if not any(s in containers(other) for other in names))
 
 
+_IGNORE = "ignore"  # nnU-Net's name for voxels that nobody annotated
+
+
 def _key(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
@@ -222,8 +225,15 @@ class LabelMap:
             name: the case and file, for the message.
 
         Raises:
-            LabelError: If a value is neither background, mapped, nor known to have no place.
+            LabelError: If a value is neither background, mapped, nor known to have no place; or
+                if it is nnU-Net's `ignore`, whose voxels may be anything and are no background.
         """
+        ignored = [int(v) for v in values if self.unmapped.get(int(v), "").lower() == _IGNORE]
+        if ignored:
+            raise LabelError(
+                f"{name}: label {ignored[0]} is {_IGNORE!r}: what lies there is not known, and it "
+                "is not taken for background; annotate these voxels, or leave the case out"
+            )
         unknown = sorted(
             int(v)
             for v in values
@@ -409,8 +419,13 @@ def _inline_map(text: str) -> LabelMap:
 _TUMOUR_WORDS = {
     f"{word}{plural}"
     for word in ("tumor", "tumour", "cancer", "lesion", "mass", "neoplasm", "carcinoma")
-    for plural in ("", "s")
+    for plural in ("", "s", "es")
 }
+
+
+def is_tumour_of_no_organ(name: str) -> bool:
+    """Whether a name means a tumour and does not say of which organ: `"Cancer"`, `"lesions"`."""
+    return _key(name) in _TUMOUR_WORDS
 
 
 def _file_map(path: Path) -> LabelMap:
@@ -430,7 +445,7 @@ def _file_map(path: Path) -> LabelMap:
         if number in ids or number in unmapped:
             raise LabelError(f"label map {path}: id {number} is there twice")
         found = [find_structure(n) for n in names]
-        if number and any(_key(n) in _TUMOUR_WORDS for n in names):
+        if number and any(is_tumour_of_no_organ(n) for n in names):
             raise LabelError(
                 f"label map {path}: id {number} is {'+'.join(names)!r}, of an organ that it does "
                 "not name; say which with --label-map, as msd_pancreas or "

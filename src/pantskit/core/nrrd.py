@@ -113,6 +113,22 @@ def read_nrrd(path: Path) -> Volume:
     return Volume(array, header.geometry, header.faults + faults)
 
 
+def files_of_volume(path: Path) -> tuple[Path, ...]:
+    """The files that a volume is in: itself, and with a detached NRRD header its voxels' file.
+
+    Args:
+        path: a volume file of any format; of a damaged one it is named alone.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in NRRD_SUFFIXES:
+        return (path,)
+    try:
+        data, _ = _data_file(path, read_fields(path)[0], 0)
+    except PantskitError:
+        return (path,)
+    return tuple(dict.fromkeys((path, data)))
+
+
 def read_nrrd_header(path: Path) -> NrrdHeader:
     """Read what stands before the voxels.
 
@@ -144,7 +160,7 @@ def read_fields(path: Path) -> tuple[dict[str, str], dict[str, str], int]:
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from None
     if not re.match(rb"NRRD000[1-5]\r?\n", block):
-        raise ImageError(f"{path}: not a NRRD image (it begins with {block[:8]!r})")
+        raise ImageError(f"{path}: not a NRRD image, whatever its name says")
     end = re.search(rb"\r?\n\r?\n", block)
     if end is None and len(block) == _MAX_HEADER_BYTES:
         raise ImageError(f"{path}: NRRD header without an end in {_MAX_HEADER_BYTES} bytes")

@@ -7,6 +7,7 @@ kills a run, or one of its workers, costs the cases that were being done and not
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 import traceback
@@ -333,7 +334,7 @@ def fingerprint(job: Job, settings: Any, known: Mapping[Path, str] | None = None
     both = jsonable([settings, job.settings])
     hasher = blake3(json.dumps(both, sort_keys=True, default=repr).encode())
     for path in job.inputs:
-        hasher.update(f"\n{path.name}\n".encode())  # a mask's name says what it is of
+        hasher.update(b"\n%b\n" % os.fsencode(path.name))  # a mask's name says what it is of
         hasher.update(((known or {}).get(path) or _hash(path)).encode())
     return hasher.hexdigest(length=16)
 

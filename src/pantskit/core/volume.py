@@ -426,7 +426,7 @@ def _parse_header(path: Path, file: io.BufferedIOBase) -> Header:
     elif _NIFTI2_SIZE in sizes and len(block) >= _NIFTI2_SIZE:
         raw = nib.Nifti2Header(block, check=False)
     else:
-        raise ImageError(f"{path}: not a NIfTI image (it begins with {block[:8]!r})")
+        raise ImageError(f"{path}: not a NIfTI image, whatever its name says")
     if bytes(raw["magic"].tobytes())[:3] not in (b"n+1", b"n+2"):
         raise ImageError(f"{path}: not a single-file NIfTI image; convert .hdr/.img to .nii first")
     if raw["pixdim"][0] == 0:

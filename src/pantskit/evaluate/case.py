@@ -78,8 +78,9 @@ def score_case(
     """
     geometry = reference.geometry
     other = _other_grid(reference, prediction, resample=config.resample)
+    own_order = geometry.same_grid(prediction.geometry)
     truth = _truth(reference)
-    found = Segmentation(prediction, onto=geometry if other else None)
+    found = Segmentation(prediction, onto=None if own_order else geometry)
     chances = None
     if probability is not None:
         chances = _read_probability(probability, geometry, resample=config.resample)
@@ -96,7 +97,11 @@ def score_case(
         "case": {
             **case,
             "resampled": other,
-            "faults": [*(f"reference {f}" for f in reference.faults), *prediction.faults],
+            "faults": [
+                *(f"reference {f}" for f in reference.faults),
+                *prediction.faults,
+                *([] if own_order or other else [_turned(prediction)]),
+            ],
         },
     }
 
@@ -205,7 +210,7 @@ def _read_probability(path: Path, geometry: Geometry, *, resample: bool) -> NDAr
     if chances.size and not (chances.min() >= 0 and chances.max() <= 1):  # NaN fails both
         raise LabelError(f"{name}: holds values outside 0 to 1, or NaN; no probabilities")
     if not volume.geometry.same_grid(geometry):
-        if not resample:
+        if not resample and not geometry.same_voxels(volume.geometry):
             require_same_grid(
                 geometry, volume.geometry, what=f"{name}: reference and probabilities", mend=_MEND
             )
@@ -220,9 +225,18 @@ def _truth(reference: CaseLabels) -> Segmentation:
         raise LabelError(str(error).replace("--label-map", "--reference-label-map")) from None
 
 
+def _turned(prediction: CaseLabels) -> str:
+    return f"axes run to {prediction.geometry.orientation} and were turned: no voxel moved"
+
+
 def _other_grid(reference: CaseLabels, prediction: CaseLabels, *, resample: bool) -> bool:
+    """Whether the prediction has to be resampled; another order of the same voxels has not.
+
+    Raises:
+        GeometryError: If it has, and `resample` is off.
+    """
     ours: Geometry = reference.geometry
-    if ours.same_grid(prediction.geometry):
+    if ours.same_voxels(prediction.geometry):
         return False
     if not resample:
         require_same_grid(

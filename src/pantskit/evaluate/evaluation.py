@@ -103,12 +103,13 @@ def evaluate(
         progress: called after each case.
 
     Raises:
-        DatasetError: If a folder cannot be used, or both share no case.
+        DatasetError: If a folder or the reference's metadata cannot be used, or both share no case.
         ConfigError: If a split is asked of a reference that has none.
     """
     config = config or EvaluateConfig()
     pairing = pair_up(Path(predictions), Path(reference), config)
     pairs = pairing.pairs
+    metadata = _metadata(Path(reference))
     common = [
         place / "dataset.json"
         for folder in (Path(predictions), Path(reference))
@@ -138,7 +139,6 @@ def evaluate(
         progress=progress,
     )
     results = {r.case_id: _result(r, pairs[r.case_id]) for r in run.records}
-    metadata = _metadata(Path(reference))
     scores = [row for result in results.values() for row in result["scores"]]
     scores = drop_unknown_structures(scores, config)
     lesions, candidates = (
@@ -199,11 +199,17 @@ def _result(record: CaseRecord, pair: Pair) -> Mapping[str, Any]:
 
 
 def _metadata(reference: Path) -> dict[str, Row]:
-    """The reference's metadata by case; empty where it is no dataset."""
+    """The reference's metadata by case; empty where it is no dataset or has no table.
+
+    Raises:
+        DatasetError: If there is a table that cannot be read: without it patients, sites and
+            phases would be missing from the scores without a word.
+    """
     try:
-        return Dataset.open(reference).metadata
+        dataset = Dataset.open(reference)
     except DatasetError:
         return {}
+    return dataset.metadata
 
 
 def _case_row(

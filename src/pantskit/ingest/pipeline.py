@@ -83,7 +83,7 @@ def ingest(
     _require_sense(settings)
     clinical = read_clinical(settings.clinical) if settings.clinical else None
     with crew_of(settings) as crew:
-        found, labels = survey(sources, settings, workers=crew)
+        found, labels = survey(sources, settings, out=out, workers=crew)
         patients = [s.first.description.get("PatientID", "") for s in found.series]
         joined = clinical.join(patients) if clinical else None
         existed = out.exists()

@@ -13,6 +13,7 @@ from typing import Any
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, ImageError
 from pantskit.core.files import content_hash
+from pantskit.core.nrrd import files_of_volume
 from pantskit.ingest.dicom.headers import ImageHeader
 from pantskit.ingest.discovery.archives import archive_stem
 from pantskit.ingest.discovery.discover import Found
@@ -304,7 +305,8 @@ def _plan_series(series: Series, common: _Common, *, alone: bool) -> Planned:
 def _plan_volume(file: SourceFile, common: _Common, reader: Reader) -> Planned:
     try:
         with reader.local(file) as path:
-            identity = f"nifti:{content_hash(path)}"
+            # Of a detached header the voxels tell one scan from another.
+            identity = ":".join(("nifti", *map(content_hash, files_of_volume(path))))
         fault = ""
     except (OSError, ImageError) as error:
         identity, fault = f"file:{file}", str(error)
@@ -319,12 +321,17 @@ def _plan_volume(file: SourceFile, common: _Common, reader: Reader) -> Planned:
         identifiers=path_identifiers([file.place]),
     )
     keys = (stem, stem.removesuffix("_0000"), file.folder.name)
-    return Planned(plan, str(file), (file.path,), keys, file.folder)
+    return Planned(plan, str(file), _files_of(file), keys, file.folder)
+
+
+def _files_of(file: SourceFile) -> tuple[Path, ...]:
+    """Files on disk that hold a volume; the archive of one that is in one."""
+    return (file.path,) if file.member else files_of_volume(file.path)
 
 
 def _file_mb(file: SourceFile) -> float:
-    """Size of a volume file; 0 where it cannot be told."""
+    """Size of a volume's files; 0 where it cannot be told."""
     try:
-        return file.path.stat().st_size / 2**20
+        return sum(path.stat().st_size for path in _files_of(file)) / 2**20
     except OSError:
         return 0.0

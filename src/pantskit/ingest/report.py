@@ -126,12 +126,20 @@ def _short(names: Sequence[str]) -> str:
     return ", ".join([*named, *([f"labels {', '.join(ranges)}"] if ranges else [])])
 
 
-def listing(sources: Sequence[Path], settings: IngestSettings) -> list[dict[str, Any]]:
+def listing(
+    sources: Sequence[Path], settings: IngestSettings, *, out: Path | None = None
+) -> list[dict[str, Any]]:
     """What the sources hold, and what would become of it; see `listing_rows`.
+
+    Args:
+        sources: as for `ingest`.
+        settings: of the run.
+        out: the dataset that a run would write to, which is no source.
 
     Raises:
         ConfigError, LabelError: As `ingest`.
     """
     keep_quiet()
     with crew_of(settings, needs=HEADERS) as crew:
-        return listing_rows(*survey(sources, settings, workers=crew), settings.allowed)
+        found, labels = survey(sources, settings, out=out, workers=crew)
+    return listing_rows(found, labels, settings.allowed)

@@ -13,7 +13,7 @@ from pantskit.ingest.discovery.discover import Found, discover, discover_labels
 from pantskit.ingest.discovery.outlook import is_whole
 from pantskit.ingest.discovery.reading import Progress
 from pantskit.ingest.discovery.series import Series
-from pantskit.ingest.labels.sources import LabelSource
+from pantskit.ingest.labels.sources import LabelSource, volume_stem
 from pantskit.ingest.settings import IngestSettings
 
 
@@ -21,6 +21,7 @@ def survey(
     sources: Sequence[Path],
     settings: IngestSettings,
     *,
+    out: Path | None = None,
     workers: Crew | None = None,
     progress: Progress | None = None,
 ) -> tuple[Found, list[LabelSource]]:
@@ -28,7 +29,9 @@ def survey(
 
     Args:
         sources: folders, files, archives, a DICOMDIR.
-        settings: `labels`, `series`, `prefer` and what may be resampled count.
+        settings: `labels`, `series`, `prefer`, `export_dicom` and what may be resampled count.
+        out: the dataset that is written to. Neither it nor the exported DICOM is a source, though
+            they may lie in one.
         workers: processes to parse headers in; None parses them here.
         progress: called with the number of files seen so far.
 
@@ -37,11 +40,15 @@ def survey(
         skipped; and the annotations.
 
     Raises:
-        ConfigError: If a source is missing, nothing in them is an image, or the choice of series
-            is unknown.
+        ConfigError: If a source is missing or the dataset itself, nothing in them is an image, or
+            the choice of series is unknown.
         LabelError: If `labels` holds nothing that could be an annotation.
     """
-    found = discover(sources, leave=settings.labels, workers=workers, progress=progress)
+    own = [folder for folder in (out, settings.export_dicom) if folder]
+    _require_no_output(sources, own)
+    found = discover(
+        sources, leave=settings.labels, without=own, workers=workers, progress=progress
+    )
     if found.empty:
         names = ", ".join(str(s) for s in sources)
         raise ConfigError(
@@ -54,7 +61,13 @@ def survey(
         # An archive that holds scans and masks is looked through once.
         same = list(sources) == [settings.labels] and settings.labels.is_file()
         images = [file.path for file in found.volumes if not file.member]
-        labels = discover_labels(settings.labels, images, found if same else None, workers=workers)
+        labels = discover_labels(
+            settings.labels,
+            images,
+            found if same else None,
+            cases=_names_of_cts(found),
+            workers=workers,
+        )
         taken = {header.file for source in labels for header in source.headers}
         found.series = [s for s in found.series if s.first.file not in taken]
     # After that: a mask must not take the place of a scan.
@@ -66,6 +79,31 @@ def survey(
         annotated=partial(_annotated, _Told(labels)),
     )
     return found, labels
+
+
+def _require_no_output(sources: Sequence[Path], own: Sequence[Path]) -> None:
+    for source in sources:
+        for folder in own:
+            if source.resolve().is_relative_to(folder.resolve()):
+                raise ConfigError(
+                    f"{source}: a source lies in {folder}, which this run writes to; give another "
+                    "folder for the output"
+                )
+
+
+def _names_of_cts(found: Found) -> set[str]:
+    """What the files of label maps may be called after."""
+    stems = [volume_stem(file.name) for file in found.volumes]
+    series = [s.first for s in found.series if not s.skip]
+    patients = [first.description.get("PatientID", "") for first in series]
+    numbers = [first.description.get("SeriesNumber", "") for first in series]
+    return {
+        *stems,
+        *(stem.removesuffix("_0000") for stem in stems),
+        *patients,
+        *(f"{patient}_{number}" for patient, number in zip(patients, numbers, strict=True)),
+        *(first.file.folder.name for first in series),
+    }
 
 
 class _Told:

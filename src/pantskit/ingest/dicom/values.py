@@ -23,6 +23,8 @@ def number_of(value: Any) -> float | None:
 
 def numbers_of(value: Any) -> tuple[float, ...] | None:
     """A header value as finite numbers, or None where one is not."""
+    if isinstance(value, str):  # a single one, whose digits are no numbers of their own
+        value = (value,)
     try:
         numbers = tuple(float(v) for v in value)
     except (TypeError, ValueError, OverflowError):

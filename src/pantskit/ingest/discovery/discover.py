@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -57,6 +57,7 @@ def discover(
     sources: Iterable[Path],
     *,
     leave: Path | None = None,
+    without: Iterable[Path] = (),
     workers: Crew | None = None,
     progress: Progress | None = None,
 ) -> Found:
@@ -66,6 +67,7 @@ def discover(
         sources: folders, files, archives, a DICOMDIR.
         leave: a file or folder of annotations: volume files there are no images, but for those
             given as sources by name.
+        without: folders that are not looked into.
         workers: processes to parse headers in, so that a hostile file costs itself only.
         progress: called with the number of files seen so far.
 
@@ -82,7 +84,7 @@ def discover(
     others: list[SourceFile] = []
 
     def unread() -> Iterator[SourceFile]:
-        for file in find_files(sources):
+        for file in find_files(sources, without):
             if isinstance(file, BadSource):
                 found.bad.append(file)
                 continue
@@ -172,6 +174,7 @@ def discover_labels(
     images: Iterable[Path],
     known: Found | None = None,
     *,
+    cases: Collection[str] = (),
     workers: Crew | None = None,
 ) -> list[LabelSource]:
     """Annotations under `--labels`: volume files, DICOM mask series, segmentations, RTSTRUCT.
@@ -180,6 +183,7 @@ def discover_labels(
         path: the file or folder.
         images: files that are the CTs, wherever they lie.
         known: the content of the path, where it is a source too and has been looked through.
+        cases: names that CTs go by; see `find_label_sources`.
         workers: processes to parse headers in.
 
     Raises:
@@ -191,7 +195,7 @@ def discover_labels(
     objects = [h for s in found.series for h in s.slices if is_label_object(h.sop_class)]
     taken = {image.resolve() for image in images}
     volumes = [f for f in found.volumes if f.member or f.path.resolve() not in taken]
-    return find_label_sources(path, volumes, masks, objects)
+    return find_label_sources(path, volumes, masks, objects, cases=cases)
 
 
 def _in_mask_folder(series: Series) -> bool:

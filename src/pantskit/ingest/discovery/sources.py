@@ -88,20 +88,26 @@ class BadSource:
 def natural_order(name: str) -> tuple[tuple[bool, int, str], ...]:
     """Sort key by which `I9` comes before `I10`."""
     parts = _NUMBER.split(name.lower())
-    return tuple((not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts if p)
+    return tuple((not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts if p)
 
 
-def find_files(sources: Iterable[Path]) -> Iterator[SourceFile | BadSource]:
+def find_files(
+    sources: Iterable[Path], without: Iterable[Path] = ()
+) -> Iterator[SourceFile | BadSource]:
     """Every file of the sources, in the order of their names, archives opened.
 
     Hidden files and folders are left out, and what operating systems leave (`__MACOSX`,
     `Thumbs.db`). Links are followed, each folder once. Of a DICOMDIR given by itself the
     files it lists are found, as far as they lie in its own folder.
 
+    Args:
+        sources: folders, files, archives, a DICOMDIR.
+        without: folders that are not looked into: what a run writes may lie in its source.
+
     Raises:
         ConfigError: If a source does not exist or may not be looked at.
     """
-    seen: set[str] = set()
+    seen = {os.path.realpath(folder) for folder in without}
     for source in sources:
         try:
             source.stat()

@@ -17,7 +17,7 @@ from pantskit.core.labels import PANCREAS, STRUCTURES, LabelMap, Mask, find_stru
 from pantskit.core.labelsets import CaseLabels
 from pantskit.core.nrrd import NRRD_SUFFIXES, read_nrrd
 from pantskit.core.slicer import is_segmentation, read_segments
-from pantskit.core.volume import Volume, as_label_map, as_mask, read_label_map, read_mask
+from pantskit.core.volume import Volume, as_label_map, as_mask, read_label_map, read_volume
 from pantskit.ingest.dicom.geometry import IrregularStack
 from pantskit.ingest.dicom.headers import ImageHeader
 from pantskit.ingest.dicom.pixels import Layout, decode_slice, read_mask_series
@@ -67,7 +67,9 @@ def read_masks(
         read = [(n, partial(_mask_series, s, scan, reader)) for n, s in source.series]
         found = _united(read, case_id)
     else:
-        found = _united([(n, partial(_mask_file, f, reader)) for n, f in source.masks], case_id)
+        by_name = label_map is None
+        read = [(n, partial(_mask_file, f, reader, by_name)) for n, f in source.masks]
+        found = _united(read, case_id)
     _complete_pancreas(found)
     found.sources = {s: found.sources[s] for s in STRUCTURES if s in found.sources}
     return found
@@ -200,10 +202,17 @@ def _on_disk(file: SourceFile, reader: Reader, what: str) -> Iterator[Path]:
             raise type(error)(message) from None
 
 
-def _mask_file(file: SourceFile, reader: Reader) -> Placed:
+def _mask_file(file: SourceFile, reader: Reader, by_name: bool) -> Placed:
+    """A mask's file; where a label map was given too, one that holds several values is refused."""
     with _on_disk(file, reader, "the file") as path:
         if path.suffix.lower() not in NRRD_SUFFIXES:
-            volume = read_mask(path)
+            image = read_volume(path)
+            if not (by_name or _is_mask(image)):
+                raise LabelError(
+                    "holds several values and bears a structure's name, so that --label-map "
+                    "does not speak of it; name a label map after its CT, or leave --label-map out"
+                )
+            volume = as_mask(image, str(path))
         elif not is_segmentation(path):
             volume = as_mask(read_nrrd(path), str(path))
         else:
@@ -216,6 +225,12 @@ def _mask_file(file: SourceFile, reader: Reader) -> Placed:
             mask = segments.mask(segments.segments[0])
             volume = Volume(mask, segments.geometry, segments.faults)
     return volume.array, volume.geometry, volume.faults
+
+
+def _is_mask(image: Volume) -> bool:
+    """Whether an image has no more than two values."""
+    low, high = image.array.min(), image.array.max()
+    return not ((image.array > low) & (image.array < high)).any()
 
 
 def _mask_series(slices: Sequence[ImageHeader], scan: Scan, reader: Reader) -> Placed:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from pantskit.core.errors import ConfigError, ImageError, LabelError
 from pantskit.core.labels import find_structure
 from pantskit.core.labelsets import COMBINED, SEGMENTATIONS
+from pantskit.core.nrrd import files_of_volume
 from pantskit.ingest.dicom.headers import ImageHeader
 from pantskit.ingest.discovery.sources import Reader, SourceFile
 from pantskit.ingest.labels.references import References, read_references
@@ -72,7 +73,10 @@ class LabelSource:
     def paths(self) -> tuple[Path, ...]:
         """All its files on disk, an archive once."""
         dicom = {header.file.path for header in self.headers}
-        return tuple(dict.fromkeys((*(f.path for f in self.volumes), *sorted(dicom))))
+        on_disk = (
+            p for f in self.volumes for p in ([f.path] if f.member else files_of_volume(f.path))
+        )
+        return tuple(dict.fromkeys((*on_disk, *sorted(dicom))))
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ def find_label_sources(
     files: Iterable[SourceFile],
     mask_series: Iterable[Sequence[ImageHeader]],
     objects: Iterable[ImageHeader] = (),
+    *,
+    cases: Collection[str] = (),
 ) -> list[LabelSource]:
     """Annotations under `--labels`, one source a case, or one an object that names its CT.
 
@@ -120,15 +126,20 @@ def find_label_sources(
         files: volume files under it.
         mask_series: DICOM series under it that are not CTs in HU, each with its slices.
         objects: headers of the DICOM segmentations and structure sets under it.
+        cases: names that CTs go by: a file called `pancreas_001` as a CT is holds its labels,
+            and is no mask of the pancreas.
 
     Raises:
         LabelError: If there is nothing that could be an annotation.
     """
+    numbered = {name.lower() for name in cases if name[-1:].isdecimal()}
     folders: dict[PurePosixPath, list[SourceFile]] = defaultdict(list)
     for file in files:
         folder = file.folder
         folders[folder.parent if folder.name == SEGMENTATIONS else folder].append(file)
-    found = [source for f, inside in folders.items() for source in _volumes(root, f, inside)]
+    found = [
+        source for f, inside in folders.items() for source in _volumes(root, f, inside, numbered)
+    ]
     by_place: dict[PurePosixPath, list[tuple[str, tuple[ImageHeader, ...]]]] = defaultdict(list)
     for slices in mask_series:
         own = slices[0].file.folder
@@ -149,14 +160,17 @@ def find_label_sources(
     return found
 
 
-def _volumes(root: Path, folder: PurePosixPath, files: list[SourceFile]) -> list[LabelSource]:
+def _volumes(
+    root: Path, folder: PurePosixPath, files: list[SourceFile], numbered: Collection[str]
+) -> list[LabelSource]:
     """Sources in one folder: masks of one case, or a label map for each of several."""
     named = [(volume_stem(file.name), file) for file in files]
     maps = [file for name, file in named if name == _MAP_STEM]
     masks = [(name, file) for name, file in named if name != _MAP_STEM]
     if len(files) == 1 and files[0] == SourceFile(root):
         return [LabelSource((named[0][0],), folder, map_file=files[0])]
-    if any(find_structure(name) for name, _ in masks):
+    of_cases = any(name.lower() in numbered for name, _ in masks)
+    if any(find_structure(name) for name, _ in masks) and not of_cases:
         return [LabelSource(_case_keys(folder), folder, masks=tuple(masks))]
     if maps and not masks:
         return [LabelSource(_case_keys(folder), folder, map_file=maps[0])]

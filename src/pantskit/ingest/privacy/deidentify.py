@@ -85,7 +85,9 @@ class Pseudonyms:
         return 1 + int.from_bytes(digest[:8], "big") % _MOST_DAYS
 
     def _digest(self, kind: str, secret: str) -> bytes:
-        return hmac.new(self._key, f"{kind}\0{secret}".encode(), hashlib.sha256).digest()
+        # File names may hold bytes that are no UTF-8.
+        text = f"{kind}\0{secret}".encode("utf-8", "surrogateescape")
+        return hmac.new(self._key, text, hashlib.sha256).digest()
 
 
 def read_key(path: Path) -> bytes:
