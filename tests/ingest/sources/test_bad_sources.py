@@ -144,6 +144,18 @@ def test_ct_and_label_mirrored_together_are_told_by_the_side_of_the_liver(
     assert "mirrored along x" in made.only.message
 
 
+def test_mirrored_scan_without_a_labelled_liver_is_told_by_its_solid_tissue(
+    mini: Miniature, run: Callable, tmp_path: Path
+) -> None:
+    folder = _kits(mini, tmp_path / "src", flip=(0,))
+    mini.write_ct(folder / "imaging.nii.gz", flip=(0,))
+
+    made = run("kits23", tmp_path / "src")
+
+    assert made.only.status == "quarantined"
+    assert "the liver seems to lie on the left" in made.only.message
+
+
 def test_names_of_sides_that_are_exchanged_are_refused(
     mini: Miniature, run: Callable, tmp_path: Path
 ) -> None:

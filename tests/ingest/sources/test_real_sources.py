@@ -12,8 +12,15 @@ import pytest
 from pantskit.core.volume import read_label_map
 
 
-def test_real_labels_of_pants(shared_data: Path, run: Callable) -> None:
-    made = run("pants", shared_data / "pants_labels" / "PanTS_00000035")
+def test_real_labels_of_pants(shared_data: Path, run: Callable, tmp_path: Path) -> None:
+    source = shared_data / "pants_labels" / "PanTS_00000035"
+    few = ("pancreas.nii.gz", "pancreatic_lesion.npz", "spleen.npz")
+    for place in ("combined_labels.nii.gz", *(f"segmentations/{name}" for name in few)):
+        copy = tmp_path / "src" / source.name / place
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / place, copy)
+
+    made = run("pants", tmp_path / "src")
 
     made.require_done("PanTS_00000035")
     record = made.only.data
@@ -25,11 +32,12 @@ def test_real_labels_of_pants(shared_data: Path, run: Callable) -> None:
 
 
 @pytest.mark.slow
-def test_real_labels_of_pants_of_a_scan_without_a_tumour(shared_data: Path, run: Callable) -> None:
-    made = run("pants", shared_data / "pants_labels" / "PanTS_00000001")
+def test_all_real_labels_of_pants(shared_data: Path, run: Callable) -> None:
+    made = run("pants", shared_data / "pants_labels")
 
+    made.require_done("PanTS_00000035")
     made.require_done("PanTS_00000001")
-    record = made.only.data
+    record = made.records["PanTS_00000001"].data
     assert len(record["labels"]["voxels"]) == 28
     assert record["lesion_negative"] is True
     assert record["metadata"]["lesions"] == 0
@@ -62,7 +70,7 @@ def test_real_scan_of_totalsegmentator(shared_data: Path, run: Callable, tmp_pat
     voxels = made.only.data["labels"]["voxels"]
     assert voxels["pancreas"] == np.count_nonzero(stored == 7)
     assert voxels["lung_left"] == np.count_nonzero(np.isin(stored, (10, 11)))
-    assert made.only.data["labels"]["sides_mm"]["liver"] > 20
+    assert made.only.data["labels"]["sides"]["liver"] > 20
     assert made.only.data["labels"]["organ_voxels_with_organ_hu"] > 0.6
 
 

@@ -24,12 +24,15 @@ _TELLING = (
     *("postcava", "lung_left", "lung_right", "femur_left", "femur_right"),
 )
 _NOISE_HU = 60.0
+# Contrast medium on its way through: an aorta in the arterial phase, urine in the delayed one.
+_AS_BRIGHT_AS = {"aorta": 700, "postcava": 400, "kidney": 400, "bladder": 1000, "spleen": 300}
 _MOST_VOXELS = 20_000
 _EDGE_HU = 150.0
 
-# A mirror image is believed when clearly more of it has the HU of the organ and its borders lie
-# on borders of the image. Set by looking at phantoms and real scans; see tests.
-_MORE_FITTING, _SHARPER = 0.1, 1.15
+# A mirror image is believed when its share times its sharpness is so many times the label's own.
+# Of labels that lie right, on phantoms and a real scan, no mirror image came to 0.8 times; of
+# mirrored ones the right image came to 1.3 to 5 times.
+_TIMES_BETTER = 1.3
 _FITS_AT_ALL = 0.3
 
 FLIPS = tuple(
@@ -51,9 +54,15 @@ class Fit:
     inside: float
     edge: float
 
+    @property
+    def score(self) -> float:
+        """Both in one number; larger fits better."""
+        return self.inside * self.edge
+
     def beats(self, other: Fit) -> bool:
         """Whether it fits clearly better than another one."""
-        return self.inside > other.inside + _MORE_FITTING and self.edge > other.edge * _SHARPER
+        better = self.score > _TIMES_BETTER * other.score
+        return better and self.inside >= other.inside
 
     @property
     def at_all(self) -> bool:
@@ -127,6 +136,7 @@ def _share(hu: NDArray[np.int16], name: str, places: NDArray[np.int64], flip: st
     structure = STRUCTURES.get(name) or STRUCTURES[f"{name}_left"]
     low = min(structure.hu_non_contrast[0], structure.hu_portal_venous[0]) - _NOISE_HU
     high = max(structure.hu_non_contrast[1], structure.hu_portal_venous[1]) + _NOISE_HU
+    high = max(high, _AS_BRIGHT_AS.get(name.partition("_")[0], 0))
     values = _values(hu, places, flip)
     fitting = (values >= low) & (values <= high)
     if not fitting.any():

@@ -22,6 +22,7 @@ from pantskit.ingest.facts.phase import decide_phase, measure_organs
 from pantskit.ingest.facts.view import look_at
 from pantskit.ingest.sources.declaration import LabelSet, Source
 from pantskit.ingest.sources.layouts import FoundCase
+from pantskit.ingest.sources.liver_side import require_liver_on_the_right
 from pantskit.ingest.sources.placing import Placed, place
 from pantskit.ingest.sources.reading import Labels, Scan, read_labels, read_scan
 from pantskit.ingest.sources.sides import middle_of, require_sides, split_sides
@@ -178,6 +179,8 @@ def _labels(plan: ImportPlan, scan: Scan | None) -> tuple[Labels | None, Placed 
     middle = middle_of(scan.volume if scan else None, coded, grid)
     placed.notes.extend(split_sides(coded, grid, middle))
     placed.sides.update(require_sides(coded, grid, middle))
+    if scan and not {"liver", "spleen"} & set(placed.sides):
+        placed.sides.update(require_liver_on_the_right(scan.volume, coded, middle))
     return (labels, placed) if coded.annotated else (labels, None)
 
 
@@ -250,7 +253,7 @@ def _about(plan: ImportPlan, labels: Labels, placed: Placed) -> dict[str, Any]:
         "flip": placed.flip,
         "off_mm": round(placed.off_mm, 4),
         "organ_voxels_with_organ_hu": placed.fit and round(placed.fit.inside, 4),
-        "sides_mm": placed.sides,
+        "sides": placed.sides,
         "faults": [*labels.faults, *placed.notes, *_second_label(plan, labels)],
     }
 

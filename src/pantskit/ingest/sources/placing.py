@@ -28,7 +28,7 @@ class Placed:
         off_mm: distance of the grids, which was taken for rounding.
         fit: how organs and HU agree; None where nothing tells.
         notes: what was done, in words.
-        sides: mm by which organs lie on the side they should.
+        sides: mm by which organs lie on the side they should, and what else tells it.
     """
 
     coded: CodedMasks
@@ -79,11 +79,8 @@ def _best(fits: list[Fit], *, near: bool) -> Fit | None:
     """
     if not fits:
         return None
-    best = max(fits, key=lambda f: (f.inside, f.edge))
-    if near:
-        better = [f for f in fits[1:] if f.beats(fits[0])]
-        return max(better, key=lambda f: (f.inside, f.edge)) if better else fits[0]
-    return best
+    best = max(fits, key=lambda f: f.score)
+    return fits[0] if near and not best.beats(fits[0]) else best
 
 
 def _mirrored(
