@@ -120,6 +120,18 @@ def test_one_slice_is_predicted_where_it_is_as_thick_as_a_voxel(
     assert "the CT is 1 mm thick and a voxel of the network 6 mm; give a whole scan" in said
 
 
+def test_scan_of_which_hardly_anything_is_not_zero_is_refused(
+    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path
+) -> None:
+    """Zeros are cropped, as by nnU-Net; one slice of 1 mm is left of 28."""
+    grid = Geometry.from_spacing(ct.geometry.shape, (4.0, 4.0, 1.0))
+    array = np.zeros_like(ct.array)
+    array[:, :, 12] = ct.array[:, :, 12]
+    write_volume(tmp_path / "zeros.nii.gz", Volume(array, grid))
+    said = failure(trained, tmp_path / "zeros.nii.gz", tmp_path / "out")
+    assert "what is not 0 of the CT is 1 mm thick and a voxel of the network 6 mm" in said
+
+
 def elsewhere(trained: tuple[Dataset, Path], folder: Path) -> Path:
     """The model as if nnU-Net itself had trained it."""
     shutil.copytree(trained[1], folder)
@@ -242,6 +254,34 @@ def test_short_memory_makes_batches_smaller_and_is_said(
     )
     with pytest.raises(PantskitError, match="one window at a time"):
         predict_volume(model, Narrow(network, 0), ct, device=CPU, batch=2)
+
+
+def test_sums_move_to_the_host_where_they_leave_no_room_for_the_network(
+    trained: tuple[Dataset, Path], ct: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU whose memory holds the sums or a window: here, at the second window."""
+    model = Model.load(trained[1])
+    network = model.build(CPU)
+    array = np.tile(ct.array, (1, 1, 3))
+    ct = Volume(array, Geometry.from_spacing(array.shape, (4.0, 4.0, 5.0)))
+    places = [torch.device("cpu"), torch.device("cpu")]
+    monkeypatch.setattr("pantskit.predict.case._places_of_sums", lambda device: places)
+
+    class Crowded(torch.nn.Module):
+        attempts = 0
+
+        def forward(self, patches: torch.Tensor) -> torch.Tensor:
+            self.attempts += 1
+            if self.attempts == 2:  # a row of windows is summed by then
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return network(patches)
+
+    whole = predict_volume(model, network, ct, device=CPU)
+    moved = predict_volume(model, Crowded(), ct, device=CPU)
+    assert whole.windows > 2
+    np.testing.assert_array_equal(moved.labels.array, whole.labels.array)
+    assert moved.windows == whole.windows
+    assert moved.notes == ("out of memory: logits were summed on the host",)
 
 
 def test_short_memory_is_said_by_the_command(

@@ -227,6 +227,7 @@ def test_segmentation_without_its_series_is_refused(model: Path, tmp_path: Path)
         ({"name": "dicom"}, "format 'dicom' is unknown"),
         ({"name": "nnunet", "masks": True}, "--masks"),
         ({"name": "dicom-seg"}, "--dicom"),
+        ({"name": "dicom-seg", "dicom": Path("nowhere")}, "nowhere: no such folder of DICOM"),
         ({"name": "pants", "dicom": Path("x")}, "belongs to --format dicom-seg"),
         ({"name": "msd07", "structures": ("liver", "pancreas_head")}, "knows the pancreas"),
     ],

@@ -24,6 +24,23 @@ def test_folder_may_mix_three_habits_of_naming(tmp_path: Path) -> None:
     assert found["c"] == tmp_path / "c" / "ct.nii.gz"
 
 
+def test_scans_that_are_numbered_keep_their_numbers(tmp_path: Path) -> None:
+    """`_0000` is nnU-Net's first channel, unless `_0001` lies beside it: it takes one CT only."""
+    for name in ("scan_0000", "scan_0001", "scan_0007", "other_0000", "b_12345"):
+        touch(tmp_path / f"{name}.nii.gz")
+    found = find_inputs(tmp_path)
+    assert list(found) == ["b_12345", "other", "scan_0000", "scan_0001", "scan_0007"]
+    assert list(find_inputs(tmp_path / "scan_0000.nii.gz")) == ["scan_0000"]
+    assert list(find_inputs(tmp_path / "other_0000.nii.gz")) == ["other"]
+
+
+def test_split_of_what_has_none_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "a.nii.gz")
+    for path in (tmp_path, tmp_path / "a.nii.gz"):
+        with pytest.raises(ConfigError, match=r"--split train: .* is no dataset"):
+            find_inputs(path, split="train")
+
+
 def test_one_file_is_one_case(tmp_path: Path) -> None:
     assert list(find_inputs(touch(tmp_path / "scan_7.nii"))) == ["scan_7"]
     assert list(find_inputs(touch(tmp_path / "PanTS_1" / "ct.nii.gz"))) == ["PanTS_1"]

@@ -350,6 +350,73 @@ def test_declaration_that_cannot_be_is_refused(values: dict[str, object], messag
         declaration(values, "model.py")
 
 
+IN_PLACE = """
+    from __future__ import annotations
+    from dataclasses import dataclass
+    import torch
+    LABELS = {1: "liver"}
+    LOGITS, MIRROR_AXES = True, (0, 1)
+
+    @dataclass
+    class Net:
+        offset: float
+
+    def load(folder, device):
+        from beside_in_place import OFFSET
+        return Net(OFFSET)
+
+    def predict(model, volume):
+        hu = torch.from_numpy(volume.array)
+        hu -= model.offset
+        hu /= 10
+        return torch.stack([torch.zeros_like(hu), hu]).to(torch.bfloat16)
+"""
+
+
+def test_model_may_normalise_in_place_and_import_late(tmp_path: Path) -> None:
+    """The CT is 60 HU in the liver; shifted twice by 50, flips would outvote it."""
+    model = write_model(tmp_path / "model", IN_PLACE)
+    (model / "beside_in_place.py").write_text("OFFSET = 50.0")
+    image = Volume(ct().array.astype(np.float32, order="F"), GRID)
+    answer = OwnModel.load(model).answer(image)
+    np.testing.assert_array_equal(answer.labels.array > 0, ct().array > 50)
+    np.testing.assert_array_equal(image.array, ct().array)
+
+
+def test_model_that_leaves_is_an_error(tmp_path: Path) -> None:
+    write_volume(tmp_path / "scan.nii.gz", ct())
+    words = (tmp_path / "m" / "model.py", tmp_path / "scan.nii.gz", "--out", tmp_path / "out")
+    write_model(tmp_path / "m", "import sys\nsys.exit(0)")
+    result = command(*words)
+    assert result.exit_code == 2
+    assert "model.py: importing it raised SystemExit, line 2: 0" in result.stderr
+    write_model(tmp_path / "m", PREDICT_NOTHING + "raise SystemExit(0)")
+    result = command(*words)
+    assert result.exit_code == 1
+    assert "scan: model.py: predict raised SystemExit, line 4: 0" in result.stderr
+
+
+def test_what_lies_where_one_works_makes_no_other_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file, the scans and the predictions in one folder, as people try things out."""
+    monkeypatch.chdir(write_model(tmp_path))
+    write_volume(Path("scan.nii.gz"), ct())
+    words = ("model.py", "scan.nii.gz", "--out", "out")
+    assert command(*words).exit_code == 0
+    written = Path("out/scan/prediction.json").stat().st_mtime_ns
+    write_volume(Path("another.nii.gz"), ct())
+    Path("run.log").write_text("predict: 1 done")
+    assert command("model.py", "another.nii.gz", "--out", "out2").exit_code == 0
+    result = command(*words)
+    assert result.exit_code == 0, result.output
+    assert Path("out/scan/prediction.json").stat().st_mtime_ns == written
+    Path("threshold.txt").write_text("10")
+    result = command(*words)
+    assert result.exit_code == 2
+    assert "another model, or of other files of ., which count as its weights" in result.stderr
+
+
 def test_scan_that_the_model_fails_on_is_a_failed_case(tmp_path: Path) -> None:
     write_volume(tmp_path / "good.nii.gz", ct())
     write_volume(tmp_path / "small.nii.gz", Volume(ct().array[:4], THIN))

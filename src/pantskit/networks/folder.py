@@ -228,6 +228,12 @@ def _fold_checkpoints(folder: Path) -> list[Path]:
     found = sorted(folder.glob(f"fold_*/{CHECKPOINT}"))
     numbered = [path for path in found if path.parent.name.removeprefix("fold_").isdigit()]
     paths = numbered or [path for path in found if path.parent.name == "fold_all"]
+    others = sorted({path.name for path in folder.glob("fold_*/checkpoint_*.pth")} - {CHECKPOINT})
+    if not paths and others:
+        raise DatasetError(
+            f"{folder}: no fold has a {CHECKPOINT}, only {', '.join(others)}; end the training, or "
+            f"copy the one to use as {CHECKPOINT}"
+        )
     if not paths:
         raise DatasetError(
             f"{folder}: neither {MODEL_FILE} nor fold_*/{CHECKPOINT}; give the folder of a "

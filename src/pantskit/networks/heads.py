@@ -19,6 +19,7 @@ from pantskit.core.labels import (
     containers,
     find_structure,
     innermost,
+    is_tumour_of_no_organ,
 )
 
 
@@ -170,13 +171,10 @@ def _structures_called(name: str) -> tuple[str, ...]:
         LabelError: If it is a tumour of an organ that the name does not tell.
     """
     found = find_structure(name)
-    if found is None and name.strip().lower() in _TUMOURS:
+    # Left out, a tumour's voxels would silently be missing from its organ.
+    if found is None and is_tumour_of_no_organ(name):
         raise LabelError(
             f"dataset.json: {name!r} is of an organ that it does not name; say which with "
             "--label-map, as 1=pancreas,2=pancreatic_lesion"
         )
     return () if found is None else (found,)
-
-
-# Left out, a tumour's voxels would silently be missing from its organ.
-_TUMOURS = ("tumor", "tumour", "cancer", "lesion", "mass", "neoplasm", "carcinoma")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +17,19 @@ from pantskit.core.labels import LESION
 from pantskit.core.volume import Volume
 from pantskit.networks.folder import Model
 from pantskit.networks.plans import Plans
-from pantskit.networks.preprocessing import NetworkImage, WholeImage, resampling_of, streams
+from pantskit.networks.preprocessing import (
+    NetworkImage,
+    Resampling,
+    WholeImage,
+    nonzero_box,
+    resampling_of,
+    streams,
+)
 from pantskit.networks.resampling import separate_axis
 from pantskit.networks.runtime import full_precision
 from pantskit.predict.device_export import DeviceExporter
 from pantskit.predict.export import Block, Exporter, Grids, Ring, Want
-from pantskit.predict.windows import Sliding
+from pantskit.predict.windows import ShortMemory, Sliding, out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +124,7 @@ def prepare(model: Model, image: Volume, *, device: torch.device) -> Ready:
     """
     require_hounsfield(image)
     view, spacing = _network_view(image.array, image.geometry, model)
-    _require_extent(view.shape, spacing, model.plans)
+    _require_extent(view, spacing, model.plans)
     kind = NetworkImage if streams(model.plans) else WholeImage
     return Ready(image, kind(view, spacing, model.plans, device), spacing)
 
@@ -156,46 +163,103 @@ def predict_volume(
 
     Raises:
         ImageError: As `prepare`, or if the network's answer is not finite.
+        ShortMemory: If memory is too short for one window.
         DatasetError: If the plans resample probabilities in a way that is not known here, or
             the model does not know a structure whose probability is asked.
     """
+    asked = _Asked(
+        mirror=mirror, threads=threads, batch=batch, shortcuts=shortcuts or Shortcuts(),
+        exact=exact, probabilities=tuple(probabilities), entropy=entropy,
+    )  # fmt: skip
+    ready = prepare(model, image, device=device) if isinstance(image, Volume) else image
+    notes: tuple[str, ...] = ()
+    for sums_on in _places_of_sums(device):
+        try:
+            found = _predicted(model, network, ready, device, sums_on, asked)
+        except (RuntimeError, MemoryError, ShortMemory) as error:
+            if not out_of_memory(error):
+                raise
+            short = str(error) if isinstance(error, ShortMemory) else _SHORT
+        else:
+            return replace(found, notes=(*notes, *found.notes))
+        # Here, as the exception held on to what had been allocated.
+        if device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+        notes = ("out of memory: logits were summed on the host",)
+    raise ShortMemory(short)
+
+
+_SHORT = "out of memory; free memory, ask for a smaller --batch or use --device cpu"
+
+
+def _places_of_sums(device: torch.device) -> list[torch.device]:
+    """Where logits are summed: on the device, and on the host where its memory is too short."""
+    import torch
+
+    return [device] if device.type == "cpu" else [device, torch.device("cpu")]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `predict_volume` is asked for."""
+
+    mirror: bool
+    threads: int
+    batch: int
+    shortcuts: Shortcuts
+    exact: bool
+    probabilities: tuple[str, ...]
+    entropy: bool
+
+
+def _predicted(
+    model: Model,
+    network: torch.nn.Module,
+    ready: Ready,
+    device: torch.device,
+    sums_on: torch.device,
+    asked: _Asked,
+) -> Prediction:
     from pantskit.networks.compiled import Compiled
 
-    shortcuts = shortcuts or Shortcuts()
-    ready = prepare(model, image, device=device) if isinstance(image, Volume) else image
     plans, heads, source, geometry = model.plans, model.heads, ready.source, ready.image.geometry
     compiled = network if isinstance(network, Compiled) else None
     sliding = Sliding(
         plans.patch_size,
         heads.n_channels,
         device,
-        mirror_axes=model.mirror_axes if mirror else (),
-        step=shortcuts.step,
-        batch=batch,
-        skip_air=shortcuts.skip_air,
-        bf16=shortcuts.bf16,
-        exact=exact,
+        sums_on,
+        mirror_axes=model.mirror_axes if asked.mirror else (),
+        step=asked.shortcuts.step,
+        batch=asked.batch,
+        skip_air=asked.shortcuts.skip_air,
+        bf16=asked.shortcuts.bf16,
+        exact=asked.exact,
         fixed=compiled is not None,
     )
+    if sliding.skip_air and source.air is None:
+        sliding.notes.append("skip-air: these plans do not tell air; every window was computed")
     want = Want(
         heads.channels_of(LESION) if LESION in heads.structures else (),
-        tuple(model.require_known(structure) for structure in probabilities),
-        entropy,
+        tuple(model.require_known(structure) for structure in asked.probabilities),
+        asked.entropy,
     )
     nearest = _nearest(plans, ready.spacing)
     grids = Grids(sliding.padding(source.shape)[1], source.shape, source.cropped, nearest)
-    if exact and device.type == "cuda":
+    if asked.exact and device.type == "cuda":
         sliding.notes.append("exact: float32 without TF32 in place of half precision")
     answer = _Answer(geometry, model, source.box, want)
-    with full_precision() if exact else nullcontext():
-        score = _export(sliding, network, source, grids, model, want, threads, answer)
+    with full_precision() if asked.exact else nullcontext():
+        score = _export(sliding, network, source, grids, model, want, asked.threads, answer)
     if compiled is not None and compiled.why_not:
         sliding.notes.append(compiled.why_not)
     return Prediction(
         Volume(answer.labels, geometry),
         score if want.score else None,
         source.shape,
-        dict(zip(probabilities, answer.volumes(), strict=True)),
+        dict(zip(asked.probabilities, answer.volumes(), strict=True)),
         None if answer.entropy is None else Volume(answer.entropy, geometry),
         sliding.computed,
         sliding.skipped,
@@ -285,24 +349,36 @@ def _network_view(
     return turned.array.T.transpose(transpose), [spacing[axis] for axis in transpose]
 
 
-def _require_extent(shape: Sequence[int], spacing: Sequence[float], plans: Plans) -> None:
-    """Refuse a CT of which no voxel would be left on the network's grid."""
+def _require_extent(view: NDArray[Any], spacing: Sequence[float], plans: Plans) -> None:
+    """Refuse a CT of which no voxel would be left on the network's grid, its crop included."""
     target = plans.configuration.spacing
+    shape = [s.stop - s.start for s in nonzero_box(view)]
     mm = [n * s for n, s in zip(shape, spacing, strict=True)]
     thin = [(a, b) for a, b in zip(mm, target, strict=True) if round(a / b) < 1]
     if thin:
+        what = "the CT" if tuple(shape) == view.shape else "what is not 0 of the CT"
         raise ImageError(
-            f"the CT is {thin[0][0]:.3g} mm thick and a voxel of the network "
+            f"{what} is {thin[0][0]:.3g} mm thick and a voxel of the network "
             f"{thin[0][1]:.3g} mm; give a whole scan"
         )
 
 
 def _nearest(plans: Plans, spacing: Sequence[float]) -> int | None:
     """The axis whose logits are taken from the nearest slice."""
+    way = require_way_back(plans)
+    return separate_axis(plans.configuration.spacing, spacing, way.force_separate)
+
+
+def require_way_back(plans: Plans) -> Resampling:
+    """How the plans resample logits to the CT's grid.
+
+    Raises:
+        DatasetError: If that is not known here.
+    """
     way = resampling_of(plans, "probabilities")
     if way is None or way.order != 1:
         raise DatasetError(
             "the plans resample probabilities in a way that is not supported; linear "
             "interpolation (order 1, order_z 0) is"
         )
-    return separate_axis(plans.configuration.spacing, spacing, way.force_separate)
+    return way

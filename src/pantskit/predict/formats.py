@@ -54,6 +54,8 @@ def require_format(
                 "--format dicom-seg refers to the DICOM slices that the CT was made from: name "
                 "their folder with --dicom"
             )
+        if not dicom.is_dir():
+            raise ConfigError(f"--dicom {dicom}: no such folder of DICOM files")
     elif dicom is not None:
         raise ConfigError("--dicom belongs to --format dicom-seg")
 

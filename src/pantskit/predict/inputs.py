@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
 from pantskit.core.dataset import IMAGE_NAME, Dataset
-from pantskit.core.errors import DatasetError
+from pantskit.core.errors import ConfigError, DatasetError
 from pantskit.core.labelsets import SPLIT_FOLDERS
 from pantskit.core.selection import require_cases
 
 _SUFFIXES = (".nii.gz", ".nii")
 _CHANNEL = "_0000"  # nnU-Net numbers its input channels
+_NUMBERED = re.compile(r"(.+)_\d{4}")
 
 
 def find_inputs(
@@ -22,7 +25,8 @@ def find_inputs(
 
     Args:
         path: a dataset, one NIfTI file, or a folder of `<case_id>.nii.gz`,
-            `<case_id>_0000.nii.gz` or `<case_id>/ct.nii.gz`.
+            `<case_id>_0000.nii.gz` or `<case_id>/ct.nii.gz`. Where `scan_0001` lies beside
+            `scan_0000`, the numbers are the scans' own, and part of their IDs.
         split: of a dataset; `"test"` when None.
         cases: only these.
 
@@ -30,12 +34,16 @@ def find_inputs(
         case_id to its CT, by case_id; the file of a dataset's case may be missing.
 
     Raises:
+        ConfigError: If a split is named and there is no dataset.
         DatasetError: If there is no CT, one case twice, or a wanted case is not there.
     """
     path = Path(path)
+    dataset = any((path / folder).is_dir() for pair in SPLIT_FOLDERS.values() for folder in pair)
+    if split is not None and path.exists() and not dataset:
+        raise ConfigError(f"--split {split}: {path} is no dataset, which alone has splits")
     if path.is_file():
-        found = {_case_id(path): path}
-    elif any((path / folder).is_dir() for pair in SPLIT_FOLDERS.values() for folder in pair):
+        found = {_case_id(path, _numbers_in(path.parent.glob("*.nii*"))): path}
+    elif dataset:
         chosen = split or "test"
         found = {c.case_id: c.image_path for c in Dataset.open(path).cases(chosen)}
         if not found:
@@ -52,13 +60,14 @@ def find_inputs(
 
 def _in_folder(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
+    numbers = _numbers_in(folder.glob("*.nii*"))
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
         if entry.is_dir() and (entry / IMAGE_NAME).is_file():
             case_id, image = entry.name, entry / IMAGE_NAME
         elif entry.is_file() and entry.name.endswith(_SUFFIXES):
-            case_id, image = _case_id(entry), entry
+            case_id, image = _case_id(entry, numbers), entry
         else:
             continue
         if case_id in found:
@@ -88,10 +97,22 @@ def _holds_dicom(folder: Path) -> bool:
     return False
 
 
-def _case_id(path: Path) -> str:
+def _case_id(path: Path, numbers: Counter[str]) -> str:
     if path.name == IMAGE_NAME:
         return path.absolute().parent.name  # <case_id>/ct.nii.gz
+    name = _stem(path)
+    channel = name.removesuffix(_CHANNEL)
+    return name if numbers[channel] > 1 else channel
+
+
+def _stem(path: Path) -> str:
     name = path.name
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
-    return name.removesuffix(_CHANNEL)
+    return name
+
+
+def _numbers_in(paths: Iterable[Path]) -> Counter[str]:
+    """How many files are numbered `<name>_0000`, `<name>_0001`, ...: by name."""
+    found = (_NUMBERED.fullmatch(stem) for stem in {_stem(path) for path in paths})
+    return Counter(match[1] for match in found if match)

@@ -109,6 +109,8 @@ def as_array(found: Any) -> NDArray[Any]:
     for step in ("detach", "cpu"):
         if hasattr(found, step):
             found = getattr(found, step)()
+    if str(getattr(found, "dtype", "")) == "torch.bfloat16":  # which NumPy does not know
+        found = found.float()
     return np.asarray(found)
 
 

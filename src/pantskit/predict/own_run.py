@@ -19,7 +19,14 @@ from pantskit.predict.declaration import Declaration, as_declared
 from pantskit.predict.devices import Devices, run_on_devices
 from pantskit.predict.own_answer import told
 from pantskit.predict.protocol import OwnModel, declared_in, identify, own_model_file
-from pantskit.predict.results import FACTS, Output, claim_folder, output_files, write_result
+from pantskit.predict.results import (
+    FACTS,
+    Output,
+    claim_folder,
+    output_files,
+    require_source,
+    write_result,
+)
 from pantskit.predict.run import (
     STAGE,
     PredictSettings,
@@ -92,7 +99,8 @@ def predict_own(
         entropy=settings.entropy,
     )
     devices = Devices.parse(settings.device, workers)
-    claim_folder(out, declared.structures, model, settings.output)
+    counted = f"files of {(weights or file.parent)}, which count as its weights"
+    claim_folder(out, declared.structures, model, settings.output, parts=counted)
     place, weights = out.absolute(), None if weights is None else weights.absolute()
     jobs = [
         Job(
@@ -147,6 +155,7 @@ def predict_own_case(job: Job, turns: Turns, device: str) -> dict[str, Any]:
     before = file_state(task.image)
     turns.await_memory(room_mb(task.image))
     image = read_volume(task.image)
+    require_source(settings.output, image, job.case_id)
     try:
         given = as_declared(image, task.declared)
         turn = turns.compute(

@@ -13,9 +13,11 @@ The file is code and is run with the rights of who runs it, unlike a checkpoint,
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -32,6 +34,10 @@ from pantskit.predict.declaration import Declaration, as_declared, declaration
 from pantskit.predict.own_answer import OwnAnswer, as_array, require_logits, told
 
 MODEL_MODULE = "model.py"
+# What lies beside a model and is none: scans, predictions, what a run says. Folders of ours are
+# told by what they hold.
+_NO_WEIGHTS = (".nii", ".nii.gz", ".dcm", ".log")
+_OURS = ".pantskit"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +122,8 @@ class OwnModel:
         flips = [f for n in range(len(axes) + 1) for f in combinations(axes, n)]
         total: NDArray[Any] | None = None
         for flip in flips:
-            turned = given
-            if flip:
-                turned = given.with_array(np.asfortranarray(np.flip(given.array, flip)))
+            # A copy each: models normalise in place.
+            turned = given.with_array(np.flip(given.array, flip).copy(order="F"))
             array = self._called(turned)
             if len(flips) == 1:
                 return array
@@ -130,7 +135,9 @@ class OwnModel:
         return total
 
     def _called(self, volume: Volume) -> NDArray[Any]:
-        array = as_array(_run(self.file, "predict", lambda: self._predict(self._model, volume)))
+        array: NDArray[Any] = _run(
+            self.file, "predict", lambda: as_array(self._predict(self._model, volume))
+        )
         if self.declared.logits and array.ndim != 4:
             raise ConfigError(
                 f"{self.file}: promises LOGITS and predict gave {array.dtype} of shape "
@@ -153,7 +160,11 @@ def own_model_file(path: Path) -> Path | None:
 
 
 def identify(file: Path, weights: Path | None = None) -> str:
-    """A hash of the model's code and weights: every file of both folders but hidden ones.
+    """A hash of the model's code and weights.
+
+    The Python files beside it and every file of the weights' folder count, but hidden ones and
+    folders of pantskit (datasets, predictions, scores). Where no such folder is named, the
+    file's own is one, and may be where people work: there images and logs do not count either.
 
     Raises:
         ConfigError: If the file or folder is missing.
@@ -163,12 +174,25 @@ def identify(file: Path, weights: Path | None = None) -> str:
     if not file.is_file():
         raise ConfigError(f"{file}: no such file; give a Python file with load and predict")
     folder = _weights_folder(file, weights)
-    files = {file, *file.parent.glob("*.py"), *(p for p in folder.rglob("*") if p.is_file())}
+    left_out = () if weights is not None else _NO_WEIGHTS
+    files = {file, *file.parent.glob("*.py"), *_weights_in(folder, left_out)}
     digest = blake3()
     for path in sorted(files):
-        if not any(part.startswith((".", "__")) for part in path.parts[len(folder.parts) :]):
-            digest.update(f"{path.name}\0{content_hash(path)}\0".encode())
+        digest.update(f"{path.name}\0{content_hash(path)}\0".encode())
     return digest.hexdigest()
+
+
+def _weights_in(folder: Path, left_out: tuple[str, ...]) -> Iterator[Path]:
+    for where, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith((".", "__")) and not Path(where, name, _OURS).is_dir()
+        ]
+        for name in names:
+            path = Path(where, name)
+            if not name.startswith((".", "__")) and not name.endswith(left_out) and path.is_file():
+                yield path
 
 
 def declared_in(file: Path) -> Declaration:
@@ -196,11 +220,18 @@ def _imported(file: Path) -> ModuleType:
         raise ConfigError(f"{file}: is not a Python file")
     module = importlib.util.module_from_spec(spec)
     loader = spec.loader
-    sys.path.insert(0, str(file.absolute().parent))
+    # Where dataclasses and pickles look for what the module defines.
+    sys.modules[spec.name] = module
+    beside = str(file.absolute().parent)
+    sys.path.insert(0, beside)
     try:
         _run(file, "importing it", lambda: loader.exec_module(module))
     finally:
-        sys.path.pop(0)
+        with suppress(ValueError):
+            sys.path.remove(beside)
+        # Last, so that it hides nothing: `load` and `predict` may import from there as well.
+        if beside not in sys.path:
+            sys.path.append(beside)
     return module
 
 
@@ -221,7 +252,7 @@ def _run(file: Path, what: str, call: Callable[[], Any]) -> Any:
         return call()
     except PantskitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [
             str(frame.lineno)
             for frame in traceback.extract_tb(error.__traceback__)

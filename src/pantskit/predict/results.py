@@ -13,6 +13,7 @@ from pantskit.core.errors import DatasetError
 from pantskit.core.files import write_json
 from pantskit.core.labels import LESION, PANTS, STRUCTURES, label_counts
 from pantskit.core.volume import Volume
+from pantskit.predict.dicom_series import source_series
 from pantskit.predict.formats import dataset_json, label_files, require_format, write_answer
 from pantskit.predict.postprocess import postprocess
 
@@ -36,7 +37,15 @@ class Output:
     dicom: Path | None = None
 
 
-def claim_folder(out: Path, structures: Sequence[str], model: str, output: Output) -> None:
+def claim_folder(
+    out: Path,
+    structures: Sequence[str],
+    model: str,
+    output: Output,
+    *,
+    reading: str | None = None,
+    parts: str = "",
+) -> None:
     """Make the predictions' folder and say in its dataset.json what its files mean.
 
     Args:
@@ -44,6 +53,8 @@ def claim_folder(out: Path, structures: Sequence[str], model: str, output: Outpu
         structures: those the model knows, in the order of the 28.
         model: hash that tells it from others.
         output: what will be written.
+        reading: hash of what decides, beside its weights, what its answers are.
+        parts: what else than code makes it another model, for messages.
 
     Raises:
         ConfigError: If the form cannot be written.
@@ -56,10 +67,16 @@ def claim_folder(out: Path, structures: Sequence[str], model: str, output: Outpu
     earlier = _read(path)
     if earlier is None and out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()):
         raise DatasetError(f"{out}: is not empty and no predictions; give a new folder")
+    another = "another model" + (f", or of other {parts}" if parts else "")
     if earlier is not None and earlier.get("model") != model:
         raise DatasetError(
-            f"{out}: holds {'predictions of another model' if 'model' in earlier else 'a dataset'}"
+            f"{out}: holds {'predictions of ' + another if 'model' in earlier else 'a dataset'}"
             "; give a new folder"
+        )
+    if earlier is not None and earlier.get("reading", reading) != reading:
+        raise DatasetError(
+            f"{out}: holds predictions of this model from before its plans.json, dataset.json or "
+            "model.json changed; give a new folder"
         )
     if earlier is not None and earlier.get("format", "pants") != output.format:
         raise DatasetError(
@@ -67,6 +84,8 @@ def claim_folder(out: Path, structures: Sequence[str], model: str, output: Outpu
             "new folder"
         )
     said = {"name": out.name, "kind": "predictions", "format": output.format, "model": model}
+    if reading is not None:
+        said["reading"] = reading
     write_json(path, said | dataset_json(output.format, structures))
 
 
@@ -80,6 +99,17 @@ def remove_result(out: Path, case_id: str, output: Output) -> None:
     masks = (mask_path(out / case_id, structure) for structure in STRUCTURES)
     for path in (*output_files(out, case_id, output), *masks):
         path.unlink(missing_ok=True)
+
+
+def require_source(output: Output, image: Volume, case_id: str) -> None:
+    """Refuse a CT without its DICOM series before anything is computed for it.
+
+    Raises:
+        DatasetError: If the form needs the series and it is not there.
+    """
+    if output.format == "dicom-seg":
+        assert output.dicom is not None
+        source_series(output.dicom, image, case_id)
 
 
 def write_result(

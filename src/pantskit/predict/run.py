@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pantskit.core.errors import ConfigError, DatasetError, ImageError, LabelError, PantskitError
 from pantskit.core.files import write_json
-from pantskit.core.labels import STRUCTURES, LabelMap
+from pantskit.core.labels import STRUCTURES
 from pantskit.core.records import RecordStore
 from pantskit.core.run import Job, Progress, RunSummary
 from pantskit.core.volume import Volume, read_header, read_volume, write_volume
@@ -26,9 +26,12 @@ from pantskit.predict.results import (
     claim_folder,
     output_files,
     remove_result,
+    require_source,
     write_result,
 )
-from pantskit.predict.turns import Turn, Turns
+from pantskit.predict.turns import SharedTurns, Turn, Turns
+from pantskit.predict.usable import open_model, reading, require_usable
+from pantskit.predict.windows import ShortMemory, out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -144,11 +147,10 @@ def predict_cases(
     folder = model_folder.absolute()
     state = _state_of_folder(folder)
     model = _model(folder, settings.label_map, state)
-    for structure in settings.probabilities:
-        model.require_known(structure)
-    output = settings.output
-    claim_folder(out, model.heads.structures, model.checkpoint_hash, output)
-    content = model.checkpoint_hash
+    require_usable(model, label_map=settings.label_map, structures=settings.probabilities)
+    output, content = settings.output, model.checkpoint_hash
+    read_as = reading(model)
+    claim_folder(out, model.heads.structures, content, output, reading=read_as)
     jobs = [
         Job(
             case_id,
@@ -169,7 +171,13 @@ def predict_cases(
         devices,
         stage=STAGE,
         store=RecordStore(out),
-        settings={"model": content, "device": devices.kind, **kept, **library_versions()},
+        settings={
+            "model": content,
+            "reading": read_as,
+            "device": devices.kind,
+            **kept,
+            **library_versions(),
+        },
         progress=progress,
     )
 
@@ -188,6 +196,7 @@ def predict_case(job: Job, turns: Turns, device_name: str) -> dict[str, Any]:
     before = file_state(task.image)
     turns.await_memory(room_mb(task.image))
     image = read_volume(task.image)
+    require_source(settings.output, image, job.case_id)
     try:
         turn = _computed(model, image, settings, device, turns)
     except PantskitError as error:
@@ -231,31 +240,68 @@ def _facts(model: Model, settings: PredictSettings, prediction: Prediction) -> d
         "precision": prediction.precision,
         "windows": prediction.windows,
         "windows_skipped": prediction.skipped,
-        "notes": list(prediction.notes),
+        "notes": [*prediction.notes, *_unspoken(model)],
     }
+
+
+def _unspoken(model: Model) -> list[str]:
+    """What the model finds and its predictions cannot say."""
+    names = model.heads.unmapped
+    if not names:
+        return []
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return [
+        f"{len(names)} of the model's labels are none of the 28 structures and became background: "
+        f"{shown}; --label-map says what labels mean"
+    ]
 
 
 def _computed(
     model: Model, image: Volume, settings: PredictSettings, device: torch.device, turns: Turns
 ) -> Turn[Prediction]:
-    ready = prepare(model, image, device=device)
-    return turns.compute(
-        str(device),
-        lambda: _network(model, device, settings.shortcuts.compile),
-        lambda network: predict_volume(
-            model,
-            network,
-            ready,
-            device=device,
-            mirror=settings.mirror,
-            threads=own_cores(),
-            batch=settings.batch or (4 if device.type == "cuda" else 1),
-            shortcuts=settings.shortcuts,
-            exact=settings.exact,
-            probabilities=settings.probabilities,
-            entropy=settings.entropy,
-        ),
-    )
+    """The network's answer, once it is this case's turn.
+
+    Raises:
+        ShortMemory: If there is no memory for the network or one window.
+    """
+
+    def work(network: torch.nn.Module) -> Prediction:
+        try:
+            return predict_volume(
+                model,
+                network,
+                ready,
+                device=device,
+                mirror=settings.mirror,
+                threads=own_cores(),
+                batch=settings.batch or (4 if device.type == "cuda" else 1),
+                shortcuts=settings.shortcuts,
+                exact=settings.exact,
+                probabilities=settings.probabilities,
+                entropy=settings.entropy,
+            )
+        finally:
+            if device.type == "cuda" and isinstance(turns, SharedTurns):
+                _give_back_memory()
+
+    try:
+        ready = prepare(model, image, device=device)
+        return turns.compute(
+            str(device), lambda: _network(model, device, settings.shortcuts.compile), work
+        )
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise ShortMemory(
+                "out of memory for the network; free memory or use --device cpu"
+            ) from None
+        raise
+
+
+def _give_back_memory() -> None:
+    """Let the process whose turn is next have what torch keeps of a GPU for the next case."""
+    import torch
+
+    torch.cuda.empty_cache()
 
 
 def room_mb(path: Path) -> float:
@@ -306,7 +352,7 @@ def remove_prediction(out: Path, case_id: str, output: Output) -> None:
 @lru_cache(maxsize=1)
 def _model(folder: Path, label_map: str | None, state: _State) -> Model:
     """The model, loaded once a process; the state is in the key, so that a change is seen."""
-    return Model.load(folder, label_map=None if label_map is None else LabelMap.parse(label_map))
+    return open_model(folder, label_map)
 
 
 def _state_of_folder(folder: Path) -> _State:

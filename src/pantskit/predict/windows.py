@@ -30,6 +30,10 @@ _SIGMA = 1 / 8
 _LITTLE_TISSUE = 0.002
 
 
+class ShortMemory(PantskitError):
+    """Memory is too short, however little is computed at once."""
+
+
 class Source(Protocol):
     """An image on the network's grid, read some slices at a time, in rising order."""
 
@@ -53,6 +57,7 @@ class Sliding:
         patch_size: the network's input, in voxels.
         n_channels: output channels of the network.
         device: where the network runs.
+        sums_on: where logits are summed; None where the network runs.
         mirror_axes: spatial axes (0 to 2) over whose flips the answer is averaged.
         step: distance of windows as a share of the patch.
         batch: windows computed at once; falls when memory is short.
@@ -68,6 +73,7 @@ class Sliding:
     patch_size: Shape
     n_channels: int
     device: torch.device
+    sums_on: torch.device | None = None
     mirror_axes: tuple[int, ...] = ()
     step: float = 0.5
     batch: int = 1
@@ -94,7 +100,7 @@ class Sliding:
             was finished last is still there.
 
         Raises:
-            PantskitError: If memory is too short for a single window.
+            ShortMemory: If memory is too short for a single window, or for the sums.
         """
         import torch
 
@@ -107,8 +113,10 @@ class Sliding:
         depth, filled = self.patch_size[0], 0
         block = torch.zeros((depth, *shape[1:]), dtype=torch.float32, device=self.device)
         at = 0
-        with torch.inference_mode():
-            for row, z in enumerate(starts[0]):
+        for row, z in enumerate(starts[0]):
+            # Left before each row is handed on: whoever takes it and fails would never leave it,
+            # and what its thread trains or builds after that would have no gradients.
+            with torch.inference_mode():
                 kept = filled - z if row else 0
                 if row:
                     block[:kept] = block[z - at : z - at + kept].clone()
@@ -117,26 +125,22 @@ class Sliding:
                 at, filled = z, z + depth
                 corners = list(product(starts[1], starts[2]))
                 self._row(network, block, corners, ring, z, weights, source.air)
-                yield ring, starts[0][row + 1] if row + 1 < len(starts[0]) else shape[0]
+            yield ring, starts[0][row + 1] if row + 1 < len(starts[0]) else shape[0]
 
     def _ring(self, shape: Shape) -> Ring:
-        """Empty sums, on the device where they fit there."""
+        """Empty sums."""
         import torch
 
         depth = min(self.patch_size[0] + 1, shape[0])
         size = (depth, self.n_channels, *shape[1:])
-        for device in (self.device, torch.device("cpu")):
-            try:
-                logits = torch.zeros(size, dtype=torch.float32, device=device)
-                return Ring(logits, torch.zeros((depth, *shape[1:]), device=device))
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                if device.type != "cpu":
-                    self.notes.append(
-                        "logits did not fit on the device and were summed on the host"
-                    )
-        raise PantskitError(
+        device = self.sums_on or self.device
+        try:
+            logits = torch.zeros(size, dtype=torch.float32, device=device)
+            return Ring(logits, torch.zeros((depth, *shape[1:]), device=device))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        raise ShortMemory(
             f"out of memory: a slab of logits takes {np.prod(size) * 4 / 2**30:.1f} GiB"
         )
 
@@ -177,8 +181,9 @@ class Sliding:
         done = 0
         while done < len(todo):
             some = todo[done : done + self.batch]
-            patches = torch.stack([block[None, :, y : y + rows, x : x + columns] for y, x in some])
+            parts = [block[None, :, y : y + rows, x : x + columns] for y, x in some]
             try:
+                patches = torch.stack(parts)
                 answers = self._answers(network, self._filled(patches))
             except (RuntimeError, MemoryError) as error:
                 self._shrink(error)
@@ -226,7 +231,7 @@ class Sliding:
         """Halve the batch where memory was short.
 
         Raises:
-            PantskitError: If it is one window already.
+            ShortMemory: If it is one window already.
             BaseException: The error itself, if it is another one.
         """
         import torch
@@ -234,7 +239,7 @@ class Sliding:
         if not out_of_memory(error):
             raise error
         if self.batch == 1:
-            raise PantskitError(
+            raise ShortMemory(
                 "out of memory with one window at a time; free memory or use --device cpu"
             ) from None
         self.batch //= 2
@@ -248,7 +253,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception of torch or Python means that memory is short."""
     import torch
 
-    short = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    short = isinstance(error, (torch.OutOfMemoryError, MemoryError, ShortMemory))
     return short or "can't allocate memory" in str(error) or "out of memory" in str(error).lower()
 
 
@@ -286,7 +291,8 @@ def _empty(window: torch.Tensor, air: float) -> bool:
 
 def window_starts(size: int, patch: int, step: float) -> list[int]:
     """First voxels of windows along an axis: evenly spaced, at most `step` patches apart."""
-    n = int(np.ceil((size - patch) / (patch * step))) + 1
+    most = size - patch + 1  # windows a voxel apart
+    n = min(int(np.ceil((size - patch) / (patch * step))) + 1, most)
     spacing = (size - patch) / (n - 1) if n > 1 else 0.0
     return [int(np.round(spacing * i)) for i in range(n)]
 
