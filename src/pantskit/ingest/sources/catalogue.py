@@ -12,6 +12,12 @@ from pantskit.core.errors import ConfigError
 from pantskit.core.labels import LESION
 from pantskit.ingest.sources.declaration import Source, read_declaration
 
+COMMON_TITLES = {
+    "nnunet": "an nnU-Net raw folder, by its dataset.json or --label-map",
+    "monai": "a MONAI datalist, by its labels or --label-map",
+    "flat": "images/ and labels/, or label maps alone, by what they declare or --label-map",
+}
+
 
 @cache
 def known_sources() -> tuple[Source, ...]:
@@ -35,8 +41,8 @@ def read_source(name: str) -> Source:
             return source
     names = ", ".join(source.name for source in known_sources())
     raise ConfigError(
-        f"dataset {name!r} is not known; it is one of {names}, nnunet, monai, flat, or a .toml "
-        "file of your own (docs/datasets.md)"
+        f"dataset {name!r} is not known; it is one of {names}, {', '.join(COMMON_TITLES)}, or a "
+        ".toml file of your own (docs/datasets.md)"
     )
 
 
@@ -91,7 +97,9 @@ def catalogue_lines() -> list[str]:
     return [
         *lines,
         "",
-        "nnunet, monai and flat: folders in those layouts; a .toml file: a dataset of your own.",
+        *(f"{name}: {what}" for name, what in COMMON_TITLES.items()),
+        "NAME.toml: a dataset of your own, declared as in docs/datasets.md",
+        "",
         "scans: as published; structures: of the 28; tumours: scans with a drawn pancreatic one;",
         "label values: seen in a source that is named, partial, or from memory.",
     ]

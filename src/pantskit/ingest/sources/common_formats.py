@@ -21,6 +21,8 @@ from pantskit.ingest.sources.declaration import SIDED, LabelSet, Layout, Meaning
 from pantskit.ingest.sources.layouts import Fitting, FoundCase, fit, list_files
 
 COMMON_FORMATS = ("nnunet", "monai", "flat")
+_ALIASES = {"nnunetraw": "nnunet", "nnunetv2": "nnunet", "monaidatalist": "monai"}
+
 SIDECAR = "pantskit.json"
 OVERLAPS = "overlaps"
 IGNORE = "ignore"
@@ -47,6 +49,13 @@ class Exported:
     masks: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
     unlabelled: frozenset[str] = frozenset()
+
+
+def common_format(name: str) -> str | None:
+    """The common format that a name means (`nnU-Net raw`), or None."""
+    key = re.sub(r"[^a-z0-9]", "", name.lower())
+    key = _ALIASES.get(key, key)
+    return key if key in COMMON_FORMATS else None
 
 
 def read_common(
@@ -76,6 +85,8 @@ def read_common(
             f"{root}: nothing says what the label values mean; give --label-map (a known name, a "
             "file, or 1=pancreas,2=pancreatic_lesion)"
         )
+    known = sum(len(masks) for masks in exported.masks.values())
+    fitting = replace(fitting, others=max(0, fitting.others - known))
     return source, _as_exported(fitting, exported), exported
 
 

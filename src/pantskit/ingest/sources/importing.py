@@ -16,7 +16,12 @@ from pantskit.core.records import CaseRecord
 from pantskit.core.run import Job, RunSummary, run_cases
 from pantskit.ingest.quiet import keep_quiet
 from pantskit.ingest.sources.catalogue import read_source
-from pantskit.ingest.sources.common_formats import COMMON_FORMATS, Exported, read_common
+from pantskit.ingest.sources.common_formats import (
+    COMMON_FORMATS,
+    Exported,
+    common_format,
+    read_common,
+)
 from pantskit.ingest.sources.declaration import Source
 from pantskit.ingest.sources.facttable import read_facts
 from pantskit.ingest.sources.layouts import Fitting, FoundCase, fit, list_files
@@ -142,8 +147,8 @@ def _find(
     name: str, folders: Sequence[Path], settings: ImportSettings
 ) -> tuple[Source, Fitting, Exported]:
     """The dataset, its cases, and what an export of ours says beside them."""
-    if name in COMMON_FORMATS:
-        return read_common(name, folders, settings.label_map)
+    if common := common_format(name):
+        return read_common(common, folders, settings.label_map)
     if settings.label_map:
         raise ConfigError(
             f"--label-map is for {', '.join(COMMON_FORMATS)}; what the labels of {name} mean is "
