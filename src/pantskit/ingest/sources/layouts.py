@@ -197,17 +197,18 @@ def _paired(
     """CTs with their labels, CTs without, and labels without."""
     shared = _names(layout.image) & _names(layout.annotation)
     by_case: dict[Key, list[tuple[str, Path]]] = defaultdict(list)
+    groups_of: dict[Key, dict[str, str]] = {}
     for key, paths in labels.items():
-        name = dict(key).get(_STRUCTURE, "")
+        groups = dict(key)
+        name = groups.pop(_STRUCTURE, "")
         by_case[_only(key, shared)] += [(name, path) for path in paths]
+        groups_of[_only(key, shared)] = groups
     for key, paths in images.items():
         case = _case(source, layout, dict(key))
         case = replace(case, images=tuple(paths), fault=_two_images(layout, paths))
         yield _with_labels(case, by_case.pop(_only(key, shared), []))
     for key, named in by_case.items():  # labels that no CT took
-        groups = dict(key) | {n: v for k in labels for n, v in k if set(key) <= set(k)}
-        groups.pop(_STRUCTURE, None)
-        yield _with_labels(_case(source, layout, groups), named)
+        yield _with_labels(_case(source, layout, groups_of[key]), named)
 
 
 def _case(source: Source, layout: Layout, groups: Mapping[str, str]) -> FoundCase:

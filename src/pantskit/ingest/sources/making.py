@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pantskit.core.codedmasks import CodedMasks
-from pantskit.core.dataset import Dataset, write_case_labels
+from pantskit.core.dataset import SPLITS, Dataset, write_case_labels
 from pantskit.core.errors import LabelError, PantskitError, Skipped
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES
@@ -25,7 +25,7 @@ from pantskit.ingest.sources.layouts import FoundCase
 from pantskit.ingest.sources.liver_side import require_liver_on_the_right
 from pantskit.ingest.sources.placing import Placed, place
 from pantskit.ingest.sources.reading import Labels, Scan, read_labels, read_scan
-from pantskit.ingest.sources.sides import middle_of, require_sides, split_sides
+from pantskit.ingest.sources.sides import Middle, middle_of, require_sides, split_sides
 from pantskit.measure.components import components
 
 STAGE = "import"
@@ -112,6 +112,7 @@ def _told(error: PantskitError, plan: ImportPlan) -> str:
 def _make(plan: ImportPlan) -> dict[str, Any]:
     case = plan.case
     _require_both(plan)
+    _leave_other_split(plan)
     scan = read_scan(case) if case.images else None
     labels, placed = _labels(plan, scan)
     grid = scan.volume.geometry if scan else placed and labels and labels.geometry
@@ -176,12 +177,16 @@ def _labels(plan: ImportPlan, scan: Scan | None) -> tuple[Labels | None, Placed 
         placed = place(labels, scan.volume, flips=plan.source.flips)
         labels.geometry = scan.volume.geometry
     coded, grid = placed.coded, labels.geometry
-    middle = middle_of(scan.volume if scan else None, coded, grid)
+    middle = middle_of(scan.volume) if scan else Middle(_mean_of_grid(grid), sure=False)
     placed.notes.extend(split_sides(coded, grid, middle))
     placed.sides.update(require_sides(coded, grid, middle))
-    if scan and not {"liver", "spleen"} & set(placed.sides):
-        placed.sides.update(require_liver_on_the_right(scan.volume, coded, middle))
+    if scan and middle.sure and not {"liver", "spleen"} & set(placed.sides):
+        placed.sides.update(require_liver_on_the_right(scan.volume, coded, middle.x))
     return (labels, placed) if coded.annotated else (labels, None)
+
+
+def _mean_of_grid(grid: Geometry) -> float:
+    return float(grid.corners[:, 0].mean())
 
 
 def _as_exported(plan: ImportPlan, labels: Labels) -> None:
@@ -307,6 +312,14 @@ def _row(
 
 # Columns that are told from the case itself.
 _OWN = ("case_id", "split", "shape", "spacing", "lesions", *STRUCTURES)
+
+
+def _leave_other_split(plan: ImportPlan) -> None:
+    """Take away what an earlier import with another --split left of the case."""
+    dataset = Dataset(plan.root, {})
+    for split in set(SPLITS) - {plan.case.split}:
+        shutil.rmtree(dataset.image_path(plan.case_id, split).parent, ignore_errors=True)
+        shutil.rmtree(dataset.labels_path(plan.case_id, split), ignore_errors=True)
 
 
 def _remove(plan: ImportPlan) -> None:

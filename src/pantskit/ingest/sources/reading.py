@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pantskit.core.codedmasks import CodedMasks
-from pantskit.core.errors import GeometryError, ImageError, LabelError, PantskitError
+from pantskit.core.errors import GeometryError, ImageError, LabelError, PantskitError, Quarantined
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import containers, find_structure
 from pantskit.core.labelsets import SEGMENTATIONS, labels_in
@@ -82,7 +82,10 @@ def read_scan(case: FoundCase) -> Scan:
 
 
 def _read_file(path: Path) -> Scan:
-    source = read_volume(path)
+    try:
+        source = read_volume(path)
+    except GeometryError as error:  # readable, but its place is in doubt
+        raise Quarantined(str(error)) from None
     volume, clipped = volume_to_hu(source)
     record = {
         "format": "nifti",

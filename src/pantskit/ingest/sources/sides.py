@@ -6,6 +6,7 @@ World coordinates are RAS+: the patient's right is where x is larger.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import cc3d
 import numpy as np
@@ -27,41 +28,58 @@ _ONE_SIDED = 0.9
 _CLEARLY_MM = 10.0
 _BODY_FROM_HU = -300
 _STEP = 4
+# A side plane that holds so much more tissue than the other, as a share of the widest one, cuts the
+# body: then the middle of what is seen is not the body's.
+_CUT_SHARE = 0.3
 
 
-def middle_of(scan: Volume | None, coded: CodedMasks, geometry: Geometry) -> float:
-    """x in mm of the middle of the body, or of all that is labelled where there is no CT.
+@dataclass(frozen=True)
+class Middle:
+    """The middle of the body.
+
+    Attributes:
+        x: mm.
+        sure: whether it is known: the scan does not cut the body off on one side.
+    """
+
+    x: float
+    sure: bool
+
+
+def middle_of(scan: Volume) -> Middle:
+    """The middle of the body in a CT.
 
     Args:
-        scan: the CT in HU.
-        coded: the masks.
-        geometry: of the masks.
+        scan: HU in the standard orientation: i runs from right to left.
     """
-    body = coded.codes[::_STEP, ::_STEP, ::_STEP] != 0
-    if scan is not None:
-        tissue = scan.array[::_STEP, ::_STEP, ::_STEP] > _BODY_FROM_HU
-        body = tissue if tissue.any() else body
-    return _mean_x(np.argwhere(body) * _STEP, geometry)
+    tissue = scan.array[::_STEP, ::_STEP, ::_STEP] > _BODY_FROM_HU
+    across = tissue.sum(axis=(1, 2)) / max(1, int(tissue.sum(axis=(1, 2)).max(initial=0)))
+    cut = abs(float(across[0] - across[-1])) > _CUT_SHARE
+    return Middle(_mean_x(np.argwhere(tissue) * _STEP, scan.geometry), not cut)
 
 
-def split_sides(coded: CodedMasks, geometry: Geometry, middle: float) -> list[str]:
+def split_sides(coded: CodedMasks, geometry: Geometry, middle: Middle) -> list[str]:
     """Split the bases among the sets of a case, as `"kidney"`, into left and right, in place.
 
     Every connected piece goes to the side its centre lies on; one that lies on both is cut at the
     middle.
 
     Returns:
-        What is to be said of it: pieces that were cut.
+        What is to be said of it: pieces that were cut, a middle that is not sure.
     """
     notes = []
-    for base in SIDED:
-        if base not in coded.annotated:
-            continue
+    bases = [base for base in SIDED if base in coded.annotated]
+    if bases and not middle.sure:
+        notes.append(
+            f"{', '.join(bases)}: sides are by the middle of what is seen, which may not be the "
+            "body's: there is no CT, or it cuts the body off on one side; look at them"
+        )
+    for base in bases:
         mask = coded.mask(base)
         assert mask is not None
         coded.sets = [names - {base} for names in coded.sets]
         coded.annotated.discard(base)
-        left, right, cut = _split(mask, geometry, middle)
+        left, right, cut = _split(mask, geometry, middle.x)
         for side, part in (("left", left), ("right", right)):
             coded.add(f"{base}_{side}", part)
         if cut:
@@ -99,29 +117,30 @@ def _x(box: tuple[slice, slice, slice], geometry: Geometry) -> NDArray[np.float6
     return np.asarray(along + row[3])
 
 
-def require_sides(coded: CodedMasks, geometry: Geometry, middle: float) -> dict[str, float]:
+def require_sides(coded: CodedMasks, geometry: Geometry, middle: Middle) -> dict[str, float]:
     """Refuse a case whose liver is on the left, or whose names of sides are exchanged.
 
     Args:
         coded: the masks.
         geometry: of them.
-        middle: x in mm of the middle of the body.
+        middle: of the body.
 
     Returns:
-        mm by which the liver (or, without one, the spleen, mirrored) lies to the right of the
-        middle, and by which right structures lie to the right of their left ones; for the record.
+        For the record, see `side_offsets`.
 
     Raises:
         Quarantined: If they lie on the wrong side; the likely reason is named.
     """
     found = side_offsets(coded, geometry, middle)
-    wrong = [name for name in ("liver", "spleen") if found.get(name, 0.0) < -_CLEARLY_MM]
-    pairs = [n for n in found if n not in ("liver", "spleen")]
+    organs = [name for name in ("liver", "spleen") if name in found]
+    pairs = [name for name in found if name in SIDED]
     swapped = [name for name in pairs if found[name] < -_CLEARLY_MM]
-    if wrong and not (wrong == ["spleen"] and "liver" in found):
+    # Together they tell by themselves; one alone needs the middle of the body.
+    toward = np.mean([found[name] for name in organs]) if organs else 0.0
+    if toward < -_CLEARLY_MM and (middle.sure or len(organs) == 2):
         mirrored = "so are left and right of its names" if swapped else "names of sides fit it"
         raise Quarantined(
-            f"the {wrong[0]} lies {-found[wrong[0]]:.0f} mm on the wrong side of the body "
+            f"the {organs[0]} lies {-toward:.0f} mm on the wrong side of the body "
             f"({mirrored if pairs else 'no label tells sides by name'}): CT and label are likely "
             "mirrored along x (left and right), or the organs are (situs inversus). Look at it; a "
             "mirrored scan has its affine's first row negated"
@@ -135,14 +154,19 @@ def require_sides(coded: CodedMasks, geometry: Geometry, middle: float) -> dict[
     return found
 
 
-def side_offsets(coded: CodedMasks, geometry: Geometry, middle: float) -> dict[str, float]:
-    """mm toward the expected side: of liver, spleen, and right minus left of sided structures."""
+def side_offsets(coded: CodedMasks, geometry: Geometry, middle: Middle) -> dict[str, float]:
+    """mm toward the expected side, negative on the wrong one.
+
+    Returns:
+        `liver`: to the right of the middle; `spleen`: to the left of it; `kidney` and other bases:
+        right minus left. Structures that are not there are missing.
+    """
     centres = {s: c for s in _telling(coded) if (c := _centre(coded, s, geometry)) is not None}
     found: dict[str, float] = {}
     if "liver" in centres:
-        found["liver"] = centres["liver"] - middle
+        found["liver"] = centres["liver"] - middle.x
     if "spleen" in centres:
-        found["spleen"] = middle - centres["spleen"]
+        found["spleen"] = middle.x - centres["spleen"]
     for base in SIDED:
         left, right = centres.get(f"{base}_left"), centres.get(f"{base}_right")
         if left is not None and right is not None:
