@@ -10,6 +10,7 @@ import pytest
 from miniatures import Miniature, write_nifti
 
 from pantskit.core.errors import ConfigError, DatasetError, LabelError
+from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume
 from pantskit.ingest.sources.declaration import parse_declaration
 
@@ -168,6 +169,51 @@ def test_names_of_sides_that_are_exchanged_are_refused(
 
     assert made.only.status == "quarantined"
     assert "left and right are exchanged in the names of adrenal_gland" in made.only.message
+
+
+def test_half_a_body_with_the_liver_left_of_its_middle_is_no_mirrored_one(
+    mini: Miniature, run: Callable, tmp_path: Path
+) -> None:
+    standard, liver = mini.ct.reoriented(), mini.truth("liver")
+    columns = np.flatnonzero(liver.any(axis=(1, 2)))
+    keep = slice(0, int(columns[len(columns) // 2]))  # i runs to the left: the right half of it
+    assert columns[0] < keep.stop
+    half = np.ascontiguousarray(standard.array[keep])
+    grid = Geometry(half.shape, standard.geometry.affine)
+    write_nifti(tmp_path / "src" / "volume-1.nii", half, grid)
+    write_nifti(tmp_path / "src" / "segmentation-1.nii", liver[keep], grid)
+
+    made = run("lits", tmp_path / "src")
+
+    assert made.only.status == "done", made.only.message
+
+
+def test_ct_whose_place_is_in_doubt_is_quarantined(
+    mini: Miniature, run: Callable, tmp_path: Path
+) -> None:
+    import nibabel as nib
+
+    path = _kits(mini, tmp_path / "src") / "imaging.nii.gz"
+    image = nib.load(path)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nib.save(image, path)
+
+    made = run("kits23", tmp_path / "src")
+
+    assert made.only.status == "quarantined"
+    assert "neither sform nor qform" in made.only.message
+
+
+def test_a_case_that_changes_its_split_is_not_left_in_both(
+    mini: Miniature, run: Callable, tmp_path: Path
+) -> None:
+    _kits(mini, tmp_path / "src")
+    run("kits23", tmp_path / "src")
+    made = run("kits23", tmp_path / "src", split="test")
+
+    made.require_truth(mini, "KiTS23_00001", KIDNEYS)
+    assert made.dataset.case("KiTS23_00001").split == "test"
 
 
 def test_affine_that_is_wrong_is_refused_and_the_flip_that_fits_is_named(

@@ -367,6 +367,23 @@ def test_release_of_pants_keeps_every_mask_and_its_test_set(
     assert row["phase_source"] == "label"
 
 
+def test_combined_maps_of_pants_need_their_ids_said(
+    mini: Miniature, run: Callable, tmp_path: Path
+) -> None:
+    folder = tmp_path / "LabelTr" / "PanTS_00000003"
+    mini.write_ct(tmp_path / "ImageTr" / folder.name / "ct.nii.gz")
+    painted = {14: mini.mask("liver"), 22: mini.mask("pancreatic_lesion")}
+    mini.write_labels(folder / "combined_labels.nii.gz", painted)
+
+    silent = run("pants", tmp_path)
+    made = run("pants", tmp_path, label_map="pants_alphabetical")
+
+    assert "declares no label space" in silent.only.message
+    labels = made.dataset.case("PanTS_00000003").labels()
+    for structure in ("liver", "pancreatic_lesion"):
+        assert np.array_equal(labels.mask(structure), mini.truth(structure))
+
+
 def test_flare22_and_flare23_differ_in_what_absence_means(
     mini: Miniature, run: Callable, tmp_path: Path
 ) -> None:

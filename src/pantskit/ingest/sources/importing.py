@@ -10,7 +10,7 @@ from typing import Any
 
 from pantskit.core.dataset import SPLITS, Dataset
 from pantskit.core.errors import ConfigError
-from pantskit.core.labels import STRUCTURES
+from pantskit.core.labels import STRUCTURES, LabelMap
 from pantskit.core.labelsets import COMBINED
 from pantskit.core.records import CaseRecord
 from pantskit.core.run import Job, RunSummary, run_cases
@@ -40,7 +40,8 @@ class ImportSettings:
 
     Attributes:
         split: `"train"` or `"test"` for all cases; None as the source says.
-        label_map: what ids mean, for folders that do not say, as `--label-map` takes it.
+        label_map: what ids mean, for common formats and combined maps of the release that do not
+            say it, as `--label-map` takes it.
         partial: take structures too that the source draws in part.
         unlabelled: take CTs without labels.
         workers: processes; 0 runs in this one.
@@ -122,6 +123,7 @@ def import_dataset(
             partial=settings.partial,
             labels_alone=fitting.without_ct,
             unlabelled=settings.unlabelled or case.case_id in exported.unlabelled,
+            label_map=LabelMap.parse(settings.label_map) if settings.label_map else None,
             exact=exported.annotated.get(case.case_id),
             extra=exported.masks.get(case.case_id, {}),
         )
@@ -149,12 +151,12 @@ def _find(
     """The dataset, its cases, and what an export of ours says beside them."""
     if common := common_format(name):
         return read_common(common, folders, settings.label_map)
-    if settings.label_map:
-        raise ConfigError(
-            f"--label-map is for {', '.join(COMMON_FORMATS)}; what the labels of {name} mean is "
-            "declared (a declaration of your own may say otherwise)"
-        )
     source = read_source(name)
+    if settings.label_map and not any(layout.folder for layout in source.layouts):
+        raise ConfigError(
+            f"--label-map is for {', '.join(COMMON_FORMATS)} and combined maps of the release; "
+            f"what labels of {name} mean is declared (a declaration of your own may say otherwise)"
+        )
     return source, fit(source, folders), Exported()
 
 
@@ -177,6 +179,7 @@ def _job(plan: ImportPlan) -> Job:
         "split": plan.case.split,
         "facts": dict(plan.facts),
         "exact": plan.exact,
+        "label_map": plan.label_map and asdict(plan.label_map),
         "alone": [plan.partial, plan.labels_alone, plan.unlabelled, plan.case.fault],
     }
     inputs = (*plan.case.files, *plan.extra.values())

@@ -14,7 +14,7 @@ from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.dataset import SPLITS, Dataset, write_case_labels
 from pantskit.core.errors import LabelError, PantskitError, Skipped
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import LESION, STRUCTURES
+from pantskit.core.labels import LESION, STRUCTURES, LabelMap
 from pantskit.core.run import Job
 from pantskit.core.volume import Volume, read_label_map, read_mask, write_volume
 from pantskit.ingest.facts.describe import describe_header, metadata_row
@@ -43,6 +43,7 @@ class ImportPlan:
         partial: whether structures that are drawn in part are taken too.
         labels_alone: whether labels without a CT are taken.
         unlabelled: whether CTs without a label are taken.
+        label_map: what ids of a combined map of the release mean, where there are no masks.
         exact: for an export of ours, the structures that the case has annotated; None else.
         extra: for an export of ours, structure to the mask that its label map cannot hold.
     """
@@ -54,6 +55,7 @@ class ImportPlan:
     partial: bool = False
     labels_alone: bool = False
     unlabelled: bool = False
+    label_map: LabelMap | None = None
     exact: tuple[str, ...] | None = None
     extra: Mapping[str, Path] = field(default_factory=dict)
 
@@ -164,7 +166,8 @@ def _labels(plan: ImportPlan, scan: Scan | None) -> tuple[Labels | None, Placed 
     """The case's labels, and where they lie; None where it has none of our structures."""
     if not plan.case.labels:
         return None, None
-    labels = read_labels(plan.case, plan.labelset, scan, sex=plan.facts.get("sex"))
+    sex = plan.facts.get("sex")
+    labels = read_labels(plan.case, plan.labelset, scan, sex=sex, label_map=plan.label_map)
     if plan.exact is not None:
         _as_exported(plan, labels)
     if not plan.partial:

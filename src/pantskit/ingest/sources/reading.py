@@ -12,7 +12,7 @@ import numpy as np
 from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.errors import GeometryError, ImageError, LabelError, PantskitError, Quarantined
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import containers, find_structure
+from pantskit.core.labels import LabelMap, containers, find_structure
 from pantskit.core.labelsets import SEGMENTATIONS, labels_in
 from pantskit.core.volume import Volume, read_label_map, read_mask, read_volume
 from pantskit.ingest.dicom.geometry import IrregularStack
@@ -127,7 +127,14 @@ def _read_slices(case: FoundCase) -> Scan:
     return Scan(volume, clipped, record, facts, tuple(slices), layout)
 
 
-def read_labels(case: FoundCase, labels: LabelSet, scan: Scan | None, *, sex: str | None) -> Labels:
+def read_labels(
+    case: FoundCase,
+    labels: LabelSet,
+    scan: Scan | None,
+    *,
+    sex: str | None,
+    label_map: LabelMap | None = None,
+) -> Labels:
     """Read whatever annotates a case.
 
     Args:
@@ -135,6 +142,7 @@ def read_labels(case: FoundCase, labels: LabelSet, scan: Scan | None, *, sex: st
         labels: what they mean.
         scan: the CT; None where there are labels alone.
         sex: of the patient, `"F"`, `"M"` or None: some labels are a structure in one sex only.
+        label_map: what the ids of a combined map of the release mean, where it does not say so.
 
     Raises:
         LabelError: If a value or a name is not known, or nothing is annotated.
@@ -142,7 +150,7 @@ def read_labels(case: FoundCase, labels: LabelSet, scan: Scan | None, *, sex: st
     """
     layout = case.layout
     if layout.folder:
-        return _of_folder(case)
+        return _of_folder(case, label_map)
     if layout.masks:
         return _of_masks(case, labels, sex)
     if layout.slices:
@@ -246,11 +254,11 @@ def _lacking(labels: LabelSet, files: Mapping[str, Path]) -> dict[str, str]:
     return lacking
 
 
-def _of_folder(case: FoundCase) -> Labels:
+def _of_folder(case: FoundCase, label_map: LabelMap | None) -> Labels:
     """The labels of a case's folder in the release's layout, its own masks first."""
     first = case.labels[0].parent
     folder = first.parent if first.name == SEGMENTATIONS else first
-    held = labels_in(folder)
+    held = labels_in(folder, label_map=label_map)
     if held is None:
         raise LabelError(f"{folder.name}: no mask of one of the 28 structures")
     geometry = held.geometry
