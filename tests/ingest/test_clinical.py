@@ -52,6 +52,8 @@ def test_facts_come_through_vocabularies_and_age_through_the_cap(tmp_path):
         ("a.csv", "utf-8-sig", ","),
         ("a.csv", "latin-1", ";"),
         ("a.tsv", "utf-16", "\t"),
+        ("a.csv", "utf-16-le", ";"),
+        ("a.csv", "utf-16-be", "|"),
     ],
 )
 def test_encodings_and_separators_of_spreadsheet_programs(tmp_path, name, encoding, mark):
@@ -64,6 +66,31 @@ def test_encodings_and_separators_of_spreadsheet_programs(tmp_path, name, encodi
     row = table(tmp_path, text, name=name, encoding=encoding).join(["A1"]).row_for("A1")
     assert row is not None
     assert (row["age_years"], row["sex"], row["diagnosis"]) == (50, "F", "cyst")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=|\r\npatient_id|age\r\nA1|50\r\n",  # Excel's own first line
+        "patient_id;age\rA1;50\r",
+        "\n\nPatients of 2020\n\npatient_id;age\nA1;50\n",
+    ],
+)
+def test_what_spreadsheet_programs_write_before_a_table_is_no_part_of_it(tmp_path, text):
+    assert table(tmp_path, text).join(["A1"]).rows["A1"].age_years == 50
+
+
+def test_the_sheet_that_holds_patients_is_read_and_two_are_refused(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["Legend of the columns"])
+    for name in ("Data", "Copy"):
+        sheet = book.create_sheet(name)
+        sheet.append(["MRN", "Age"])
+        sheet.append([42, 50])
+        book.save(tmp_path / f"{name}.xlsx")
+    assert read_clinical(tmp_path / "Data.xlsx").join(["42"]).rows["42"].age_years == 50
+    with pytest.raises(ConfigError, match="2 sheets of the clinical table hold patients"):
+        read_clinical(tmp_path / "Copy.xlsx")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,12 @@ import pytest
 from nrrd_files import VALUES
 from nrrd_files import write as nrrd
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from pantskit.core.errors import ConfigError, ImageError
 from pantskit.core.workers import Workers
@@ -27,6 +32,7 @@ from pantskit.ingest.discovery.discover import discover
 from pantskit.ingest.discovery.reading import Contents, _read_batch
 from pantskit.ingest.discovery.recognise import kind_of
 from pantskit.ingest.discovery.sources import BadSource, Reader, SourceFile, find_files
+from pantskit.ingest.report import summary_lines
 
 
 def names(*sources: Path) -> list[str]:
@@ -536,3 +542,37 @@ def test_file_names_that_are_no_utf8_are_names(series, run, tmp_path):
     (folder / os.fsdecode(b"\xfe.nii")).write_bytes(b"no volume")
     result = run(tmp_path / "in")
     assert result.statuses == ["done", "failed"]
+
+
+@pytest.mark.parametrize("kind", ["bz2", "xz"])
+def test_packed_tars_are_folders(series, tmp_path, kind):
+    series().write(tmp_path / "scan")
+    with tarfile.open(tmp_path / f"in.tar.{kind}", f"w:{kind}") as tar:
+        tar.add(tmp_path / "scan", "scan")
+    assert [len(s.slices) for s in discover([tmp_path / f"in.tar.{kind}"]).series] == [5]
+
+
+def test_images_of_formats_that_are_not_read_are_named(series, run, tmp_path):
+    folder = series().write(tmp_path / "in")
+    for name in ("a.mha", "b.MHA", "c.7z", "notes.txt"):
+        (folder / name).write_bytes(b"something else")
+    result = run(folder)
+    assert result.statuses == ["done"]
+    assert result.summary.unread == {".7z": 1, ".mha": 2}
+    assert "1 .7z, 2 .mha of formats that are not read" in summary_lines(result.summary, folder)[2]
+    (tmp_path / "alone").mkdir()
+    (folder / "a.mha").rename(tmp_path / "alone" / "a.mha")
+    with pytest.raises(ConfigError, match=r"among its 1 files; 1 \.mha of formats"):
+        run(tmp_path / "alone", out="second")
+
+
+def test_big_endian_objects_without_pixels_are_no_damaged_ones(series, tmp_path):
+    made = series().dataset(0)
+    del made.PixelData
+    made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.481.5"
+    made.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    made.set_original_encoding(False, False, None)
+    made.save_as(tmp_path / "plan.dcm", enforce_file_format=True)
+    found = discover([tmp_path])
+    assert found.bad == []
+    assert [s.skip for s in found.series] == ["RT Plan Storage: not a CT image"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -139,7 +140,8 @@ def _print_tables(summary: dict[str, Any]) -> None:
         nsds = [_number(row["nsd"][t]["mean"]) for t in tolerances]
         counts = (row["dsc"]["n"], row["status"].get("both_empty", 0), row["worst"])
         table.add_row(structure, _number(row["dsc"]["mean"]), *nsds, *(str(n) for n in counts))
-    Console().print(table)
+    # Where nobody looks on, in a file or a pipe, names are never cut.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
     for line in _detection_lines(summary["detection"]):
         typer.echo(line)
 

@@ -426,7 +426,8 @@ def _parse_header(path: Path, file: io.BufferedIOBase) -> Header:
     elif _NIFTI2_SIZE in sizes and len(block) >= _NIFTI2_SIZE:
         raw = nib.Nifti2Header(block, check=False)
     else:
-        raise ImageError(f"{path}: not a NIfTI image, whatever its name says")
+        what = "not a NIfTI image, whatever its name says" if block else "the file is empty"
+        raise ImageError(f"{path}: {what}")
     if bytes(raw["magic"].tobytes())[:3] not in (b"n+1", b"n+2"):
         raise ImageError(f"{path}: not a single-file NIfTI image; convert .hdr/.img to .nii first")
     if raw["pixdim"][0] == 0:

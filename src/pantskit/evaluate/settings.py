@@ -79,7 +79,8 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         if not self.tolerances_mm or not all(0 <= t < 1000 for t in self.tolerances_mm):
-            raise ConfigError(f"tolerances must be 0 mm or more, found {self.tolerances_mm}")
+            found = ", ".join(f"{t:g}" for t in self.tolerances_mm)
+            raise ConfigError(f"tolerances must be 0 mm or more, and below 1000, found {found}")
         if self.definition not in DEFINITIONS:
             raise ConfigError(
                 f"NSD definition {self.definition!r} is unknown; it is one of "

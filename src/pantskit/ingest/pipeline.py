@@ -46,7 +46,8 @@ class IngestSummary:
     Attributes:
         run: the records.
         planned: case_id to its plan.
-        others: number of files that are neither DICOM nor NIfTI.
+        others: number of files that are neither DICOM nor volumes.
+        unread: of these, images and archives of a format that is not read, by suffix.
         unused_labels: annotations that no case took, by their first name.
         copies: sources with the content of another one, which were left.
         clinical: how the clinical table fits the patients; None without one.
@@ -55,6 +56,7 @@ class IngestSummary:
     run: RunSummary
     planned: dict[str, Planned] = field(default_factory=dict)
     others: int = 0
+    unread: dict[str, int] = field(default_factory=dict)
     unused_labels: tuple[str, ...] = ()
     copies: tuple[str, ...] = ()
     clinical: dict[str, Any] | None = None
@@ -111,7 +113,7 @@ def ingest(
     write_tables(dataset)
     run = fail_leaks(dataset, run, {c: item.plan for c, item in planned.items()}, clinical)
     told = None if clinical is None or joined is None else _told(clinical, joined)
-    return IngestSummary(run, planned, found.others, unused, copies, told)
+    return IngestSummary(run, planned, found.others, found.unread, unused, copies, told)
 
 
 def _make_case(job: Job) -> dict[str, Any]:
@@ -124,6 +126,14 @@ def _require_sense(settings: IngestSettings) -> None:
         raise ConfigError(f"split {settings.split!r} is unknown; it is {' or '.join(SPLITS)}")
     if settings.label_map:
         LabelMap.parse(settings.label_map)
+    if settings.export_dicom:
+        try:
+            settings.export_dicom.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{settings.export_dicom}: the folder for exported DICOM cannot be made: "
+                f"{error.strerror}"
+            ) from None
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pantskit.core.records import CaseRecord
+from pantskit.ingest.discovery.discover import unread_formats
 from pantskit.ingest.listing import listing_rows
 from pantskit.ingest.pipeline import HEADERS, IngestSummary, crew_of
 from pantskit.ingest.quiet import keep_quiet
@@ -24,7 +25,11 @@ def summary_lines(summary: IngestSummary, out: Path) -> list[str]:
         lines += [f"{'':<13}{note}" for note in row["notes"]]
     lines += [f"left: {place} has the content of another source" for place in summary.copies]
     if summary.others:
-        lines.append(f"{summary.others} files are no DICOM images and no volumes and were left")
+        unread = unread_formats(summary.unread)
+        lines.append(
+            f"{summary.others} files are no DICOM images and no volumes and were left"
+            + (f"; {unread}" if unread else "")
+        )
     if summary.unused_labels:
         lines.append(f"labels without a CT: {', '.join(summary.unused_labels)}")
     lines += _clinical_lines(summary.clinical or {})

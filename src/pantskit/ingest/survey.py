@@ -9,7 +9,12 @@ from pathlib import Path
 from pantskit.core.crew import Crew
 from pantskit.core.errors import ConfigError
 from pantskit.ingest.discovery.choice import choose
-from pantskit.ingest.discovery.discover import Found, discover, discover_labels
+from pantskit.ingest.discovery.discover import (
+    Found,
+    discover,
+    discover_labels,
+    unread_formats,
+)
 from pantskit.ingest.discovery.outlook import is_whole
 from pantskit.ingest.discovery.reading import Progress
 from pantskit.ingest.discovery.series import Series
@@ -51,8 +56,10 @@ def survey(
     )
     if found.empty:
         names = ", ".join(str(s) for s in sources)
+        unread = unread_formats(found.unread)
         raise ConfigError(
             f"{names}: no DICOM, NIfTI or NRRD among its {found.others} files"
+            + (f"; {unread}" if unread else "")
             if found.others
             else f"{names}: there are no files"
         )

@@ -315,11 +315,9 @@ def _by_pydicom(
     identifiers, census = read_identifiers(dataset)
     implicit, little = dataset.original_encoding
     head = stream.read(12)
-    if not little:
-        head = swapped(head)
     pixels = None
-    if len(head) == 12:  # of the element that pydicom stopped at
-        pixels = pixel_element(head, 0, explicit=not implicit)
+    if len(head) == 12:  # of the element that pydicom stopped at; objects without pixels have none
+        pixels = pixel_element(head if little else swapped(head), 0, explicit=not implicit)
     if pixels:
         pixels = replace(pixels, offset=pixels.offset + stream.tell() - 12)
     values = {}

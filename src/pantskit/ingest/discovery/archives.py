@@ -1,4 +1,4 @@
-"""Archives as folders: .zip, .tar, .tar.gz, also inside one another, within bounds.
+"""Archives as folders: .zip, .tar, packed .tar, also inside one another, within bounds.
 
 Nothing is unpacked beside the source. What has to be unpacked to be read at all (an archive
 inside another, a compressed tar) goes to a temporary file without a name.
@@ -6,15 +6,17 @@ inside another, a compressed tar) goes to a temporary file without a name.
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from pantskit.core.errors import ImageError
 
@@ -29,6 +31,15 @@ MAX_DEPTH = 3
 MAX_UNPACKED_BYTES = 16 * 1024**3
 
 _CHUNK = 1 << 20
+_PACKED: dict[str, Callable[[IO[bytes]], Any]] = {
+    ".tar.gz": gzip.open,
+    ".tgz": gzip.open,
+    ".tar.bz2": bz2.open,
+    ".tbz2": bz2.open,
+    ".tar.xz": lzma.open,
+    ".txz": lzma.open,
+}
+_SUFFIXES = (".zip", *_PACKED, ".tar")
 _UNREADABLE = "not a readable archive; copy it again"
 
 
@@ -66,12 +77,12 @@ class Archive(Protocol):
 
 def is_archive(name: str) -> bool:
     """Whether a file name is an archive's."""
-    return name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz"))
+    return name.lower().endswith(_SUFFIXES)
 
 
 def archive_stem(name: str) -> str:
     """A file name without the suffix of an archive."""
-    for suffix in (".zip", ".tar.gz", ".tgz", ".tar"):
+    for suffix in _SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
@@ -152,7 +163,8 @@ def _archive(stream: IO[bytes], name: str) -> Archive:
             return _Zip(stream)
         if lower.endswith(".tar"):
             return _Tar(stream)
-        with gzip.open(stream) as packed:
+        unpack = next(unpack for suffix, unpack in _PACKED.items() if lower.endswith(suffix))
+        with unpack(stream) as packed:
             plain = unpacked(packed, MAX_UNPACKED_BYTES)
         stream.close()
         return _Tar(plain)

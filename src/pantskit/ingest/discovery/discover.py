@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +24,12 @@ _TOLD_ALONE = 20
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES)
 
+# Images and archives that are not read: a scan in one is to be missed by nobody.
+_UNREAD = (
+    ".mha", ".mhd", ".hdr", ".img", ".mgz", ".mgh", ".mnc", ".nii.bz2", ".nii.xz", ".nii.zst",
+    ".7z", ".rar", ".tar.zst",
+)  # fmt: skip
+
 
 @dataclass
 class Found:
@@ -35,17 +41,27 @@ class Found:
         bad: files that could not be listed or parsed; of many in one folder that are bad for one
             reason the first, with a message that says so.
         others: number of files that are neither DICOM images nor volumes.
+        unread: of these, how many are images or archives of a format that is not read, by suffix.
     """
 
     series: list[Series] = field(default_factory=list)
     volumes: list[SourceFile] = field(default_factory=list)
     bad: list[BadSource] = field(default_factory=list)
     others: int = 0
+    unread: dict[str, int] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing that could become a case or a record."""
         return not (self.series or self.volumes or self.bad)
+
+
+def unread_formats(unread: Mapping[str, int]) -> str:
+    """What to say of `Found.unread`; "" where there is none."""
+    if not unread:
+        return ""
+    counts = ", ".join(f"{count} {suffix}" for suffix, count in unread.items())
+    return f"{counts} of formats that are not read: convert images to .nii.gz, unpack archives"
 
 
 def is_nifti(file: SourceFile) -> bool:
@@ -105,6 +121,8 @@ def discover(
         elif contents.listed is None and not contents.headers:
             others.append(contents.file)
     found.others = len(others) + len(indexes)
+    suffixes = (next((s for s in _UNREAD if f.name.lower().endswith(s)), "") for f in others)
+    found.unread = dict(sorted(Counter(suffix for suffix in suffixes if suffix).items()))
     found.bad.sort(key=lambda b: b.file)
     found.series = doubt_series(group_series(headers, digests), found.bad, others)
     if indexes:

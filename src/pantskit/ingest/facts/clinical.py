@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pantskit.core.errors import ConfigError
-from pantskit.ingest.facts.clinical_table import read_cells
+from pantskit.ingest.facts.clinical_table import Rows, read_sheets
 from pantskit.ingest.facts.describe import Date, age_at, capped_age, read_date, sex_of
 from pantskit.ingest.facts.vocabulary import patterns, plain_words, vocabulary, words_pattern
 from pantskit.ingest.privacy.identifiers import Identifiers, text_identifiers
@@ -29,6 +29,8 @@ _CYSTS = frozenset({"IPMN", "MCN", "SCN", "SPN"})
 # A value that this many patients share is a category, and identifies none of them.
 _CATEGORY = 5
 _ATTRIBUTE = "clinical table"
+
+_HEAD_ROWS = 10  # a title and a date may stand before the row that names the columns
 
 _AGE = re.compile(r"0*(\d{1,3})(?:[.,]\d+)? ?(?:y(?:ea)?rs?|y|j|jahre?|ans|anni|anos|jaar|lat|岁)?")
 
@@ -184,29 +186,61 @@ def complete_facts(
 
 
 def read_clinical(path: Path) -> Clinical:
-    """Read a .csv, .tsv or .xlsx table (its first sheet) whose first row names the columns.
+    """Read a .csv, .tsv or .xlsx table.
 
-    Text is UTF-8 (with or without a mark), UTF-16 with one, else Latin-1; columns of a .csv are
-    separated by what its first row has most of: semicolon, comma or tab.
+    One of the first ten rows names the columns; of a workbook, one sheet has such a row. Text is
+    UTF-8 or UTF-16, else Latin-1; columns of a .csv are separated by what its first row has
+    most of: semicolon, comma, tab or bar.
 
     Raises:
         ConfigError: If it cannot be read, has no column of patient IDs or nothing else that is
-            of use. The message holds no cell.
+            of use, or has them in two sheets. The message holds no cell.
     """
-    table = read_cells(path)
-    if not table:
-        raise ConfigError(f"{path}: the clinical table is empty")
-    places = _places(path, table[0])
+    table, head = _table(path)
+    places = _places(path, table[head])
     unknown: Counter[str] = Counter()
     seen: dict[str, list[ClinicalRow]] = defaultdict(list)
-    shared = _shared_values(table[1:])
-    for number, cells in enumerate(table[1:], start=2):
+    shared = _shared_values(table[head + 1 :])
+    for number, cells in enumerate(table[head + 1 :], start=head + 2):
         row = {name: cells[at].strip() if at < len(cells) else "" for name, at in places.items()}
         if row["patient_id"]:
             made = _row(row, number, unknown)
             values = _identifying(cells, places, shared)
             seen[row["patient_id"]].append(replace(made, identifiers=values))
     return Clinical({p: _united(rows) for p, rows in seen.items()}, dict(unknown))
+
+
+def _table(path: Path) -> tuple[Rows, int]:
+    """The rows of the sheet that holds patients, and which of them names the columns.
+
+    Where none does, the first row is taken, so that what it lacks is told.
+    """
+    sheets = read_sheets(path)
+    if not sheets:
+        raise ConfigError(f"{path}: the clinical table is empty")
+    found = [
+        (rows, n)
+        for rows in sheets
+        if (n := next((n for n, row in enumerate(rows[:_HEAD_ROWS]) if _names_patients(row)), -1))
+        >= 0
+    ]
+    if len(found) > 1:
+        raise ConfigError(
+            f"{path}: {len(found)} sheets of the clinical table hold patients; keep one of them"
+        )
+    return found[0] if found else (sheets[0], next(n for n, r in enumerate(sheets[0]) if any(r)))
+
+
+def _names_patients(row: Sequence[str]) -> bool:
+    """Whether a row names a column of patient IDs and one of facts."""
+    names = [plain_words(cell) for cell in row]
+    columns = vocabulary()["clinical"]["columns"]
+    known = {
+        field_name
+        for field_name, synonyms in columns.items()
+        if any(re.fullmatch(synonym, name) for synonym in synonyms for name in names)
+    }
+    return "patient_id" in known and len(known) > 1
 
 
 def _places(path: Path, header: Sequence[str]) -> dict[str, int]:

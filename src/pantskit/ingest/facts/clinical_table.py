@@ -16,11 +16,14 @@ _SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx")
 _MOST_BYTES = 200 << 20
 
 
-def read_cells(path: Path) -> list[list[str]]:
-    """Rows of text of a .csv, .tsv or .xlsx file, from the first that has any.
+Rows = list[list[str]]
+
+
+def read_sheets(path: Path) -> list[Rows]:
+    """Rows of text of a .csv or .tsv file, or of each sheet of a .xlsx file that has any.
 
     Returns:
-        Rows with the cells that they have; [] for a row without any.
+        For each sheet its rows with the cells that they have; [] for a row without any.
 
     Raises:
         ConfigError: If it cannot be read. The message holds no cell.
@@ -31,34 +34,39 @@ def read_cells(path: Path) -> list[list[str]]:
         if path.stat().st_size > _MOST_BYTES:
             raise ConfigError(f"{path}: larger than a clinical table can be")
         if path.suffix.lower() == ".xlsx":
-            rows = _read_workbook(path)
+            sheets = _read_workbook(path)
         else:
-            rows = _read_text(_decoded(path.read_bytes()), path.suffix.lower())
+            sheets = [_read_text(_decoded(path.read_bytes()), path.suffix.lower())]
     except OSError as error:
         raise ConfigError(f"{path}: the clinical table cannot be read: {error.strerror}") from None
     except (csv.Error, BadZipFile, KeyError, ValueError) as error:
         kind = type(error).__name__
         raise ConfigError(f"{path}: the clinical table cannot be read ({kind})") from None
-    first = next((n for n, row in enumerate(rows) if any(row)), len(rows))
-    return rows[first:]
+    return [rows for rows in sheets if any(map(any, rows))]
 
 
 def _decoded(raw: bytes) -> str:
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return raw.decode("utf-16")
+    if 0 in raw[:2]:  # without its mark: the first letter is a column's
+        return raw.decode("utf-16-be" if raw[0] == 0 else "utf-16-le")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return raw.decode("cp1252", errors="replace")
 
 
-def _read_text(text: str, suffix: str) -> list[list[str]]:
-    first = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
-    mark = "\t" if suffix == ".tsv" else max(";,\t", key=first.count)
-    return [row if any(row) else [] for row in csv.reader(io.StringIO(text), delimiter=mark)]
+def _read_text(text: str, suffix: str) -> Rows:
+    told = re.match(r"sep=(.)\s*[\r\n]+", text)  # Excel's own first line
+    body = text[told.end() :] if told else text
+    first = re.sub(r'"[^"]*"', "", "".join(body.lstrip().splitlines()[:1]))
+    mark = "\t" if suffix == ".tsv" else max(";,\t|", key=first.count)
+    lines = io.StringIO(body, newline=None)  # old programs end a line with a carriage return
+    rows = csv.reader(lines, delimiter=told[1] if told else mark)
+    return [[]] * bool(told) + [row if any(row) else [] for row in rows]
 
 
-def _read_workbook(path: Path) -> list[list[str]]:
+def _read_workbook(path: Path) -> list[Rows]:
     import openpyxl
     from openpyxl.utils.exceptions import InvalidFileException
 
@@ -66,9 +74,12 @@ def _read_workbook(path: Path) -> list[list[str]]:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except InvalidFileException:
         raise ValueError("not a workbook") from None
-    rows = [[_cell(v) for v in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+    sheets = [
+        [[_cell(v) for v in row] for row in sheet.iter_rows(values_only=True)]
+        for sheet in book.worksheets
+    ]
     book.close()
-    return rows
+    return sheets
 
 
 def _cell(value: Any) -> str:
