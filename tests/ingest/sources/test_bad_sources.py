@@ -13,6 +13,7 @@ from pantskit.core.errors import ConfigError, DatasetError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume
 from pantskit.ingest.sources.declaration import parse_declaration
+from pantskit.ingest.sources.same_scans import voxel_hash
 
 KIDNEYS = ("kidney_left", "kidney_right")
 
@@ -297,6 +298,47 @@ def test_patient_in_both_splits_is_refused(mini: Miniature, run: Callable, tmp_p
     assert made.exit_status == 0
     with pytest.raises(ConfigError, match="both splits"):
         run("panorama", scan(2, tmp_path / "b"), split="test")
+
+
+def _same_scan_twice(mini: Miniature, root: Path) -> None:
+    _kits(mini, root / "kits")
+    task = root / "msd" / "Task09_Spleen"
+    # Another orientation, another type, another place: the same voxels.
+    affine = mini.ct.reoriented("RAS").geometry.affine.copy()
+    affine[:3, 3] += 50
+    how = {"orientation": "RAS", "affine": affine}
+    mini.write_ct(task / "imagesTr" / "spleen_002.nii.gz", dtype=np.float32, **how)
+    mini.write_labels(task / "labelsTr" / "spleen_002.nii.gz", {1: mini.mask("spleen")}, **how)
+
+
+def test_one_scan_of_two_datasets_is_one_patient(
+    mini: Miniature, run: Callable, tmp_path: Path
+) -> None:
+    _same_scan_twice(mini, tmp_path)
+    run("kits23", tmp_path / "kits")
+
+    made = run("msd", tmp_path / "msd")
+
+    assert made.exit_status == 0
+    rows = made.dataset.metadata
+    assert rows["MSD_spleen_002"]["patient_id"] == rows["KiTS23_00001"]["patient_id"]
+    assert made.dataset.info["same_scans"] == [["KiTS23_00001", "MSD_spleen_002"]]
+
+
+def test_one_scan_in_both_splits_is_named(mini: Miniature, run: Callable, tmp_path: Path) -> None:
+    _same_scan_twice(mini, tmp_path)
+    run("kits23", tmp_path / "kits", split="test")
+
+    assert run("msd", tmp_path / "msd").exit_status == 1
+
+
+def test_mirrored_scans_have_one_hash_and_others_their_own(mini: Miniature) -> None:
+    ct = mini.ct.reoriented()
+    mirrored = ct.with_array(ct.array[::-1, :, ::-1])
+    other = ct.array.copy()
+    other[1, 2, 3] += 1
+    assert voxel_hash(mirrored) == voxel_hash(ct)
+    assert voxel_hash(ct.with_array(other)) != voxel_hash(ct)
 
 
 def test_a_rerun_does_nothing_and_a_changed_label_does_its_case(

@@ -26,6 +26,7 @@ from pantskit.ingest.sources.declaration import Source
 from pantskit.ingest.sources.facttable import read_facts
 from pantskit.ingest.sources.layouts import Fitting, FoundCase, fit, list_files
 from pantskit.ingest.sources.making import STAGE, ImportPlan, import_case
+from pantskit.ingest.sources.same_scans import as_one_patient, on_two_sides, same_scans
 
 # Raised when the same input would give another case.
 RECIPE = 1
@@ -68,6 +69,8 @@ class ImportSummary:
         tried: for each layout its name and the numbers of CTs and labels that fit.
         others: number of files that fit no layout.
         labels_alone: whether there was no CT at all, so that labels were taken without.
+        same: groups of cases in the dataset that hold one scan.
+        on_two_sides: those of them that are in both splits.
     """
 
     source: Source
@@ -75,12 +78,14 @@ class ImportSummary:
     tried: tuple[tuple[str, int, int], ...] = ()
     others: int = 0
     labels_alone: bool = False
+    same: tuple[tuple[str, ...], ...] = ()
+    on_two_sides: tuple[tuple[str, ...], ...] = ()
 
     @property
     def exit_status(self) -> int:
-        """0 when cases were made and none failed, else 1."""
+        """0 when cases were made, none failed, and no scan is in both splits; else 1."""
         done = any(r.status == "done" for r in self.run.records)
-        return self.run.exit_status if done else 1
+        return self.run.exit_status if done and not self.on_two_sides else 1
 
 
 def import_dataset(
@@ -140,9 +145,16 @@ def import_dataset(
         memory_mb=settings.memory_mb,
         progress=progress,
     )
-    write_tables(dataset, source)
-    tried = tuple((layout.name, n, labels) for layout, n, labels in fitting.tried)
-    return ImportSummary(source, run, tried, fitting.others, fitting.without_ct)
+    same = write_tables(dataset, source)
+    return ImportSummary(
+        source,
+        run,
+        tried=tuple((layout.name, n, labels) for layout, n, labels in fitting.tried),
+        others=fitting.others,
+        labels_alone=fitting.without_ct,
+        same=tuple(same),
+        on_two_sides=tuple(on_two_sides(same, dataset.metadata)),
+    )
 
 
 def _find(
@@ -204,9 +216,9 @@ def _require_whole_patients(dataset: Dataset, cases: Sequence[FoundCase]) -> Non
         ConfigError: If a patient would be in both splits.
     """
     splits = {(case.patient_id, case.split) for case in cases}
-    mine = {case.case_id for case in cases}
+    mine, patients = {case.case_id for case in cases}, {case.patient_id for case in cases}
     for case_id, row in dataset.metadata.items():
-        if case_id not in mine:
+        if case_id not in mine and row.get("patient_id") in patients:
             splits.add((str(row.get("patient_id")), str(row.get("split"))))
     twice = sorted(p for p, n in Counter(patient for patient, _ in splits).items() if n > 1)
     if twice:
@@ -216,14 +228,19 @@ def _require_whole_patients(dataset: Dataset, cases: Sequence[FoundCase]) -> Non
         )
 
 
-def write_tables(dataset: Dataset, source: Source | None = None) -> None:
-    """Write metadata and dataset.json from the records of all cases imported so far."""
+def write_tables(dataset: Dataset, source: Source) -> list[tuple[str, ...]]:
+    """Write metadata and dataset.json from the records of all cases imported so far.
+
+    Returns:
+        Groups of cases that hold one scan.
+    """
     done = [r for r in dataset.records.all(STAGE) if r.status == "done"]
     rows = dict(dataset.metadata)
     for record in dataset.records.all(STAGE):
         rows.pop(record.case_id, None)
     rows |= {r.case_id: r.data["metadata"] for r in done}
-    dataset.write_metadata(rows.values())
+    same = same_scans(done)
+    dataset.write_metadata(as_one_patient(same, rows).values())
     labelled = [set(r.data["labels"]["voxels"]) for r in done if r.data.get("labels")]
     ingested = (r for r in dataset.records.all("ingest") if r.status == "done")
     labelled += [set(r.data["labels"]["voxels"]) for r in ingested if r.data.get("labels")]
@@ -231,8 +248,8 @@ def write_tables(dataset: Dataset, source: Source | None = None) -> None:
         s for s in STRUCTURES if labelled and all(s in v for v in labelled)
     ]
     sources = dict(dataset.info.get("sources", {}))
-    if source is not None:
-        about = ("title", "url", "license", "terms", "citation")
-        sources[source.name] = {k: getattr(source, k) for k in about}
-    dataset.info["sources"] = sources
+    about = ("title", "url", "license", "terms", "citation")
+    sources[source.name] = {k: getattr(source, k) for k in about}
+    dataset.info["sources"], dataset.info["same_scans"] = sources, same
     dataset.write_info()
+    return same

@@ -25,6 +25,7 @@ from pantskit.ingest.sources.layouts import FoundCase
 from pantskit.ingest.sources.liver_side import require_liver_on_the_right
 from pantskit.ingest.sources.placing import Placed, place
 from pantskit.ingest.sources.reading import Labels, Scan, read_labels, read_scan
+from pantskit.ingest.sources.same_scans import voxel_hash
 from pantskit.ingest.sources.sides import Middle, middle_of, require_sides, split_sides
 from pantskit.measure.components import components
 
@@ -131,6 +132,7 @@ def _make(plan: ImportPlan) -> dict[str, Any]:
         data["lesion_negative"] = lesion_negative
     if scan:
         data["hounsfield"] = scan.clipped.as_record()
+        data["voxel_hash"] = voxel_hash(scan.volume)
     data["metadata"] = _row(plan, scan, coded, grid, lesions)
     data["geometry"] = {
         "shape": grid.shape,

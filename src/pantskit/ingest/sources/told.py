@@ -26,6 +26,8 @@ def summary_record(summary: ImportSummary, out: Path) -> dict[str, Any]:
         ],
         "other_files": summary.others,
         "labels_alone": summary.labels_alone,
+        "same_scans": [list(group) for group in summary.same],
+        "same_scans_on_two_sides": [list(group) for group in summary.on_two_sides],
         "structures": structure_counts(summary.run.records),
         "cases": [_row(record) for record in summary.run.records],
     }
@@ -72,8 +74,23 @@ def summary_lines(summary: ImportSummary, out: Path) -> list[str]:
         if r.status == "skipped"
     ]
     lines += _alike("skipped", skipped)
+    lines += _same(summary)
     lines += [_structures(summary)]
     return [*lines, f"{out}: {summary.run.describe()}"]
+
+
+def _same(summary: ImportSummary) -> list[str]:
+    """Copies of one scan; those in both splits are named, of the others the first few."""
+    both = set(summary.on_two_sides)
+    lines = [
+        f"one scan in both splits: {', '.join(group)}; import one of them with another --split"
+        for group in summary.on_two_sides
+    ]
+    others = [", ".join(group) for group in summary.same if group not in both]
+    if others:
+        few = "; ".join(others[:5]) + ("; ..." if len(others) > 5 else "")
+        lines.append(f"{len(others)} scans are there more than once, as one patient each: {few}")
+    return lines
 
 
 def _alike(what: str, told: list[tuple[str, str]]) -> list[str]:
