@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,6 +144,7 @@ def test_stopped_processes_go_on_to_the_weights_of_an_uninterrupted_run(
     assert result.stdout.count('"status": "interrupted"') == 1
     state = torch.load(latest_path(model), weights_only=True)["pantskit"]
     assert (state["epoch"], len(state["losses"])) == (1, 1)
+    single = Path(shutil.copytree(model, tmp_path / "single"))
     again = together(alone[0], model, run)
     assert again.returncode == 0, again.stderr
     assert "goes on after 1 epochs and 1 iterations" in again.stderr
@@ -150,6 +152,9 @@ def test_stopped_processes_go_on_to_the_weights_of_an_uninterrupted_run(
     assert whole.returncode == 0, whole.stderr
     weights = [Model.load(m).weights for m in (model, tmp_path / "whole")]
     assert largest_difference(*weights) == 0
+    # One process can go on with what two began.
+    train_model(alone[0], single, recipe=RECIPE, device="cpu", workers=0)
+    assert largest_difference(Model.load(single).weights, weights[0]) < 1e-4
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def training_progress() -> Iterator[Listener]:
 
     columns = (
         TextColumn("[bold]epoch"),
-        BarColumn(),
+        BarColumn(20),  # the numbers fit beside it in 80 columns
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
