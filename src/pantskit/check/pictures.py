@@ -17,14 +17,16 @@ from pantskit.check.scan import Scan
 from pantskit.core.dataset import Case
 from pantskit.core.errors import PantskitError
 from pantskit.core.geometry import Geometry
+from pantskit.core.labels import STRUCTURES
 from pantskit.core.pictures import PLANE_CODES, RGB, Plane, montage, slice_picture, write_png
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 WINDOW_MM = 240.0
 PIXELS = 340
 
-_SUBJECT, _OTHERS = 1, 2
-_COLORS = {_SUBJECT: (255, 196, 0), _OTHERS: (70, 130, 180)}
+_SUBJECT = 255
+# The others have their own numbers, so that their borders show where they meet.
+_COLORS = {s.id: (70, 130, 180) for s in STRUCTURES.values()} | {_SUBJECT: (255, 196, 0)}
 _MARK = (255, 60, 60)
 
 
@@ -99,7 +101,7 @@ def _shown(files: CaseFiles) -> _Shown | None:
     others = np.zeros(geometry.shape, np.uint8, order="F")
     if scan is not None:
         for structure in scan.regions:
-            scan.paint(others, structure, _OTHERS)
+            scan.paint(others, structure, STRUCTURES[structure].id)
     return _Shown(grey, geometry, others, scan)
 
 

@@ -298,8 +298,8 @@ class Scan:
         i, j, k = (a + b for a, b in zip(self.regions[structure].start, part.inside, strict=True))
         return self.at((i, j, k))
 
-    def unclaimed(self, structure: str, cavity: Part) -> int:
-        """Voxels of a structure's cavity that no other structure has."""
+    def unclaimed(self, structure: str, cavity: Part) -> Region:
+        """What of a structure's cavity no other structure has; it may be empty."""
         region = self.regions[structure]
         free = cavity.mask(~region.array, connectivity=6)
         i, j, k = (
@@ -310,7 +310,7 @@ class Scan:
             box = common((i, j, k), other.box)
             if box is not None:
                 free[within((i, j, k), box)] &= ~other.crop(box)
-        return int(np.count_nonzero(free))
+        return Region(np.asfortranarray(free), (i.start, j.start, k.start))
 
     def points(self, structure: str) -> NDArray[np.float64]:
         """(n, 3) RAS+ mm of voxels on the structure's surface, at most 20,000 of them."""
@@ -320,6 +320,13 @@ class Scan:
             found = found[:: max(1, len(found) // _POINTS)]
             self._points[structure] = self.geometry.to_world(found + region.start)
         return self._points[structure]
+
+    def edge_share(self, structure: str) -> float:
+        """Share of a structure's voxels that lie on its surface; 0 of large ones, unasked."""
+        region = self.regions[structure]
+        if region.voxels > _POINTS:
+            return 0.0
+        return len(edge_voxels(region.array)) / region.voxels
 
     def gap(self, a: str, b: str) -> tuple[float, Voxel]:
         """Smallest distance in mm between two structures' voxels, 0 where they overlap or touch.

@@ -85,7 +85,7 @@ _AMID = {
     reason="Released lesions of 4 to 49 voxels were slips of the pen.",
     standard="Pancreatic tumours: the entire mass, solid and cystic parts and necrosis.",
     voxels=50,
-    large_ml=0.1,
+    large_ml=0.2,
 )
 def lesion_small(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """A tumour has the size of something that can be seen; each part of it counts for itself."""

@@ -76,22 +76,25 @@ def parts_order(scan: Scan, limits: Limits) -> Iterator[Fault]:
     standard="Head right of the superior mesenteric vessels; body from their left border to the "
     "left edge of the aorta; tail beyond, toward the spleen.",
     band_mm=10,
-    share=0.25,
+    reach_mm=15,
+    share=0.1,
 )
 def parts_borders(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """Few voxels of a part lie beyond its borders by more than the band."""
     if not {HEAD, SMA, "aorta"} <= set(scan.regions) or mirrored(scan):
         return  # after a resection, or with organs on the other side, the borders mean nothing
-    vessels, edge = left_edges(scan, SMA), left_edges(scan, "aorta")
+    (right_most, vessels), (edge_right, edge) = (
+        _ends(scan, s, limits["reach_mm"]) for s in (SMA, "aorta")
+    )
     band = limits["band_mm"]
     for part in (p for p in PANCREAS_PARTS if p in scan.regions):
         x, k = scan.columns(part)
         if part == HEAD:
             wrong = x < vessels[k] - band
         elif part == BODY:
-            wrong = (x > vessels[k] + band) | (x < edge[k] - band)
+            wrong = (x > right_most[k] + band) | (x < edge[k] - band)
         else:
-            wrong = x > edge[k] + band
+            wrong = x > edge_right[k] + band
         share = float(wrong.mean())
         if share > limits["share"]:
             left = float((x < edge[k] - band).mean())
@@ -107,6 +110,20 @@ def parts_borders(scan: Scan, limits: Limits) -> Iterator[Fault]:
                 share,
                 at=_at_worst(scan, part, k[wrong]),
             )
+
+
+def _ends(
+    scan: Scan, structure: str, reach_mm: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Right-most and left-most of a structure's left edges within a reach above and below.
+
+    The artery leaves the aorta far to the left of where it runs beside its vein.
+    """
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
+    edges = left_edges(scan, structure)
+    size = 2 * max(1, round(reach_mm / scan.geometry.spacing[2])) + 1
+    return maximum_filter1d(edges, size), minimum_filter1d(edges, size)
 
 
 def left_edges(scan: Scan, structure: str) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.registry import Limits, Scope, rule
-from pantskit.check.scan import Scan, box_gap_mm
+from pantskit.check.scan import Region, Scan, box_gap_mm
 from pantskit.core.labels import STRUCTURES
 from pantskit.measure.shape import Part, cavities, lost_shares, repeats
 
@@ -34,8 +34,8 @@ _FREE = ("kidney_left", "kidney_right", "spleen", "prostate")
 
 # Closed organs: a straight side in the middle of the body is where somebody stopped.
 _ROUND = (
-    "bladder", "gall_bladder", "kidney_left", "kidney_right", "liver", "pancreas", "prostate",
-    "spleen", "stomach",
+    "bladder", "gall_bladder", "kidney_left", "kidney_right", "liver", "prostate", "spleen",
+    "stomach",
 )  # fmt: skip
 
 _FACES = (
@@ -127,19 +127,22 @@ def pieces(scan: Scan, limits: Limits) -> Iterator[Fault]:
     reason="What a mask encloses belongs to it: a lesion, a stone, a lumen left out.",
     standard="Liver, spleen, kidneys with their lesions and vessels; hollow organs with wall and "
     "lumen; vessels with thrombus and calcification; tumours with necrosis.",
-    share=0.002,
+    share=0.001,
     least_ml=0.3,
+    flesh_hu=25,
 )
 def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """No mask has a cavity of some size."""
     voxel_ml = scan.geometry.voxel_volume_mm3 / 1000
-    for structure in (s for s in _ordered(scan) if s not in _WITH_SINUS):
+    for structure in _ordered(scan):
         region = scan.regions[structure]
         least = max(limits["share"] * region.voxels, limits["least_ml"] / voxel_ml, 2)
         found = [
             part
             for part in cavities(region.array)
-            if part.voxels >= least and scan.unclaimed(structure, part) >= least
+            if part.voxels >= least
+            and (free := scan.unclaimed(structure, part)).voxels >= least
+            and not (structure in _WITH_SINUS and _may_be_sinus(scan, free, limits["flesh_hu"]))
         ]
         if not found:
             continue
@@ -151,6 +154,11 @@ def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
             total,
             at=scan.inside(structure, found[0]),
         )
+
+
+def _may_be_sinus(scan: Scan, inside: Region, flesh_hu: float) -> bool:
+    """Whether what a kidney encloses is fat or urine, or nobody knows."""
+    return scan.ct is None or float(scan.ct[inside.box][inside.array].mean()) < flesh_hu
 
 
 @rule(
@@ -237,6 +245,7 @@ def step_slices(scan: Scan, limits: Limits) -> Iterator[Fault]:
     standard="Entire organ: all segments of the liver, entire spleen, kidneys, stomach from fundus "
     "to pylorus, gall bladder with fundus, body and neck.",
     share=0.35,
+    leaning_share=0.8,
     least_ml=2,
 )
 def straight_cut(scan: Scan, limits: Limits) -> Iterator[Fault]:
@@ -244,9 +253,12 @@ def straight_cut(scan: Scan, limits: Limits) -> Iterator[Fault]:
     for structure in (s for s in _ROUND if s in scan.regions):
         if scan.ml(structure) < limits["least_ml"]:
             continue
-        for axis, end, name in _FACES if structure in _FREE else _FACES[4:]:
+        for axis, end, name in _FACES:
             share, allowed, at = _face(scan, structure, axis, end)
-            if share > allowed + limits["share"]:
+            most = allowed + limits["share"]
+            if axis < 2 and structure not in _FREE:
+                most = max(most, limits["leaning_share"])
+            if share > most:
                 yield scan.fault(
                     f"{structure} ends in a plane on its {name} side ({share:.0%} of its largest "
                     "section) though the scan goes on: annotated in part?",

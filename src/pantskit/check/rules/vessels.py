@@ -9,8 +9,9 @@ import numpy as np
 from pantskit.check.findings import Fault, Severity
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.rules.organs import mirrored
-from pantskit.check.scan import Scan
-from pantskit.measure.shape import parts_of
+from pantskit.check.scan import Scan, box_gap_mm
+from pantskit.core.labels import LESION
+from pantskit.measure.shape import Part, parts_of
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
@@ -23,7 +24,7 @@ CELIAC, SMA = "celiac_artery", "superior_mesenteric_artery"
     Scope.ANATOMY,
     reason="The trunk's first centimetre was left out, or the mask is of another vessel.",
     standard="Coeliac artery: from its origin at the aorta; superior mesenteric artery likewise.",
-    distance_mm=5,
+    distance_mm=3,
 )
 def artery_origin(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """Coeliac and superior mesenteric artery begin at the aorta."""
@@ -214,11 +215,11 @@ def veins_reach(scan: Scan, limits: Limits) -> Iterator[Fault]:
     distance_mm=5,
 )
 def veins_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Portal and splenic vein are connected."""
+    """Portal and splenic vein are connected, unless a tumour closes them."""
     if "veins" not in scan.regions:
         return
     broken = scan.broken("veins", limits["share"], limits["distance_mm"])
-    if broken is not None:
+    if broken is not None and not _at_tumour(scan, broken[0], limits["distance_mm"]):
         part, mm = broken
         share = part.voxels / scan.regions["veins"].voxels
         yield scan.fault(
@@ -228,3 +229,14 @@ def veins_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
             mm,
             at=scan.inside("veins", part),
         )
+
+
+def _at_tumour(scan: Scan, part: Part, reach_mm: float) -> bool:
+    """Whether a piece of the veins ends at the tumour."""
+    if LESION not in scan.regions:
+        return False
+    i, j, k = (
+        slice(a + s.start, a + s.stop)
+        for a, s in zip(scan.regions["veins"].start, part.box, strict=True)
+    )
+    return box_gap_mm((i, j, k), scan.regions[LESION].box, scan.geometry.spacing) <= reach_mm
