@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -341,6 +342,21 @@ def test_scan_that_changes_while_it_is_read_is_a_failed_case(
 
     monkeypatch.setattr("pantskit.predict.run.read_volume", read_and_change)
     assert "changed while it was read" in failure(trained, scan, tmp_path / "out")
+
+
+def test_prediction_that_cannot_be_written_whole_leaves_nothing(
+    trained: tuple[Dataset, Path], ct: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_volume(tmp_path / "scan.nii.gz", ct)
+
+    def full(folder: Path, *_: object) -> None:
+        assert (folder / COMBINED).exists()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "entropy.nii.gz"))
+
+    monkeypatch.setattr("pantskit.predict.run.write_extras", full)
+    said = failure(trained, tmp_path / "scan.nii.gz", tmp_path / "out")
+    assert "No space left on device; free some space there" in said
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
 
 
 def test_windows_without_tissue_may_be_left_out(trained: tuple[Dataset, Path], ct: Volume) -> None:

@@ -111,6 +111,33 @@ def test_weights_of_another_network_are_refused_at_once(
     assert "weights do not fit plans.json: size mismatch" in said
 
 
+def test_checkpoint_whose_bytes_changed_is_damaged(
+    trained: tuple[Dataset, Path], foreign: Path, tmp_path: Path
+) -> None:
+    """One bit of one weight, which torch itself reads without a word."""
+    path = foreign / FOLD / CHECKPOINT
+    weights = torch.load(path, weights_only=True)["network_weights"]
+    largest = max(weights.values(), key=torch.Tensor.numel).numpy().tobytes()
+    content = bytearray(path.read_bytes())
+    content[content.index(largest) + len(largest) // 2] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)
+    said = refused(foreign, trained[0], tmp_path / "out")
+    assert "damaged checkpoint (" in said
+    assert "is not as it was written" in said
+
+
+def test_weights_that_are_no_numbers_are_refused(
+    trained: tuple[Dataset, Path], foreign: Path, tmp_path: Path
+) -> None:
+    path = foreign / FOLD / CHECKPOINT
+    checkpoint = torch.load(path, weights_only=True)
+    next(iter(checkpoint["network_weights"].values()))[0] = torch.nan
+    torch.save(checkpoint, path)
+    said = refused(foreign, trained[0], tmp_path / "out")
+    assert "network 0 holds values that are not finite" in said
+
+
 def test_folds_with_another_checkpoint_are_named(
     trained: tuple[Dataset, Path], foreign: Path, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ from pantskit.predict.results import (
 from pantskit.predict.run import (
     STAGE,
     PredictSettings,
+    all_or_nothing,
     extra_files,
     file_state,
     remove_prediction,
@@ -178,27 +179,28 @@ def predict_own_case(job: Job, turns: Turns, device: str) -> dict[str, Any]:
     turn = replace(turn, value=None)  # logits are large
     if file_state(task.image) != before:
         raise ImageError(f"{job.case_id}: the CT changed while it was read; run again")
-    result = write_result(
-        task.out,
-        job.case_id,
-        image,
-        answer.labels,
-        task.declared.structures,
-        model=task.model,
-        output=settings.output,
-    )
-    write_extras(folder, answer.probabilities, answer.entropy)
-    result |= {
-        "tumor_probability": answer.tumor_probability,
-        "tumor_probability_is": OWN_PROBABILITY,
-        "mirrored": settings.mirror and bool(task.declared.mirror_axes),
-        "device": device,
-        "seconds": round(time.perf_counter() - started, 3),
-        "network_s": round(turn.network_s, 3),
-        "waited_s": round(turn.waited_s, 3),
-        "versions": versions(),
-    }
-    write_json(folder / FACTS, result)
+    with all_or_nothing(task.out, job.case_id, settings.output):
+        result = write_result(
+            task.out,
+            job.case_id,
+            image,
+            answer.labels,
+            task.declared.structures,
+            model=task.model,
+            output=settings.output,
+        )
+        write_extras(folder, answer.probabilities, answer.entropy)
+        result |= {
+            "tumor_probability": answer.tumor_probability,
+            "tumor_probability_is": OWN_PROBABILITY,
+            "mirrored": settings.mirror and bool(task.declared.mirror_axes),
+            "device": device,
+            "seconds": round(time.perf_counter() - started, 3),
+            "network_s": round(turn.network_s, 3),
+            "waited_s": round(turn.waited_s, 3),
+            "versions": versions(),
+        }
+        write_json(folder / FACTS, result)
     return result
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -204,24 +205,25 @@ def predict_case(job: Job, turns: Turns, device_name: str) -> dict[str, Any]:
     if file_state(task.image) != before:
         raise ImageError(f"{job.case_id}: the CT changed while it was read; run again")
     prediction = turn.value
-    result = write_result(
-        task.out,
-        job.case_id,
-        image,
-        prediction.labels,
-        model.heads.structures,
-        model=model.checkpoint_hash,
-        output=settings.output,
-    )
-    write_extras(folder, prediction.probabilities, prediction.entropy)
-    result |= _facts(model, settings, prediction) | {
-        "device": device_name,
-        "seconds": round(time.perf_counter() - started, 3),
-        "network_s": round(turn.network_s, 3),
-        "waited_s": round(turn.waited_s, 3),
-        "versions": library_versions(),
-    }
-    write_json(folder / FACTS, result)
+    with all_or_nothing(task.out, job.case_id, settings.output):
+        result = write_result(
+            task.out,
+            job.case_id,
+            image,
+            prediction.labels,
+            model.heads.structures,
+            model=model.checkpoint_hash,
+            output=settings.output,
+        )
+        write_extras(folder, prediction.probabilities, prediction.entropy)
+        result |= _facts(model, settings, prediction) | {
+            "device": device_name,
+            "seconds": round(time.perf_counter() - started, 3),
+            "network_s": round(turn.network_s, 3),
+            "waited_s": round(turn.waited_s, 3),
+            "versions": library_versions(),
+        }
+        write_json(folder / FACTS, result)
     return result
 
 
@@ -347,6 +349,16 @@ def remove_prediction(out: Path, case_id: str, output: Output) -> None:
     folder = out / case_id
     for path in (folder / ENTROPY, *(probability_path(folder, s) for s in STRUCTURES)):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def all_or_nothing(out: Path, case_id: str, output: Output) -> Iterator[None]:
+    """Take away what a case has written when the block fails, as on a full disk."""
+    try:
+        yield
+    except BaseException:
+        remove_prediction(out, case_id, output)
+        raise
 
 
 @lru_cache(maxsize=1)

@@ -87,8 +87,8 @@ def require_usable(model: Model, *, label_map: str | None, structures: Iterable[
         )
     for structure in structures:
         model.require_known(structure)
-    _require_own_weights(model)
     _require_fit(model)
+    _require_own_weights(model)
 
 
 def reading(model: Model) -> str:
