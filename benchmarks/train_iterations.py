@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from predict_measured import Aims, apart, cores
+from predict_measured import Aims, apart
 from train_data import blob_patients, keep, kept, phantoms, planned
 
 SCRIPT = Path(__file__).with_name("train.py")
@@ -92,13 +92,14 @@ def _recipe(size: str, number: int) -> Any:
 
 def iterations_job(engine: str, folder: Path, device: str, number: int) -> None:
     """One engine; prints a line of JSON."""
+    from pantskit.networks.runtime import own_cores, start_torch
+
+    chosen = start_torch(device)  # before torch is imported: how its threads wait
     import torch
 
-    from pantskit.networks.runtime import start_torch
-
-    task, chosen = kept(folder), start_torch(device)
+    task = kept(folder)
     if device == "cpu":
-        torch.set_num_threads(cores())
+        torch.set_num_threads(own_cores())
     ticks: list[tuple[float, float]] = []
     started = time.process_time()
     if engine == "pantskit":
@@ -139,9 +140,11 @@ def _ticking(base: Any, ticks: list[tuple[float, float]]) -> Any:
 
 def _train_ours(task: Any, device: Any, ticks: list[tuple[float, float]]) -> None:
     from pantskit.train import assignment, trainer
+    from pantskit.train.ranks import Ranks
+    from pantskit.train.run import augmenters_for
 
     trainer.RecipeTrainer = _ticking(trainer.RecipeTrainer, ticks)
-    augmenters = 0 if device.type == "cpu" else min(cores(), 12)  # as `train_model` chooses
+    augmenters = augmenters_for(device, None, Ranks())
     with assignment.trainer_for(task, device, augmenters=augmenters) as ours:
         ours.run_training()
 

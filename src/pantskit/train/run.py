@@ -103,7 +103,7 @@ def train_model(
     readers = min(len(os.sched_getaffinity(0)), len(chosen) // _CASES_PER_WORKER)
     readers = readers if workers is None else workers
     with ranks.joined(device) as own, ExitStack() as held:
-        augmenters = _augmenters(own, workers, ranks)
+        augmenters = augmenters_for(own, workers, ranks)
         stages = Stages(dataset, out, start, skip_bad, readers, augmenters, ranks, listener)
 
         def assign() -> Assignment | TrainingResult:
@@ -125,7 +125,7 @@ def _follow(ranks: Ranks, out: Path, device: str, workers: int | None) -> Traini
     with ranks.joined(device) as own:
         said = ranks.hear()
         if isinstance(said, Assignment):
-            _train(said, own, ranks, _augmenters(own, workers, ranks), Listener())
+            _train(said, own, ranks, augmenters_for(own, workers, ranks), Listener())
             said = ranks.hear()
     return said or TrainingResult(out, None)  # None: the first failed, and says why
 
@@ -186,11 +186,14 @@ def _finish(stages: Stages, task: Assignment, trainer: RecipeTrainer) -> Trainin
     return TrainingResult(stages.out, info, tuple(stages.failed), estimate=stages.estimated)
 
 
-def _augmenters(device: torch.device, workers: int | None, ranks: Ranks) -> int:
-    """Processes that draw batches ahead; on a CPU the network leaves no core for them."""
-    if device.type == "cpu":
-        return 0
+def augmenters_for(device: torch.device, workers: int | None, ranks: Ranks) -> int:
+    """Processes that draw batches ahead.
+
+    On a CPU one: it fills the moments in which the network's threads wait for each other.
+    """
     cores = len(os.sched_getaffinity(0)) // ranks.local_count
+    if device.type == "cpu":
+        return min(max(0, cores - 1), 1 if workers is None else workers, 1)
     return min(max(1, cores), _AUGMENTERS if workers is None else workers)
 
 

@@ -30,6 +30,7 @@ from pantskit.train.labels import Channels, choose_channels
 from pantskit.train.outcome import Listener
 from pantskit.train.partial import starting_shares
 from pantskit.train.planning import dataset_json, fingerprint, make_plans, nnunet_folders
+from pantskit.train.preparing import left_to_nnunet
 from pantskit.train.ranks import Ranks
 from pantskit.train.recipe import Recipe
 from pantskit.train.scan import look_at_case, look_job
@@ -143,6 +144,8 @@ class Stages:
             f"batch {plans.configuration.batch_size}, {self.recipe.epochs:,} epochs of "
             f"{self.recipe.iterations} iterations"
         )
+        if reason := left_to_nnunet(plans):
+            self.listener.say(f"cases are left to nnU-Net's own preprocessor: {reason}")
         share = self.ranks.share(int(plans.configuration.batch_size))
         if self.ranks.count > 1:
             self.listener.say(f"{self.ranks.count} processes, {len(share)} of the batch each")
