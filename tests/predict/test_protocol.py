@@ -396,6 +396,25 @@ def test_model_that_leaves_is_an_error(tmp_path: Path) -> None:
     assert "scan: model.py: predict raised SystemExit, line 4: 0" in result.stderr
 
 
+def test_what_a_model_prints_is_no_result(tmp_path: Path) -> None:
+    write_volume(tmp_path / "scan.nii.gz", ct())
+    model = write_model(
+        tmp_path / "m", TOY.replace("labels = ", "print('hello')\n        labels = ")
+    )
+    result = command(model, tmp_path / "scan.nii.gz", "--out", tmp_path / "out", "--json")
+    assert json.loads(result.stdout)["cases"][0]["case_id"] == "scan"
+    assert "hello" in result.stderr
+
+
+def test_file_without_its_functions_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    write_volume(tmp_path / "scan.nii.gz", ct())
+    model = write_model(tmp_path / "m", "LABELS = {1: 'liver'}\ndef load(f, d): pass")
+    result = command(model, tmp_path / "scan.nii.gz", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "has no function predict" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_lies_where_one_works_makes_no_other_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

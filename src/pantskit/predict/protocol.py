@@ -17,7 +17,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -34,6 +34,7 @@ from pantskit.predict.declaration import Declaration, as_declared, declaration
 from pantskit.predict.own_answer import OwnAnswer, as_array, require_logits, told
 
 MODEL_MODULE = "model.py"
+_FUNCTIONS = ("load", "predict")
 # What lies beside a model and is none: scans, predictions, what a run says. Folders of ours are
 # told by what they hold.
 _NO_WEIGHTS = (".nii", ".nii.gz", ".dcm", ".log")
@@ -73,7 +74,7 @@ class OwnModel:
         if file is None:
             raise ConfigError(f"{path}: no Python file, and no folder with a {MODEL_MODULE}")
         module = _imported(file)
-        load, predict = (_function(module, file, name) for name in ("load", "predict"))
+        load, predict = (_function(module, file, name) for name in _FUNCTIONS)
         declared = declaration(vars(module), str(file))
         folder = _weights_folder(file, weights)
         model = _run(file, "load", lambda: load(folder, device))
@@ -196,14 +197,17 @@ def _weights_in(folder: Path, left_out: tuple[str, ...]) -> Iterator[Path]:
 
 
 def declared_in(file: Path) -> Declaration:
-    """What a model's file declares, without loading the model.
+    """What a model's file declares, without loading the model; its functions must be there.
 
     Raises:
         ConfigError: As `OwnModel.load`.
     """
     if not file.is_file():
         raise ConfigError(f"{file}: no such file; give a Python file with load and predict")
-    return declaration(vars(_imported(file)), str(file))
+    module = _imported(file)
+    for name in _FUNCTIONS:
+        _function(module, file, name)
+    return declaration(vars(module), str(file))
 
 
 def _weights_folder(file: Path, weights: Path | None) -> Path:
@@ -247,9 +251,13 @@ def _function(module: ModuleType, file: Path, name: str) -> Callable[..., Any]:
 
 
 def _run(file: Path, what: str, call: Callable[[], Any]) -> Any:
-    """Call code that is not ours; whatever it raises becomes a line that says where."""
+    """Call code that is not ours; whatever it raises becomes a line that says where.
+
+    What it prints goes to standard error: standard output is for results.
+    """
     try:
-        return call()
+        with redirect_stdout(sys.stderr):
+            return call()
     except PantskitError:
         raise
     except (Exception, SystemExit) as error:
