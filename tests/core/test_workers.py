@@ -344,3 +344,15 @@ def test_no_process_is_left_behind() -> None:
 def test_impossible_numbers_are_refused(count: int, memory_mb: float | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Workers(count, memory_mb)
+
+
+def is_deaf(_: int) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.parametrize("preload", [(), ("json",)])
+def test_ctrl_c_reaches_no_process_of_a_crew(preload: tuple[str, ...]) -> None:
+    """One that was just beginning would print where it was."""
+    with Workers(2, preload=preload) as workers:
+        assert all(outcome.value for _, outcome in workers.map(is_deaf, range(4)))
+    assert not is_deaf(0)

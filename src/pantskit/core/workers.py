@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any
@@ -67,7 +67,7 @@ class Workers(Crew):
         self._limit_mb = memory_mb
         self._done: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         # Linux ends a child with the thread that started it: one thread starts them all.
-        self._keeper = ThreadPoolExecutor(1, "pantskit-workers")
+        self._keeper = ThreadPoolExecutor(1, "pantskit-workers", initializer=_deafen)
         threads = max(1, len(os.sched_getaffinity(0)) // max(count, 1))
         forked = count > 1 and forking.is_possible()
         start = _Start(threads, tuple(preload) if forked else ())
@@ -347,6 +347,16 @@ class _Watch:
             size, worst = max(sizes, key=lambda s: s[0] - _estimate_mb(s[1]))
             worst.too_large[worst.pid] = size
             worst.kill()
+
+
+def _deafen() -> None:
+    """Keep Ctrl-C from this thread and from all that it starts.
+
+    A terminal sends it to every process, and one that is just beginning would print where it was;
+    they end with the one that started them.
+    """
+    resource_tracker.ensure_running()  # before: it lets Ctrl-C in again once it has begun
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _estimate_mb(process: _Process) -> float:

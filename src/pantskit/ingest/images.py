@@ -89,8 +89,18 @@ def _header_faults(slices: tuple[ImageHeader, ...]) -> list[str]:
     """What is odd between the headers of a series and need not be wrong."""
     faults = []
     numbers = sorted({s.instance for s in slices if s.instance is not None})
-    if len(set(np.diff(numbers).tolist())) > 1:
+    steps = set(np.diff(numbers).tolist())
+    if len(steps) > 1:
         faults.append("instance numbers have gaps, though no position between slices is missing")
+    elif steps - {1}:
+        faults.append(
+            f"instance numbers go up by {steps.pop()} between slices: those left out may be lost"
+        )
+    frames = {s.frame_of_reference for s in slices} - {""}
+    if len(frames) > 1:
+        faults.append(
+            f"slices name {len(frames)} frames of reference, though their positions make one grid"
+        )
     if len({(s.slope, s.intercept) for s in slices}) > 1:
         faults.append("rescale slope and intercept differ between slices; each has its own")
     return faults
