@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from blocks import block, scan
@@ -151,3 +154,19 @@ def test_voxel_of_a_finding_is_an_index_into_the_file():
     assert 30 <= i < 40
     assert 20 <= j < 30
     assert 40 <= k < 50
+
+
+def test_example_of_the_documentation_is_a_rule(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "quality.md").read_text("utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    (tmp_path / "spleen_large.py").write_text(code)
+    settings = CheckSettings(rules_from=(tmp_path / "spleen_large.py",))
+    spleen = {"spleen": block((10, 30), (10, 30), (40, 60))}  # 512 ml
+    assert "spleen-large" in {f.rule for f in check_arrays(spleen, GRID, settings=settings)}
+
+
+def test_every_rule_that_the_documentation_names_exists():
+    page = (Path(__file__).parents[2] / "docs" / "quality.md").read_text("utf-8")
+    table = page.split("## The annotation standard, sentence by sentence")[1].split("\n## ")[0]
+    named = set(re.findall(r"`([a-z-]+)`", table))
+    assert named <= {r.name for r in built_in_rules()}

@@ -227,14 +227,26 @@ class Scan:
 
     def cut(self, structure: str) -> bool:
         """Whether a structure reaches the edge of what is in view."""
-        region = self.regions[structure]
-        below, above = self.view
-        sides = zip(region.box[:2], self.geometry.shape[:2], strict=True)
-        return (
-            any(part.start == 0 or part.stop == n for part, n in sides)
-            or region.box[2].start <= below
-            or region.box[2].stop >= above
+        return self._at_edge(self.regions[structure].box)
+
+    def cut_part(self, structure: str, part: Part) -> bool:
+        """Whether a part of it does: outside it may go on, and be joined to the others."""
+        i, j, k = (
+            slice(a + s.start, a + s.stop)
+            for a, s in zip(self.regions[structure].start, part.box, strict=True)
         )
+        return self._at_edge((i, j, k))
+
+    def cut_aside(self, structure: str) -> bool:
+        """Whether it reaches the left, right, front or rear edge of the volume."""
+        sides = zip(self.regions[structure].box[:2], self.geometry.shape[:2], strict=True)
+        return any(part.start == 0 or part.stop == n for part, n in sides)
+
+    def _at_edge(self, box: Box) -> bool:
+        sides = zip(box[:2], self.geometry.shape[:2], strict=True)
+        aside = any(part.start == 0 or part.stop == n for part, n in sides)
+        below, above = self.view
+        return bool(aside or box[2].start <= below or box[2].stop >= above)
 
     def cut_below(self, structure: str) -> bool:
         """Whether it reaches the lowest slice in view."""

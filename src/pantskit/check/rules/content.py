@@ -11,12 +11,21 @@ from pantskit.core.labels import LESION, STRUCTURES
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
+# Fat in a kidney's mask is the sinus, which is no parenchyma; a tube is mostly border.
+_FAT_LIMITS = {
+    "kidney_left": "kidney_share",
+    "kidney_right": "kidney_share",
+    "aorta": "tube_share",
+    "postcava": "tube_share",
+}
+
 # Organs of water and flesh. The pancreas is not among them: fat grows into it with age.
 _SOLID = (
     "liver", "spleen", "kidney_left", "kidney_right", "aorta", "postcava", "bladder", "prostate",
     "gall_bladder",
 )  # fmt: skip
 _FAT_HU = -40.0  # fat is -120 to -60; half fat and half flesh in one voxel is about -30
+_HOLLOW = ("stomach", "duodenum", "colon")  # what is in view may be all gas
 _LUNGS = ("lung_left", "lung_right")
 
 
@@ -72,7 +81,7 @@ def hu(scan: Scan, limits: Limits) -> Iterator[Fault]:
     if scan.ct is None:
         return
     for structure in (s for s in STRUCTURES if s in scan.regions):
-        if scan.regions[structure].voxels < limits["least_voxels"]:
+        if scan.regions[structure].voxels < limits["least_voxels"] or _sliver(scan, structure):
             continue
         low, high = scan.ranges.mean_hu(structure, scan.phase)
         mean = scan.mean_hu(structure)
@@ -83,6 +92,15 @@ def hu(scan: Scan, limits: Limits) -> Iterator[Fault]:
             phase = f" ({scan.phase.replace('_', ' ')})" if scan.phase else ""
             text = f"mean of {mean:.0f} HU under {structure}, expected {low:g} to {high:g}{phase}"
             yield scan.fault(text, structure, mean)
+
+
+def _sliver(scan: Scan, structure: str) -> bool:
+    """Whether the view leaves so little of a structure that its mean says nothing of it."""
+    if not scan.cut(structure):
+        return False
+    least_ml, _ = scan.ranges.volume_ml(structure)
+    small = 3 * scan.ml(structure) < least_ml or scan.edge_share(structure) > 0.8
+    return structure in _HOLLOW or small
 
 
 @rule(
@@ -132,6 +150,7 @@ def other_ct(scan: Scan, limits: Limits) -> Iterator[Fault]:
     "kidneys exclude the fat of the renal sinus.",
     share=0.12,
     kidney_share=0.08,
+    tube_share=0.2,
     least_voxels=50,
 )
 def fat(scan: Scan, limits: Limits) -> Iterator[Fault]:
@@ -139,10 +158,10 @@ def fat(scan: Scan, limits: Limits) -> Iterator[Fault]:
     if scan.ct is None:
         return
     for structure in (s for s in (*_SOLID, LESION) if s in scan.regions):
-        if scan.regions[structure].voxels < limits["least_voxels"]:
+        if scan.regions[structure].voxels < limits["least_voxels"] or _sliver(scan, structure):
             continue
         share = scan.share_between(structure, -1024, _FAT_HU)
-        most = limits["kidney_share" if structure.startswith("kidney") else "share"]
+        most = limits[_FAT_LIMITS.get(structure, "share")]
         if most < share <= 0.35:  # beyond, other-ct tells
             text = f"{share:.0%} of {structure} is fat or air"
             yield scan.fault(text, structure, share)

@@ -61,6 +61,8 @@ def empty_in_view(scan: Scan, limits: Limits) -> Iterator[Fault]:
     for structure, around in _AMID.items():
         if structure not in scan.empty or not all(s in scan.regions for s in around):
             continue
+        if any(scan.cut_aside(s) for s in around) or _beyond_view(scan, structure):
+            continue
         title, names = STRUCTURES[structure].title, " and ".join(around)
         text = f"{title} is annotated and empty, though {names} are in view: forgotten?"
         yield Fault(text, structure, 0, scan.widest(around[0]))
@@ -76,6 +78,16 @@ _AMID = {
     "celiac_artery": ("aorta", "superior_mesenteric_artery", "pancreas"),
     "veins": ("liver", "spleen", "pancreas"),
 }
+
+
+def _beyond_view(scan: Scan, structure: str) -> bool:
+    """Whether what lies next to a structure leaves the view toward it."""
+    if structure == "celiac_artery":
+        return scan.cut_above("superior_mesenteric_artery")
+    if structure == "superior_mesenteric_artery":
+        return scan.cut_below("celiac_artery")
+    beside = {"pancreas": "pancreas_head", "veins": "pancreas"}.get(structure)
+    return beside is not None and scan.cut(beside)
 
 
 @rule(
@@ -176,8 +188,8 @@ def identical(scan: Scan, limits: Limits) -> Iterator[Fault]:
 
 
 def _one_part(scan: Scan) -> bool:
-    """Whether the gland was not divided, or only one part is left of it."""
-    return sum(p in scan.regions for p in PANCREAS_PARTS) == 1
+    """Whether the gland was not divided, or only one part is left of it or in view."""
+    return sum(p in scan.regions for p in PANCREAS_PARTS) == 1 or scan.cut(PANCREAS)
 
 
 def twin(structure: str) -> str:

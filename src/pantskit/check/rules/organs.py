@@ -22,11 +22,13 @@ _LEFT_OF_MIDDLE = ("spleen", "stomach", "pancreas_tail", "aorta")
 def right_of_middle(scan: Scan) -> dict[str, float]:
     """Structures with a side: mm by which each lies on its proper side of the body's middle.
 
-    The middle is that of the paired organs where both are there and whole, else of aorta and
-    vena cava, else of all masks. Negative: on the other side.
+    The middle is that of the paired organs where both are there, else of aorta and vena cava;
+    without either nothing is known. Negative: on the other side.
     """
     middle = _middle(scan)
-    found = {}
+    if middle is None:
+        return {}
+    found: dict[str, float] = {}
     for structure in scan.regions:
         side = STRUCTURES[structure].side
         x = float(scan.centre_mm(structure)[0]) - middle
@@ -37,19 +39,20 @@ def right_of_middle(scan: Scan) -> dict[str, float]:
     return found
 
 
-def _middle(scan: Scan) -> float:
+def _middle(scan: Scan) -> float | None:
     pairs = [
         (scan.centre_mm(s)[0] + scan.centre_mm(twin(s))[0]) / 2
         for s in ("femur_left", "kidney_left", "lung_left")
-        if s in scan.regions and twin(s) in scan.regions
+        if all(o in scan.regions and not scan.cut_aside(o) for o in (s, twin(s)))
     ]
     if pairs:
         return float(np.median(pairs))
-    vessels = [scan.centre_mm(s)[0] for s in ("aorta", "postcava") if s in scan.regions]
-    if len(vessels) == 2:
-        return float(np.mean(vessels))
-    shape = scan.geometry.shape
-    return float(scan.geometry.to_world([(n - 1) / 2 for n in shape])[0])
+    vessels = [
+        scan.centre_mm(s)[0]
+        for s in ("aorta", "postcava")
+        if s in scan.regions and not scan.cut_aside(s)
+    ]
+    return float(np.mean(vessels)) if len(vessels) == 2 else None
 
 
 def mirrored(scan: Scan) -> bool:

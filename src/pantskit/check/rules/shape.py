@@ -24,7 +24,7 @@ ONE_PIECE = (
 )  # fmt: skip
 
 # Thin tubes are seen in places, and bowel collapses: their pieces may lie further apart.
-_BROKEN = ("pancreatic_duct", "common_bile_duct", "colon")
+_BROKEN = ("pancreatic_duct", "common_bile_duct", "colon", "veins")
 
 # The sinus, which is no parenchyma, may be enclosed by it.
 _WITH_SINUS = ("kidney_left", "kidney_right")
@@ -86,7 +86,7 @@ def strays(
     spacing = scan.geometry.spacing
     found = []
     for part in parts:
-        if part in kept:
+        if part in kept or scan.cut_part(structure, part):
             continue
         distance = min(box_gap_mm(part.box, other.box, spacing) for other in kept)
         if distance >= distance_mm:
@@ -110,13 +110,16 @@ def pieces(scan: Scan, limits: Limits) -> Iterator[Fault]:
         parts = scan.parts(structure)
         total = scan.regions[structure].voxels
         large = [p for p in parts if p.voxels >= limits["share"] * total]
+        outside = [p for p in large if scan.cut_part(structure, p)]
+        # Those that leave the view may be joined outside of it.
+        large = [*outside[:1], *(p for p in large if p not in outside)]
         if len(large) > 1:
             shares = ", ".join(f"{p.voxels / total:.0%}" for p in large)
             yield scan.fault(
                 f"{structure} is in {len(large)} large pieces ({shares})",
                 structure,
                 len(large),
-                at=scan.inside(structure, large[1]),
+                at=scan.inside(structure, min(large, key=lambda p: p.voxels)),
             )
 
 
@@ -197,7 +200,7 @@ def missed_slice(scan: Scan, limits: Limits) -> Iterator[Fault]:
 )
 def gap(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """No organ of one piece has empty slices between filled ones."""
-    for structure in (s for s in ONE_PIECE if s in scan.regions):
+    for structure in (s for s in ONE_PIECE if s in scan.regions and not scan.cut_aside(s)):
         region = scan.regions[structure]
         filled = np.flatnonzero(region.areas)
         jumps = [(a, b) for a, b in pairwise(filled.tolist()) if b - a > 1]
@@ -257,7 +260,7 @@ def straight_cut(scan: Scan, limits: Limits) -> Iterator[Fault]:
             share, allowed, at = _face(scan, structure, axis, end)
             most = allowed + limits["share"]
             if axis < 2 and structure not in _FREE:
-                most = max(most, limits["leaning_share"])
+                most = 1.0 if structure == "stomach" else max(most, limits["leaning_share"])
             if share > most:
                 yield scan.fault(
                     f"{structure} ends in a plane on its {name} side ({share:.0%} of its largest "

@@ -31,6 +31,8 @@ def artery_origin(scan: Scan, limits: Limits) -> Iterator[Fault]:
     for artery in (CELIAC, SMA):
         if artery not in scan.regions or "aorta" not in scan.regions:
             continue
+        if scan.cut(artery) or scan.cut_aside("aorta"):
+            continue  # it may begin outside the view
         distance, at = scan.gap(artery, "aorta")
         if distance > limits["distance_mm"]:
             text = f"{artery} begins {distance:.0f} mm from the aorta"
@@ -65,7 +67,7 @@ def artery_order(scan: Scan, limits: Limits) -> Iterator[Fault]:
 )
 def aorta_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """The aorta reaches from above its upper branches to below the kidneys, in what is in view."""
-    if "aorta" not in scan.regions:
+    if "aorta" not in scan.regions or scan.cut_aside("aorta"):
         return
     low, high = scan.heights_mm("aorta")
     upper = [scan.heights_mm(s)[1] for s in (CELIAC, SMA) if s in scan.regions]
@@ -126,7 +128,7 @@ def aorta_iliac(scan: Scan, limits: Limits) -> Iterator[Fault]:
 )
 def postcava_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """The vena cava reaches from below the kidneys to the liver's upper half."""
-    if "postcava" not in scan.regions:
+    if "postcava" not in scan.regions or scan.cut_aside("postcava"):
         return
     low, high = scan.heights_mm("postcava")
     lower = _lower_poles(scan)
