@@ -70,11 +70,9 @@ def axis_matrix(n_in: int, n_out: int, *, order: int) -> NDArray[np.float32]:
         return matrix
     from scipy.ndimage import zoom
 
-    unit = np.zeros(n_in)
-    for column in range(n_in):
-        unit[column] = 1
-        matrix[:, column] = zoom(unit, n_out / n_in, order=order, mode="nearest", grid_mode=True)
-        unit[column] = 0
+    # All unit vectors side by side; across them nothing is interpolated.
+    unit = np.eye(n_in)
+    matrix[:] = zoom(unit, (n_out / n_in, 1.0), order=order, mode="nearest", grid_mode=True)
     matrix[np.abs(matrix) < _NEGLIGIBLE] = 0
     return matrix
 
