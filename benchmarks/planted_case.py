@@ -1,0 +1,331 @@
+"""A clean case of a dataset, opened to plant one fault in a copy of it, and what a fault is.
+
+Axes of the arrays are those of a standard dataset: i toward the patient's left, j toward the
+front, k toward the feet.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pantskit.core.codedmasks import CodedMasks
+from pantskit.core.dataset import Dataset, mask_path, write_case_labels
+from pantskit.core.geometry import Geometry
+from pantskit.core.labelsets import COMBINED, LABELS_STAGE
+from pantskit.core.volume import Volume, read_volume, write_volume
+
+Mask = NDArray[np.bool_]
+LEFT, FRONT, DOWN = 0, 1, 2
+EVERYTHING = ("*",)
+PARTS = ("pancreas_head", "pancreas_body", "pancreas_tail")
+
+
+class DoesNotApplyError(Exception):
+    """The case has not what the fault would be planted in."""
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A case without a fault, in memory.
+
+    Attributes:
+        dataset: where it lies.
+        case_id: its name.
+        split: its side.
+        coded: its masks, in standard orientation.
+        ct: its CT.
+        row: its metadata.
+    """
+
+    dataset: Dataset
+    case_id: str
+    split: str
+    coded: CodedMasks
+    ct: Volume
+    row: dict[str, Any]
+
+    @classmethod
+    def load(cls, dataset: Dataset, case_id: str) -> Clean:
+        """Read a case."""
+        case = dataset.case(case_id)
+        labels = case.labels()
+        assert labels is not None
+        coded = CodedMasks.empty(labels.geometry.shape)
+        for structure in labels.structures():
+            mask = labels.mask(structure)
+            assert mask is not None
+            coded.add(structure, mask)
+            labels.forget()
+        ct = read_volume(case.image_path)
+        return cls(dataset, case_id, case.split, coded, ct, dict(dataset.metadata[case_id]))
+
+
+@dataclass
+class Planting:
+    """A copy of a case that a fault is planted in.
+
+    Attributes:
+        clean: the case.
+        other: another patient's case.
+        root: folder of the dataset that gets the copy.
+        ct: (i, j, k) HU, to be changed or replaced.
+        row: its metadata, to be changed; None: no row is written.
+        more_rows: rows of further cases that are in the table.
+    """
+
+    clean: Clean
+    other: Clean
+    root: Path
+    ct: NDArray[Any] = field(init=False)
+    row: dict[str, Any] | None = field(init=False)
+    more_rows: list[dict[str, Any]] = field(default_factory=list)
+    _changed: dict[str, Mask] = field(default_factory=dict)
+    _dropped: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.ct = np.array(self.clean.ct.array)
+        self.row = dict(self.clean.row)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid of the case."""
+        return self.clean.ct.geometry
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres along (i, j, k)."""
+        return self.geometry.spacing
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The metadata row, to be changed."""
+        assert self.row is not None
+        return self.row
+
+    def has(self, structure: str) -> bool:
+        """Whether the structure has a voxel."""
+        return structure in self.clean.coded.annotated and bool(self.now(structure).any())
+
+    def now(self, structure: str) -> Mask:
+        """The mask as it stands, as a copy; all false where there is none."""
+        if structure in self._changed:
+            return self._changed[structure].copy()
+        mask = self.clean.coded.mask(structure)
+        return np.zeros(self.ct.shape, np.bool_) if mask is None else np.array(mask, np.bool_)
+
+    def mask(self, structure: str) -> Mask:
+        """The mask of a structure that must be there, as a copy.
+
+        Raises:
+            DoesNotApplyError: If it has no voxel.
+        """
+        mask = self.now(structure)
+        if not mask.any():
+            raise DoesNotApplyError(f"no {structure}")
+        return mask
+
+    def put(self, structure: str, mask: Mask) -> None:
+        """Take a mask in place of the structure's.
+
+        Raises:
+            DoesNotApplyError: If it is the mask that was there.
+        """
+        if np.array_equal(mask, self.now(structure)):
+            raise DoesNotApplyError(f"{structure} would stay as it was")
+        self._changed[structure] = mask
+
+    def drop(self, structure: str) -> None:
+        """Leave a structure out: it has no mask any more, and no voxel in the map."""
+        self.mask(structure)
+        self._dropped.add(structure)
+
+    def voxels(self, *, left: float = 0, front: float = 0, down: float = 0) -> tuple[int, ...]:
+        """Whole voxels of a way in mm; a way that is not 0 is one voxel at least."""
+        steps = []
+        for mm, size in zip((left, front, down), self.spacing, strict=True):
+            steps.append(int(np.sign(mm)) * max(1, round(abs(mm) / size)) if mm else 0)
+        return tuple(steps)
+
+    def ball(self, centre: NDArray[Any], radius_mm: float) -> Mask:
+        """A ball around a voxel: that voxel at least."""
+        axes = np.ogrid[tuple(slice(n) for n in self.ct.shape)]
+        parts = zip(axes, centre, self.spacing, strict=True)
+        squares = sum(((a - c) * s) ** 2 for a, c, s in parts)
+        found: Mask = np.asarray(squares <= radius_mm**2)
+        found[tuple(round(float(c)) for c in centre)] = True
+        return found
+
+    def distance(self, mask: Mask) -> NDArray[np.float64]:
+        """Millimetres from each voxel to the mask; 0 in it."""
+        far: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=self.spacing)
+        return far
+
+    # Where the copy lies
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset of the copy."""
+        return Dataset(self.root, self.clean.dataset.info)
+
+    @property
+    def ct_path(self) -> Path:
+        """Its CT."""
+        return self.dataset.image_path(self.clean.case_id, self.clean.split)
+
+    @property
+    def map_path(self) -> Path:
+        """Its combined map."""
+        return self.dataset.labels_path(self.clean.case_id, self.clean.split) / COMBINED
+
+    def mask_path(self, structure: str) -> Path:
+        """The mask file of a structure."""
+        return mask_path(self.map_path.parent, structure)
+
+    def label_paths(self) -> list[Path]:
+        """All mask files and the combined map."""
+        return [*sorted(self.mask_path("liver").parent.glob("*.nii.gz")), self.map_path]
+
+    def write(self) -> None:
+        """Write the copy as it stands; what did not change is copied as it is."""
+        copy_case(self.clean, self.root)
+        if self._changed or self._dropped:
+            coded = CodedMasks.empty(self.clean.coded.shape)
+            for structure in self.clean.coded.structures:
+                if structure not in self._dropped:
+                    coded.add(structure, self.now(structure))
+            for structure in self._dropped:
+                self.mask_path(structure).unlink()
+            case_id, split = self.clean.case_id, self.clean.split
+            write_case_labels(self.dataset, case_id, split, coded, self.geometry)
+        if not np.array_equal(self.ct, self.clean.ct.array):
+            write_volume(self.ct_path, self.clean.ct.with_array(self.ct))
+        self.write_rows()
+
+    def write_rows(self) -> None:
+        """Write the metadata and the dataset's description."""
+        rows = [*([self.row] if self.row else []), *self.more_rows]
+        self.dataset.write_metadata(rows)
+        self.dataset.write_info()
+
+
+def copy_case(clean: Clean, root: Path, *, name: str = "", split: str = "") -> None:
+    """Copy the files of a case into another dataset, under another name and side if given."""
+    source, target = clean.dataset, Dataset(root, clean.dataset.info)
+    name, split = name or clean.case_id, split or clean.split
+    for old, new in (
+        (
+            source.image_path(clean.case_id, clean.split).parent,
+            target.image_path(name, split).parent,
+        ),
+        (source.labels_path(clean.case_id, clean.split), target.labels_path(name, split)),
+    ):
+        shutil.copytree(old, new)
+    record = source.records.read(LABELS_STAGE, clean.case_id)
+    if record is not None and name == clean.case_id:
+        target.records.write(record)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault.
+
+    Attributes:
+        name: of the kind.
+        standard: what it violates, in our words: the annotation standard where it says so.
+        severity: the least that a finding should have.
+        structures: whose mask or file is planted in; `EVERYTHING`: the fault is in all of them.
+        levels: from blatant to subtle, as the planter takes them.
+        plant: changes the copy in memory; or its files, where `on_disk`.
+        words: one of these in a finding's message names what was planted in, too.
+        on_disk: called after the copy was written.
+    """
+
+    name: str
+    standard: str
+    severity: str
+    structures: tuple[str, ...]
+    levels: tuple[Any, ...]
+    plant: Callable[[Planting, Any], None]
+    words: tuple[str, ...] = ()
+    on_disk: bool = False
+
+    def into(self, case: Planting, level: Any) -> None:
+        """Plant and write.
+
+        Raises:
+            DoesNotApplyError: If the case has not what it needs.
+        """
+        if self.on_disk:
+            case.write()
+            self.plant(case, level)
+        else:
+            self.plant(case, level)
+            case.write()
+
+
+KINDS: list[Kind] = []
+
+
+def kind(
+    name: str,
+    standard: str,
+    *,
+    severity: str = "warning",
+    structures: tuple[str, ...],
+    levels: tuple[Any, ...],
+    words: tuple[str, ...] = (),
+    on_disk: bool = False,
+) -> Callable[[Callable[[Planting, Any], None]], Callable[[Planting, Any], None]]:
+    """Make a planter a kind of fault; see `Kind` for the arguments."""
+
+    def made(plant: Callable[[Planting, Any], None]) -> Callable[[Planting, Any], None]:
+        KINDS.append(Kind(name, standard, severity, structures, levels, plant, words, on_disk))
+        return plant
+
+    return made
+
+
+def moved(mask: NDArray[Any], by: tuple[int, ...]) -> NDArray[Any]:
+    """An array moved by whole voxels; what leaves the volume is lost."""
+    result = np.zeros_like(mask)
+    take, give = [], []
+    for size, step in zip(mask.shape, by, strict=True):
+        take.append(slice(max(0, -step), max(0, size - max(0, step))))
+        give.append(slice(max(0, step), max(0, size - max(0, -step))))
+    result[tuple(give)] = mask[tuple(take)]
+    return result
+
+
+def centre(mask: Mask) -> NDArray[np.float64]:
+    """Mean voxel index."""
+    return np.asarray(np.argwhere(mask).mean(axis=0))
+
+
+def along(axis: int, mask: Mask) -> NDArray[np.int64]:
+    """(i, j, k) index of each voxel along an axis."""
+    shape = [1, 1, 1]
+    shape[axis] = mask.shape[axis]
+    return np.broadcast_to(np.arange(mask.shape[axis]).reshape(shape), mask.shape)
+
+
+def share(mask: Mask, order: NDArray[Any], fraction: float) -> Mask:
+    """The fraction of a mask's voxels that come first in an order; one voxel at least."""
+    at = np.argwhere(mask)
+    first = np.argsort(order[mask], kind="stable")[: max(1, round(fraction * len(at)))]
+    found = np.zeros_like(mask)
+    found[tuple(at[first].T)] = True
+    return found
+
+
+def onto(mask: Mask, place: NDArray[Any]) -> Mask:
+    """A mask moved so that its centre comes to lie on a voxel."""
+    step = np.rint(place - centre(mask)).astype(int)
+    return moved(mask, tuple(int(n) for n in step))

@@ -1,0 +1,293 @@
+"""The planters of benchmarks/quality.py change what they say and nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import planted_faults
+import quality
+from planted_case import Clean, DoesNotApplyError, Kind, Planting
+
+from pantskit.check.findings import Finding, Severity
+from pantskit.core.dataset import Dataset
+from pantskit.core.labels import STRUCTURES
+from pantskit.phantom.cohort import make_cohort
+from pantskit.phantom.scans import CohortPlan
+
+KINDS = {k.name: k for k in planted_faults.all_kinds()}
+IN_MEMORY = [k for k in KINDS.values() if not k.on_disk]
+ON_DISK = [k for k in KINDS.values() if k.on_disk]
+PARTS = ("pancreas_head", "pancreas_body", "pancreas_tail")
+# The containers and contents of the gland go with it.
+ALONG = {"pancreas-eroded": {"pancreatic_duct", "pancreatic_lesion"}}
+Plant = Callable[..., Planting]
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clean, Clean]:
+    """A man with a tumour, and another patient."""
+    root = tmp_path_factory.mktemp("clean")
+    make_cohort(CohortPlan(2, seed=70010, tumor_rate=1.0, sites=2), root, refine=0, workers=0)
+    dataset = Dataset.open(root)
+    one, two = (Clean.load(dataset, c.case_id) for c in dataset.cases())
+    return one, two
+
+
+@pytest.fixture
+def plant(cases: tuple[Clean, Clean], tmp_path: Path) -> Plant:
+    """Plant a kind at a level: in memory, or on disk where the kind is of files."""
+
+    def planted(name: str, level: object) -> Planting:
+        case = Planting(*cases, tmp_path / f"{name}-{level}".replace("/", "-").replace(" ", "-"))
+        kind = KINDS[name]
+        if kind.on_disk:
+            kind.into(case, level)
+        else:
+            kind.plant(case, level)
+        return case
+
+    return planted
+
+
+def before(case: Planting, structure: str) -> np.ndarray:
+    mask = case.clean.coded.mask(structure)
+    assert mask is not None
+    return np.array(mask, bool)
+
+
+def changed(case: Planting) -> set[str]:
+    return {s for s in STRUCTURES if not np.array_equal(before(case, s), case.now(s))}
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """Files of cases, the records of their labels and dataset.json."""
+    found = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    kept = ("Image", "Label", "dataset", ".pantskit/records/labels")
+    return {name: data for name, data in found.items() if name.startswith(kept)}
+
+
+def test_there_are_forty_kinds_or_more_and_no_name_twice() -> None:
+    assert len(KINDS) >= 40
+    assert len(KINDS) == len(planted_faults.all_kinds())
+    assert all(len(k.levels) == len(set(map(str, k.levels))) for k in KINDS.values())
+
+
+def test_each_kind_has_what_a_finding_could_name() -> None:
+    for kind in KINDS.values():
+        assert kind.structures or kind.words, kind.name
+        assert kind.severity in ("warning", "error")
+        assert set(kind.structures) <= {*STRUCTURES, "*"}
+
+
+@pytest.mark.parametrize("kind", IN_MEMORY, ids=lambda kind: kind.name)
+def test_the_subtlest_level_changes_its_structures_or_the_ct_or_the_row(
+    kind: Kind, plant: Plant
+) -> None:
+    try:
+        case = plant(kind.name, kind.levels[-1])
+    except DoesNotApplyError:
+        case = plant(kind.name, kind.levels[0])
+    allowed = set(STRUCTURES) if "*" in kind.structures else {*kind.structures}
+    masks = changed(case) | case._dropped
+    assert masks <= allowed | ALONG.get(kind.name, set())
+    other_ct = not np.array_equal(case.ct, case.clean.ct.array)
+    assert masks or other_ct or case.row != case.clean.row
+
+
+@pytest.mark.parametrize("kind", ON_DISK, ids=lambda kind: kind.name)
+def test_the_subtlest_level_changes_files_and_leaves_the_source(kind: Kind, plant: Plant) -> None:
+    case = plant(kind.name, kind.levels[-1])
+    source = files(case.clean.dataset.root)
+    planted = files(case.root)
+    mine = {n for n in source if case.clean.case_id in n}
+    if kind.name in ("patient-on-both-sides", "scan-twice"):
+        assert all(planted[n] == source[n] for n in mine)
+        assert len({Path(n).parts[1] for n in planted if n.startswith(("Image", "Label"))}) == 2
+    else:
+        assert any(planted.get(n) != source[n] for n in mine | {"dataset.json"})
+
+
+def test_a_copy_without_a_fault_is_the_case(cases: tuple[Clean, Clean], tmp_path: Path) -> None:
+    case = Planting(*cases, tmp_path / "copy")
+    case.write()
+    source, copied = files(case.clean.dataset.root), files(case.root)
+    names = [n for n in copied if n != "dataset.json"]
+    assert len(names) == 28 + 3  # masks; CT, map and record
+    assert all(copied[n] == source[n] for n in names)
+    assert case.dataset.metadata == {case.clean.case_id: case.clean.row}
+
+
+def test_changed_masks_are_written_with_their_map(plant: Plant) -> None:
+    case = plant("slices-missing", 2)
+    case.write()
+    read = Clean.load(Dataset.open(case.root), case.clean.case_id)
+    assert np.array_equal(read.coded.mask("liver"), case.now("liver"))
+    assert np.array_equal(read.coded.mask("spleen"), case.clean.coded.mask("spleen"))
+    stored = np.asanyarray(nib.load(case.map_path).dataobj) == 14
+    assert stored.any()
+    assert not (stored & ~case.now("liver")).any()
+
+
+def test_swapped_kidneys_are_each_others(plant: Plant) -> None:
+    case = plant("kidneys-swapped", "whole")
+    assert np.array_equal(case.now("kidney_left"), before(case, "kidney_right"))
+    assert np.array_equal(case.now("kidney_right"), before(case, "kidney_left"))
+
+
+@pytest.mark.parametrize("count", [5, 2, 1])
+def test_so_many_slices_of_the_liver_are_missing_between_others(plant: Plant, count: int) -> None:
+    case = plant("slices-missing", count)
+    there = case.now("liver").any(axis=(0, 1))
+    was = before(case, "liver").any(axis=(0, 1))
+    gone = np.flatnonzero(was & ~there)
+    assert len(gone) == count
+    assert there[gone[0] - 1]
+    assert there[gone[-1] + 1]
+
+
+def test_a_stray_piece_touches_nothing_of_the_spleen(plant: Plant) -> None:
+    for radius in (25, 6):
+        case = plant("stray-piece", radius)
+        was = ndimage.label(before(case, "spleen"), np.ones((3, 3, 3)))[1]
+        assert ndimage.label(case.now("spleen"), np.ones((3, 3, 3)))[1] == was + 1
+
+
+def test_cut_veins_lie_in_two_pieces(plant: Plant) -> None:
+    case = plant("veins-cut", 40)
+    assert ndimage.label(before(case, "veins"), np.ones((3, 3, 3)))[1] == 1
+    assert ndimage.label(case.now("veins"), np.ones((3, 3, 3)))[1] >= 2
+
+
+@pytest.mark.parametrize("structure", ["celiac_artery", "superior_mesenteric_artery"])
+def test_a_detached_artery_is_away_from_the_aorta(plant: Plant, structure: str) -> None:
+    name = "celiac-detached" if structure == "celiac_artery" else "sma-detached"
+    case = plant(name, KINDS[name].levels[0])
+    far = case.distance(before(case, "aorta"))
+    assert far[case.now(structure)].min() > 2 * far[before(case, structure)].min()
+
+
+def test_parts_leave_the_share_of_the_gland_that_was_said(plant: Plant) -> None:
+    case = plant("parts-leave-a-gap", 0.1)
+    gland = before(case, "pancreas")
+    parts = np.any([case.now(p) for p in PARTS], axis=0)
+    was = np.any([before(case, p) for p in PARTS], axis=0)
+    assert np.array_equal(was, gland)
+    assert (gland & ~parts).sum() == pytest.approx(0.1 * gland.sum(), abs=2)
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.5, 0.7])
+def test_a_fraction_of_the_liver_is_left(plant: Plant, fraction: float) -> None:
+    case = plant("liver-in-part", fraction)
+    assert case.now("liver").sum() == pytest.approx(fraction * before(case, "liver").sum(), abs=1)
+
+
+def test_the_postcava_on_the_left_is_left_of_the_aorta(plant: Plant) -> None:
+    case = plant("postcava-on-the-left", 80)
+    column = np.argwhere(before(case, "aorta"))[:, 0].mean()
+    assert np.argwhere(before(case, "postcava"))[:, 0].mean() < column
+    assert np.argwhere(case.now("postcava"))[:, 0].mean() > column
+
+
+def test_a_bladder_too_high_is_above_the_kidneys(plant: Plant) -> None:
+    case = plant("bladder-too-high", "above the kidneys")
+    assert (
+        np.argwhere(case.now("bladder"))[:, 2].mean()
+        < np.argwhere(before(case, "kidney_left"))[:, 2].min() + 2
+    )
+
+
+def test_a_short_aorta_lacks_its_upper_quarter(plant: Plant) -> None:
+    case = plant("aorta-short-above", 0.25)
+    was = np.flatnonzero(before(case, "aorta").any(axis=(0, 1)))
+    now = np.flatnonzero(case.now("aorta").any(axis=(0, 1)))
+    assert now[-1] == was[-1]
+    assert now[0] - was[0] == round(0.25 * len(was))
+
+
+@pytest.mark.parametrize("mm", [40, 10, 2])
+def test_a_shifted_origin_is_in_both_forms(plant: Plant, mm: int) -> None:
+    case = plant("mask-origin-shifted", mm)
+    image, clean = nib.load(case.mask_path("liver")), nib.load(case.mask_path("spleen"))
+    for affine in (image.get_sform(), image.get_qform()):
+        assert affine[:3, 3] - clean.affine[:3, 3] == pytest.approx([mm, 0, 0], abs=1e-3)
+        assert affine[:3, :3] == pytest.approx(clean.affine[:3, :3], abs=1e-5)
+
+
+def test_headers_say_what_was_planted(plant: Plant) -> None:
+    slope = nib.load(plant("mask-slope", 1.0002).mask_path("pancreas"))
+    assert slope.dataobj.slope == pytest.approx(1.0002)
+    assert float(np.asanyarray(slope.dataobj).max()) == pytest.approx(1.0002)
+    unit = nib.load(plant("unit-micron", "CT").ct_path)
+    assert unit.header.get_xyzt_units()[0] == "micron"
+    bare = nib.load(plant("no-place", "mask").mask_path("spleen")).header
+    assert (int(bare["sform_code"]), int(bare["qform_code"])) == (0, 0)
+    forms = nib.load(plant("forms-disagree", 5).ct_path)
+    assert forms.get_qform()[:3, 3] - forms.get_sform()[:3, 3] == pytest.approx([0, 5, 0], abs=1e-3)
+    spacing = nib.load(plant("spacing-lost", "1 mm each way").ct_path)
+    assert spacing.header.get_zooms() == pytest.approx((1, 1, 1))
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.99, -4])
+def test_a_file_cut_short_cannot_be_read_to_its_end(plant: Plant, keep: float) -> None:
+    with pytest.raises(EOFError):
+        gzip.decompress(plant("ct-cut-short", keep).ct_path.read_bytes())
+
+
+def test_maps_hold_what_was_planted(plant: Plant) -> None:
+    def ids(case: Planting) -> np.ndarray:
+        return np.asanyarray(nib.load(case.map_path).dataobj)
+
+    assert (ids(plant("map-unknown-id", 20)) == 99).sum() == 20
+    case = plant("map-numbered-otherwise", "declares nothing")
+    now, lesion = ids(case), before(case, "pancreatic_lesion")
+    assert set(now[lesion]) == {22}
+    assert 28 in now[before(case, "veins")]
+
+
+def test_metadata_say_what_was_planted(plant: Plant) -> None:
+    case = plant("phase-wrong", 0)
+    assert case.fields["phase"] != case.clean.row["phase"]
+    assert plant("age-impossible", 900).fields["age_years"] == 900
+    assert plant("metadata-without-row", "no row").row is None
+    both = plant("patient-on-both-sides", "same patient_id").dataset.metadata.values()
+    assert len({row["patient_id"] for row in both}) == 1
+    assert {row["split"] for row in both} == {"train", "test"}
+
+
+def finding(structure: str, message: str = "", rule: str = "some-rule") -> Finding:
+    return Finding("Phantom_1", rule, Severity.WARNING, message, structure)
+
+
+def test_a_finding_counts_when_it_names_what_was_planted_in() -> None:
+    kidneys, ct = KINDS["kidneys-swapped"], KINDS["ct-cut-short"]
+    assert quality.names(finding("kidney_left"), kidneys)
+    assert quality.names(finding("", "the right kidney lies on the left"), kidneys)
+    assert not quality.names(finding("liver", "liver and lung overlap"), kidneys)
+    assert quality.names(finding("", "a/ct.nii.gz: file ends early"), ct)
+    assert not quality.names(finding("liver", "acct.nii.gzx"), ct)
+    assert quality.names(finding("aorta"), KINDS["labels-mirrored"])
+
+
+def test_a_file_that_is_no_image_is_found_and_the_clean_case_is_not(
+    cases: tuple[Clean, Clean], tmp_path: Path
+) -> None:
+    kind = KINDS["mask-is-no-image"]
+    case = Planting(*cases, tmp_path / "planted")
+    kind.into(case, "web page")
+    args = (kind, "web page", case.clean.case_id, case.other.case_id, case)
+    found = quality.outcome(*args, before={})
+    assert (found.found, found.severe, found.crash) == (True, True, "")
+    known = {(rule, "pancreas"): 2 for rule in found.named_by} | {
+        (r, ""): 2 for r in found.named_by
+    }
+    assert not quality.outcome(*args, before=known).found
