@@ -16,7 +16,107 @@ from planted_case import KINDS, Kind
 # Importing the modules is what fills the list.
 MODULES = (planted_files, planted_masks, planted_anatomy, planted_content)
 
-OUGHT: dict[str, tuple[str, ...]] = {}
+# kind | rules of which one ought to name it, by the names in `pantskit check --rules`
+_OUGHT = """
+mask-origin-shifted         | labels
+labels-origin-shifted       | grid
+affine-flipped              | labels grid
+mask-spacing-wrong          | labels
+spacing-lost                | spacing-lost volume
+forms-disagree              | image
+no-place                    | image labels
+unit-micron                 | image-file label-file
+mask-slope                  | label-file
+map-slope                   | combined-file
+mask-of-fractions           | label-file
+mask-not-binary             | label-file
+mask-not-finite             | labels
+mask-of-another-shape       | labels
+ct-cut-short                | image
+mask-cut-short              | labels
+mask-is-no-image            | labels
+ct-missing                  | image-missing
+two-files-of-one-structure  | labels
+map-unknown-id              | combined-map
+map-numbered-otherwise      | combined-ids
+map-lacks-voxels            | combined-content
+mask-missing                | mask-missing
+ct-slices-blank             | image-values
+labels-mirrored             | mirrored upside-down other-ct
+tumour-without-lesion       | tumour-flag
+lesion-without-tumour       | tumour-flag
+lesion-tiny                 | lesion-small
+liver-overlaps-spleen       | overlap-far
+kidneys-overlap             | overlap-far
+stomach-overlaps-spleen     | overlap
+pancreas-takes-duodenum     | overlap
+pancreas-takes-veins        | overlap
+same-mask-twice             | identical overlap
+parts-leave-a-gap           | pancreas-parts
+parts-protrude              | pancreas-parts
+parts-overlap               | pancreas-parts overlap
+stray-piece                 | stray
+hole                        | hole
+slices-missing              | missed-slice gap
+slices-missing-of-a-vessel  | missed-slice gap
+slices-shifted              | missed-slice
+labels-of-another-slab      | other-ct
+labels-of-another-case      | other-ct
+liver-in-part               | straight-cut volume
+pancreas-eroded             | volume
+pancreas-dilated            | volume fat
+kidneys-swapped             | sides
+lungs-swapped               | sides
+adrenals-swapped            | sides
+femurs-swapped              | sides
+stomach-colon-swapped       | place
+liver-spleen-swapped        | wrong-side
+aorta-postcava-swapped      | postcava-side
+celiac-sma-swapped          | artery-order
+head-tail-swapped           | parts-order
+body-absent                 | parts-missing parts-apart
+parts-border-shifted        | parts-borders
+lesion-away                 | lesion-outside
+duct-outside                | duct-outside
+duct-cut                    | duct-extent
+duct-short                  | duct-extent
+aorta-short-above           | aorta-extent
+aorta-short-below           | aorta-extent
+postcava-short-above        | postcava-extent
+celiac-detached             | artery-origin
+sma-detached                | artery-origin
+veins-short-of-liver        | veins-reach
+veins-short-of-spleen       | veins-reach
+veins-cut                   | veins-broken
+postcava-on-the-left        | postcava-side
+femur-too-short             | femur-length
+femur-too-long              | femur-length
+kidney-pelvis-filled        | renal-pelvis
+lung-with-effusion          | effusion
+bladder-too-high            | bladder-place
+prostate-too-high           | prostate-place
+gall-bladder-away           | wrong-side place
+bile-duct-into-stomach      | neighbours
+adrenal-in-kidney           | adrenal-height
+duodenum-away               | neighbours place
+spleen-too-low              | place
+hu-offset                   | image-values
+hu-scaled                   | image-values hu
+phase-wrong                 | phase
+age-impossible              | age
+metadata-spacing-wrong      | metadata-grid
+metadata-shape-wrong        | metadata-grid
+sex-wrong                   | sex
+metadata-without-row        | metadata-row
+patient-on-both-sides       | patient-in-both-splits
+scan-twice                  | duplicate-scan
+description-wrong           |
+"""
+
+OUGHT: dict[str, tuple[str, ...]] = {
+    kind.strip(): tuple(rules.split())
+    for kind, rules in (line.split("|") for line in _OUGHT.strip().splitlines())
+}
 
 
 def all_kinds(names: list[str] | None = None) -> list[Kind]:

@@ -19,6 +19,7 @@ import quality
 from planted_case import Clean, DoesNotApplyError, Kind, Planting
 
 from pantskit.check.findings import Finding, Severity
+from pantskit.check.registry import built_in_rules
 from pantskit.core.dataset import Dataset
 from pantskit.core.labels import STRUCTURES
 from pantskit.phantom.cohort import make_cohort
@@ -87,6 +88,12 @@ def test_each_kind_has_what_a_finding_could_name() -> None:
         assert kind.structures or kind.words, kind.name
         assert kind.severity in ("warning", "error")
         assert set(kind.structures) <= {*STRUCTURES, "*"}
+
+
+def test_each_kind_says_which_rules_ought_to_find_it_and_they_exist() -> None:
+    assert set(planted_faults.OUGHT) == set(KINDS)
+    known = {rule.name for rule in built_in_rules()}
+    assert {name for some in planted_faults.OUGHT.values() for name in some} <= known
 
 
 @pytest.mark.parametrize("kind", IN_MEMORY, ids=lambda kind: kind.name)
