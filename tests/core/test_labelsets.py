@@ -22,6 +22,7 @@ from pantskit.core.labelsets import (
     COMBINED,
     CaseLabels,
     identify_label_space,
+    is_one_case,
     labels_in,
     open_label_source,
 )
@@ -626,3 +627,15 @@ def test_the_real_case_whose_map_lies_elsewhere(real: dict[str, CaseLabels]) -> 
         "label map stored as float32",
     )
     assert identify_label_space(combined.array, masks) is PANTS_ALPHABETICAL
+
+
+def test_a_folder_of_masks_called_as_structures_is_one_case(tmp_path: Path) -> None:
+    for structure, mask in case_masks().items():
+        save_mask(tmp_path / "case" / f"{structure}.nii.gz", mask)
+    assert is_one_case(tmp_path / "case")
+    (labels,) = open_label_source(tmp_path / "case").values()
+    assert labels.case_id == "case"
+    assert set(labels.structures()) == set(case_masks())
+    # A file more that is none makes it a folder of label maps.
+    save_mask(tmp_path / "case" / "021.nii.gz", np.zeros(GRID.shape, np.bool_))
+    assert not is_one_case(tmp_path / "case")

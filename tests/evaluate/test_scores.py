@@ -150,3 +150,13 @@ def test_two_files_are_one_case_whatever_they_are_called(tmp_path: Path) -> None
         "dsc"
     ] | {"mean": 1.0, "n": 1}
     assert "TRUTH" in (tmp_path / "out" / "cases.csv").read_text("utf-8")
+
+
+def test_two_folders_of_masks_are_one_case_whatever_they_are_called(tmp_path: Path) -> None:
+    for name in ("truth", "output"):
+        case(tmp_path / name, liver=block(2, 2, 2, 3), pancreatic_lesion=block(9, 9, 9, 2))
+    (tmp_path / "output" / "prediction.json").write_text('{"tumor_probability": 0.25}')
+    result = evaluate(tmp_path / "output", tmp_path / "truth", tmp_path / "out", workers=0)
+    assert result.exit_status == 0
+    assert result.summary["structures"]["liver"]["dsc"]["mean"] == 1.0
+    assert result.summary["detection"]["score"] == "tumor_probability"

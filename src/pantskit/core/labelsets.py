@@ -471,7 +471,7 @@ def _find_cases(path: Path, label_map: LabelMap | None, split: str | None) -> It
     if path.is_file():
         yield CaseLabels(_stem(path), map_path=path, label_map=label_map)
         return
-    if (path / SEGMENTATIONS).is_dir() or _holds_combined(path):
+    if is_one_case(path):
         one = labels_in(path.absolute(), label_map=label_map)
         if one is not None:
             yield one
@@ -491,9 +491,22 @@ def _find_cases(path: Path, label_map: LabelMap | None, split: str | None) -> It
                 yield CaseLabels(_stem(entry), map_path=entry, label_map=label_map)
 
 
+def is_one_case(path: Path) -> bool:
+    """Whether a path is one case's label map or folder, and no collection of cases."""
+    if path.is_file():
+        return True
+    return (path / SEGMENTATIONS).is_dir() or _holds_combined(path) or _holds_masks_alone(path)
+
+
 def _holds_combined(folder: Path) -> bool:
     with os.scandir(folder) as entries:
         return any(e.name.lower() in COMBINED_NAMES and e.is_file() for e in entries)
+
+
+def _holds_masks_alone(folder: Path) -> bool:
+    """Whether a folder is one case's: all its volumes bear the very names of structures."""
+    stems = [_stem(p) for p in _files(folder) if _stem(p) != p.name]
+    return bool(stems) and all(stem in STRUCTURES for stem in stems)
 
 
 def _stem(path: Path) -> str:

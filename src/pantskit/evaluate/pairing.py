@@ -9,7 +9,12 @@ from pathlib import Path
 
 from pantskit.core.errors import ConfigError, DatasetError
 from pantskit.core.labels import LESION, LabelMap
-from pantskit.core.labelsets import SPLIT_FOLDERS, CaseLabels, open_label_source
+from pantskit.core.labelsets import (
+    SPLIT_FOLDERS,
+    CaseLabels,
+    is_one_case,
+    open_label_source,
+)
 from pantskit.evaluate.case import Pair
 from pantskit.evaluate.settings import EvaluateConfig
 
@@ -79,7 +84,7 @@ def pair_up(predictions: Path, reference: Path, config: EvaluateConfig) -> Pairi
         split=config.split,
         twice=predicted_twice,
     )
-    if predictions.is_file() and reference.is_file():  # one case, whatever the files are called
+    if is_one_case(predictions) and is_one_case(reference):  # whatever the two are called
         found = dict(zip(truths, found.values(), strict=True))
     asked = Counter(list(truths) if config.cases is None else config.cases)
     wanted = [c for c in truths if c in asked]
@@ -95,8 +100,8 @@ def pair_up(predictions: Path, reference: Path, config: EvaluateConfig) -> Pairi
             c: Pair(
                 reference=truths[c],
                 prediction=found.get(c),
-                facts=predictions / c / "prediction.json",
-                probability=predictions / c / "probabilities" / f"{LESION}.nii.gz",
+                facts=_beside(predictions, c) / "prediction.json",
+                probability=_beside(predictions, c) / "probabilities" / f"{LESION}.nii.gz",
                 where=predictions,
                 config=config,
                 reference_fault=twice.get(c, ""),
@@ -110,6 +115,12 @@ def pair_up(predictions: Path, reference: Path, config: EvaluateConfig) -> Pairi
         without_score=() if scores is None else tuple(c for c in wanted if c not in scores),
         without_case=tuple(c for c in scores or () if c not in known),
     )
+
+
+def _beside(predictions: Path, case_id: str) -> Path:
+    """The folder that holds what else is predicted of a case."""
+    alone = predictions.is_dir() and is_one_case(predictions)
+    return predictions if alone else predictions / case_id
 
 
 def _all_cases(reference: Path, label_map: LabelMap | None) -> Mapping[str, CaseLabels]:
