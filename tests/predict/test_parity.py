@@ -30,7 +30,7 @@ from pantskit.core.labels import LabelMap
 from pantskit.core.volume import Volume, read_volume
 from pantskit.networks.folder import CHECKPOINT, FOLD, MODEL_FILE, Model
 from pantskit.networks.plans import Plans
-from pantskit.predict.case import predict_volume
+from pantskit.predict.case import predict_volume, prepare
 
 CPU = torch.device("cpu")
 
@@ -162,6 +162,22 @@ def test_labels_equal_nnunets(
     image = scan(dataset, kind)
     found = predict_volume(model, model.build(CPU), image, device=CPU, mirror=mirror).labels
     assert_same(model, found, nnunet(model, image, mirror, monkeypatch))
+
+
+def test_tilted_scan_has_the_grid_of_the_straight_one(trained: tuple[Dataset, Path]) -> None:
+    """33 slices of 5 mm are 82.5 of 2 mm, and 82 rounded to even; 5.0000002 mm would be 83."""
+    model = with_plans(Model.load(trained[1]), spacing=[2.0, 5 / 3, 5 / 3])
+    straight = np.diag([-5 / 3, 5 / 3, 5.0, 1.0])
+    rng = np.random.default_rng(0)
+    hu = rng.integers(-100, 100, (12, 10, 33), np.int16)
+    for degrees in (0, 5, 13, 29):
+        a = np.deg2rad(degrees)
+        tilt = np.eye(4)
+        tilt[1:3, 1:3] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+        affine = (tilt @ straight).astype(np.float32)  # as in a file
+        ready = prepare(model, Volume(hu, Geometry(hu.shape, affine)), device=CPU)
+        assert ready.source.shape == (82, 10, 12)
+        assert ready.spacing[0] == 5
 
 
 @pytest.fixture

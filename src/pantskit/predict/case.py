@@ -39,6 +39,10 @@ TUMOR_PROBABILITY = (
 )
 
 
+# Of a spacing that is told from an affine of float32.
+_AFFINE_ROUNDING = 2e-7
+
+
 @dataclass(frozen=True)
 class Shortcuts:
     """What may be left out or computed otherwise than nnU-Net does; by default nothing.
@@ -346,7 +350,17 @@ def _network_view(
         turned = turned.reoriented(model.orientation)
     spacing = turned.geometry.spacing[::-1]
     transpose = model.plans.transpose
-    return turned.array.T.transpose(transpose), [spacing[axis] for axis in transpose]
+    return turned.array.T.transpose(transpose), [_unrounded(spacing[axis]) for axis in transpose]
+
+
+def _unrounded(mm: float) -> float:
+    """A spacing without the rounding of an oblique affine.
+
+    5.0000002 mm, and 33 slices are 83 voxels of 2 mm in place of 82: another grid than nnU-Net's,
+    whose readers take the spacing from the header.
+    """
+    meant = float(np.float32(round(mm, 6)))
+    return meant if abs(meant - mm) < _AFFINE_ROUNDING * mm else mm
 
 
 def _require_extent(view: NDArray[Any], spacing: Sequence[float], plans: Plans) -> None:

@@ -77,7 +77,8 @@ class DeviceExporter:
             else:
                 joint = torch.logsumexp(inner[chosen], 0) - torch.logsumexp(inner, 0)
                 top = torch.exp(joint).max()
-            self.score = max(self.score, float(top))
+            # Of two logarithms that are nearly the same, the difference may be rounded above 0.
+            self.score = max(self.score, min(float(top), 1.0))
 
     def _inner(self, logits: torch.Tensor) -> torch.Tensor:
         _, y, x = self._grids.inside
