@@ -32,15 +32,18 @@ def test_options_go_before_the_recipe_and_json_is_all_of_standard_output(
     cases.write_text("blob_0\nblob_2\n")
     model = tmp_path / "model"
     options = ("--epochs", 1, "--iterations", 2, "--patch", "16,16,24", "--workers", 0)
+    exact = ("--full-precision", "--no-compile")  # which a CPU does anyway
     result = run(
         "train", trained[0].root, "--out", model, "--recipe", recipe, "--labels", 2, "--seed", 5,
-        "--cases", cases, "--device", "cpu", *options, "--json",
+        "--cases", cases, "--device", "cpu", *options, *exact, "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     info = json.loads(result.stdout)
     assert info["channels"] == {"1": "pancreas", "2": "pancreatic_lesion"}
     assert info["training"]["patch_size"] == [16, 16, 24]
     assert (info["training"]["epochs"], info["training"]["seed"]) == (1, 5)
+    settings = info["training"]["recipe"]
+    assert (settings["mixed_precision"], settings["compile"]) == (False, False)
     assert sorted(info["training"]["cases"]) == ["blob_0", "blob_2"]
     assert "epoch 1/1" in result.stderr
 

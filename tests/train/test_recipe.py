@@ -65,3 +65,10 @@ def test_patch_is_three_numbers() -> None:
     assert read_patch("64x48x32") == (64, 48, 32)
     with pytest.raises(ConfigError, match="64,64,48"):
         read_patch("64")
+
+
+def test_arithmetic_is_told_by_device() -> None:
+    exact = Recipe(mixed_precision=False, compile=False)
+    assert Recipe().describe_arithmetic("cuda") == "mixed precision, compiled"
+    assert exact.describe_arithmetic("cuda") == "float32, not compiled"
+    assert Recipe().describe_arithmetic("cpu") == exact.describe_arithmetic("cpu")
