@@ -37,6 +37,7 @@ RECIPE = Recipe.read("paper").changed(
     intensity_samples=1000,
     save_every=1,
 )
+LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 # Runs the command, and keeps the weights of each process.
 PROGRAM = """
 import os, signal, sys
@@ -73,6 +74,10 @@ def write_dataset(root: Path) -> Dataset:
     return dataset
 
 
+def one_thread() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
 def together(
     dataset: Dataset, model: Path, folder: Path, *, recipe: Recipe = RECIPE, stop_at: int = 0
 ) -> subprocess.CompletedProcess[str]:
@@ -81,13 +86,12 @@ def together(
     recipe.write(folder / "mine.toml")
     (folder / "program.py").write_text(PROGRAM)
     words: Sequence[Any] = (
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2,
-        folder / "program.py", folder, stop_at, "train", dataset.root, "--out", model,
+        *LAUNCH, "--nproc-per-node", 2, folder / "program.py",
+        folder, stop_at, "train", dataset.root, "--out", model,
         "--recipe", folder / "mine.toml", "--device", "cpu", "--workers", 0, "--json",
     )  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [str(word) for word in words], check=False, capture_output=True, text=True, env=environment
+        [str(word) for word in words], check=False, capture_output=True, text=True, env=one_thread()
     )
 
 
@@ -162,13 +166,11 @@ def test_ctrl_c_at_torchrun_leaves_a_model(alone: tuple[Dataset, Path], tmp_path
     model, run = tmp_path / "model", tmp_path
     RECIPE.changed(epochs=500).write(run / "mine.toml")
     words: Sequence[Any] = (
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2,
-        "-m", "pantskit", "train", alone[0].root, "--out", model, "--recipe", run / "mine.toml",
-        "--device", "cpu", "--workers", 0,
+        *LAUNCH, "--nproc-per-node", 2, "-m", "pantskit", "train", alone[0].root,
+        "--out", model, "--recipe", run / "mine.toml", "--device", "cpu", "--workers", 0,
     )  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with (run / "stderr.txt").open("w") as errors:
-        process = subprocess.Popen([*map(str, words)], stderr=errors, env=environment)
+        process = subprocess.Popen([*map(str, words)], stderr=errors, env=one_thread())
         while process.poll() is None and "epoch 2/500" not in (run / "stderr.txt").read_text():
             time.sleep(0.2)
         process.send_signal(signal.SIGINT)
@@ -184,6 +186,59 @@ def test_batch_that_cannot_be_shared_is_refused_once(
     result = together(alone[0], tmp_path / "model", tmp_path / "run", recipe=recipe)
     assert result.returncode != 0
     assert result.stderr.count("error: a batch of 3 cannot be shared evenly by 2 processes") == 1
+
+
+# Logits and targets of four cases that annotate different structures; each of two processes takes
+# two of them, and what it makes of them is compared with what one process makes of all.
+LOSSES = """
+import os, sys
+from pathlib import Path
+import torch
+from torch import distributed
+from pantskit.train.losses import MarginalLoss, RegionLoss
+from pantskit.train.partial import allowed_channels
+
+random = torch.Generator().manual_seed(3)
+names = ("liver", "spleen")
+known = [("liver",), ("liver", "spleen"), ("spleen",), ("spleen",)]
+logits = {k: torch.randn(4, n, 3, 4, 5, generator=random) for k, n in (("m", 3), ("r", 2))}
+labels = torch.randint(0, 3, (4, 1, 3, 4, 5), generator=random)
+yes = torch.randint(0, 2, (4, 2, 3, 4, 5), generator=random)
+allowed = torch.stack([torch.from_numpy(allowed_channels(names, k)) for k in known])
+regions = torch.tensor([[n in k for n in names] for k in known])
+
+def of(kind, part, batch_dice, gathered):
+    own = logits[kind][part].clone().requires_grad_()
+    if kind == "m":
+        loss = MarginalLoss(batch_dice=batch_dice, gathered=gathered)(own, labels[part],
+                                                                      allowed[part])
+    else:
+        loss = RegionLoss(batch_dice=batch_dice, gathered=gathered)(own, yes[part], regions[part])
+    loss.backward()
+    return loss.detach(), own.grad
+
+distributed.init_process_group("gloo")
+rank = distributed.get_rank()
+part = slice(2 * rank, 2 * rank + 2)
+for kind in ("m", "r"):
+    for batch_dice in (False, True):
+        whole, slope = of(kind, slice(None), batch_dice, False)
+        own, grad = of(kind, part, batch_dice, True)
+        distributed.all_reduce(own)
+        torch.testing.assert_close(own / 2, whole)
+        # The gradients of the processes are averaged.
+        torch.testing.assert_close(grad / 2, slope[part])
+print("equal", flush=True)
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_losses_of_two_processes_are_those_of_their_cases_in_one(tmp_path: Path) -> None:
+    (tmp_path / "losses.py").write_text(LOSSES)
+    words = (*LAUNCH, "--nproc-per-node", "2", str(tmp_path / "losses.py"))
+    result = subprocess.run(words, check=False, capture_output=True, text=True, env=one_thread())
+    assert result.stdout.count("equal") == 2, result.stderr
 
 
 def test_patches_are_shared_evenly_and_in_order() -> None:
