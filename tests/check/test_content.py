@@ -108,3 +108,13 @@ def test_excreted_contrast_in_a_kidney_is_its_pelvis():
     assert faults("renal-pelvis", scan(masks, ct=ct, phase="delayed")) == []
     ct[12:14, 6:10, 50:56] = 500
     assert faults("renal-pelvis", scan(masks, ct=ct, phase="delayed"))
+
+
+def test_cyst_in_the_gland_is_no_fault_of_its_hu():
+    masks = {"pancreas": block((10, 20), (10, 20), (10, 20))}
+    ct = np.full((60, 40, 100), 100, np.int16)
+    ct[10:19, 10:20, 10:20] = 5
+    assert faults("hu", scan(masks, ct=ct, phase="portal_venous"))
+    masks["pancreatic_lesion"] = block((10, 19), (10, 20), (10, 20))
+    found = faults("hu", scan(masks, ct=ct, phase="portal_venous"))
+    assert [f.structure for f in found] == []

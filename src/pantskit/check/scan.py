@@ -474,6 +474,19 @@ class Scan:
         counts = self.values(structure)
         return float(counts @ np.arange(-1024, 3072) / counts.sum())
 
+    def mean_hu_without(self, structure: str, others: Iterable[str]) -> tuple[float, int]:
+        """Mean HU under a structure where it is none of the others, and over how many voxels."""
+        region = self.regions[structure]
+        own = region.array.copy(order="F")
+        for other in (self.regions[s] for s in others if s in self.regions):
+            box = common(region.box, other.box)
+            if box is not None:
+                own[within(region.box, box)] &= ~other.crop(box)
+        if self.ct is None or not own.any():
+            return float("nan"), 0
+        under = self.ct[region.box].T[own.T]
+        return float(under.mean()), int(under.size)
+
     def median_hu(self, structure: str) -> float:
         """Median HU under a structure."""
         sums = np.cumsum(self.values(structure))

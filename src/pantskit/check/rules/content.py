@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pantskit.check.findings import Fault, Severity
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
-from pantskit.core.labels import LESION, STRUCTURES
+from pantskit.core.labels import LESION, PANCREAS, PANCREAS_PARTS, STRUCTURES
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
@@ -25,6 +25,7 @@ _SOLID = (
     "gall_bladder",
 )  # fmt: skip
 _FAT_HU = -40.0  # fat is -120 to -60; half fat and half flesh in one voxel is about -30
+_GLAND = (PANCREAS, *PANCREAS_PARTS)
 _HOLLOW = ("stomach", "duodenum", "colon")  # what is in view may be all gas
 _LUNGS = ("lung_left", "lung_right")
 
@@ -85,6 +86,10 @@ def hu(scan: Scan, limits: Limits) -> Iterator[Fault]:
             continue
         low, high = scan.ranges.mean_hu(structure, scan.phase)
         mean = scan.mean_hu(structure)
+        if structure in _GLAND:  # a cyst in the gland, or a wide duct, is no fault of its mask
+            mean, voxels = scan.mean_hu_without(structure, (LESION, "pancreatic_duct"))
+            if voxels < limits["least_voxels"]:
+                continue
         # Where nearly every voxel is a border one, a third of what it shows is the fat around.
         thin = scan.edge_share(structure) > limits["thin_share"]
         below = limits["thin_slack_hu" if thin else "slack_hu"]
