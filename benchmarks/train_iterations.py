@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from predict_measured import Aims, apart
 from train_data import blob_patients, keep, kept, phantoms, planned
 
@@ -100,45 +101,52 @@ def iterations_job(engine: str, folder: Path, device: str, number: int) -> None:
     task = kept(folder)
     if device == "cpu":
         torch.set_num_threads(own_cores())
-    ticks: list[tuple[float, float]] = []
-    started = time.process_time()
+    ticks: Ticks = []
     if engine == "pantskit":
         _train_ours(task, chosen, ticks)
     else:
         _train_theirs(task, chosen, ticks, engine, folder)
-    print(json.dumps(_row(ticks, number, chosen) | {"cpu_s": time.process_time() - started}))
+    print(json.dumps(_row(ticks, number, chosen)))
 
 
-def _row(ticks: list[tuple[float, float]], number: int, device: Any) -> dict[str, Any]:
-    """Pace of the last iterations; ticks are the begin and the end of each training step."""
+def _row(ticks: Ticks, number: int, device: Any) -> dict[str, Any]:
+    """Pace of the last iterations, and CPU seconds of this process for each."""
     import torch
 
     ticks = ticks[-number:]
-    begins, ends = zip(*ticks, strict=True)
+    begins, ends, cpu_begins, cpu_ends = (np.array(column) for column in zip(*ticks, strict=True))
     whole = begins[-1] - begins[0]
-    waited = sum(b - e for b, e in zip(begins[1:], ends, strict=False))
-    row = {"per_s": (len(ticks) - 1) / whole, "waited": waited / whole}
-    row["load"] = os.getloadavg()[0]
+    row: dict[str, Any] = {
+        "per_s": (len(ticks) - 1) / whole,
+        "waited": (begins[1:] - ends[:-1]).sum() / whole,
+        "step_cpu_s": (cpu_ends - cpu_begins).mean(),
+        "batch_cpu_s": (cpu_begins[1:] - cpu_ends[:-1]).mean(),
+        "load": os.getloadavg()[0],
+    }
     if device.type == "cuda":
         row["device_gb"] = torch.cuda.max_memory_reserved() / 2**30
         row["name"] = torch.cuda.get_device_name()
     return row
 
 
-def _ticking(base: Any, ticks: list[tuple[float, float]]) -> Any:
+# Of each step its begin and end, and this process' CPU seconds at both.
+Ticks = list[tuple[float, float, float, float]]
+
+
+def _ticking(base: Any, ticks: Ticks) -> Any:
     """A trainer's class that notes when each step begins and ends; the loss waits for a GPU."""
 
     class Ticking(base):  # type: ignore[misc]
         def train_step(self, batch: Any) -> Any:
-            begin = time.perf_counter()
+            begin, cpu_begin = time.perf_counter(), time.process_time()
             result = super().train_step(batch)
-            ticks.append((begin, time.perf_counter()))
+            ticks.append((begin, time.perf_counter(), cpu_begin, time.process_time()))
             return result
 
     return Ticking
 
 
-def _train_ours(task: Any, device: Any, ticks: list[tuple[float, float]]) -> None:
+def _train_ours(task: Any, device: Any, ticks: Ticks) -> None:
     from pantskit.train import assignment, trainer
     from pantskit.train.ranks import Ranks
     from pantskit.train.run import augmenters_for
@@ -149,9 +157,7 @@ def _train_ours(task: Any, device: Any, ticks: list[tuple[float, float]]) -> Non
         ours.run_training()
 
 
-def _train_theirs(
-    task: Any, device: Any, ticks: list[tuple[float, float]], engine: str, folder: Path
-) -> None:
+def _train_theirs(task: Any, device: Any, ticks: Ticks, engine: str, folder: Path) -> None:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     from pantskit.train.assignment import nnunet_quiet
@@ -175,6 +181,7 @@ def _show(engine: str, row: dict[str, Any] | None) -> None:
     memory = f"  {row['device_gb']:.2f} GiB of {row['name']}" if "device_gb" in row else ""
     print(
         f"{engine:<12} {row['per_s']:8.3f} iterations/s  {row['waited']:6.1%} of it for batches  "
-        f"{row['cpu_s']:8.1f} CPU-s{memory}  load {row['load']:.1f}",
+        f"CPU-s of the process: {row['step_cpu_s']:.3f} a step, {row['batch_cpu_s']:.3f} a batch"
+        f"{memory}  load {row['load']:.1f}",
         flush=True,
     )
