@@ -18,6 +18,14 @@ ONCE = "A scan is in the dataset once; a patient is on one side of the split."
 # The CT's values
 
 
+@kind("ct-slices-blank", "The CT has every slice.", structures=EVERYTHING, levels=(10, 3, 1))
+def ct_slices_blank(case: Planting, count: int) -> None:
+    """Slices through the liver that hold nothing but air."""
+    slices = np.flatnonzero(case.mask("liver").any(axis=(0, 1)))
+    start = int(slices[len(slices) // 2])
+    case.ct[:, :, start : start + count] = -1000
+
+
 @kind(
     "hu-offset", HOUNSFIELD, severity="error", structures=EVERYTHING, levels=(1024, -1024, 100, 50)
 )

@@ -20,7 +20,8 @@ MODULES = (planted_files, planted_masks, planted_anatomy, planted_content)
 _OUGHT = """
 mask-origin-shifted         | labels
 labels-origin-shifted       | grid
-affine-flipped              | labels grid
+labels-affine-flipped       | grid
+mask-affine-flipped         | labels
 mask-spacing-wrong          | labels
 spacing-lost                | spacing-lost volume
 forms-disagree              | image

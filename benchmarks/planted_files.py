@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from planted_case import DOWN, EVERYTHING, DoesNotApplyError, Planting, kind
+from planted_case import EVERYTHING, DoesNotApplyError, Planting, kind
 from scipy import ndimage
 
 from pantskit.core.labels import PANTS, STRUCTURES
@@ -75,18 +75,33 @@ def labels_origin_shifted(case: Planting, mm: float) -> None:
         shifted(path, mm)
 
 
+def flipped(path: Path) -> None:
+    rewrite(path, affine=np.diag([-1.0, 1, 1, 1]) @ nib.load(path).affine)
+
+
 @kind(
-    "affine-flipped",
+    "labels-affine-flipped",
+    ONE_GRID,
+    severity="error",
+    structures=EVERYTHING,
+    levels=("all",),
+    on_disk=True,
+)
+def labels_affine_flipped(case: Planting, level: str) -> None:
+    for path in case.label_paths():
+        flipped(path)
+
+
+@kind(
+    "mask-affine-flipped",
     ONE_GRID,
     severity="error",
     structures=("spleen",),
-    levels=("all labels", "one mask"),
+    levels=("one",),
     on_disk=True,
 )
-def affine_flipped(case: Planting, which: str) -> None:
-    paths = case.label_paths() if which == "all labels" else [case.mask_path("spleen")]
-    for path in paths:
-        rewrite(path, affine=np.diag([-1.0, 1, 1, 1]) @ nib.load(path).affine)
+def mask_affine_flipped(case: Planting, level: str) -> None:
+    flipped(case.mask_path("spleen"))
 
 
 @kind(
@@ -307,12 +322,14 @@ def ct_missing(case: Planting, level: str) -> None:
     "Each structure has one mask.",
     severity="error",
     structures=("spleen",),
-    levels=("another's voxels", "the same voxels"),
+    levels=("under two other names", "beside its own name"),
     on_disk=True,
 )
 def two_files_of_one_structure(case: Planting, how: str) -> None:
-    source = case.mask_path("liver" if how == "another's voxels" else "spleen")
-    case.mask_path("milz").write_bytes(source.read_bytes())
+    """One of them with the liver's voxels."""
+    case.mask_path("milz").write_bytes(case.mask_path("liver").read_bytes())
+    if how == "under two other names":
+        case.mask_path("spleen").rename(case.mask_path("lien"))
 
 
 @kind(
@@ -377,26 +394,3 @@ def map_lacks_voxels(case: Planting, fraction: float) -> None:
 )
 def mask_missing(case: Planting, level: str) -> None:
     case.drop("celiac_artery")
-
-
-@kind("ct-slices-blank", "The CT has every slice.", structures=EVERYTHING, levels=(10, 3, 1))
-def ct_slices_blank(case: Planting, count: int) -> None:
-    """Slices through the liver that hold nothing but air."""
-    slices = np.flatnonzero(case.mask("liver").any(axis=(0, 1)))
-    start = int(slices[len(slices) // 2])
-    case.ct[:, :, start : start + count] = -1000
-
-
-@kind(
-    "labels-mirrored",
-    ONE_GRID,
-    severity="error",
-    structures=EVERYTHING,
-    levels=("upside down", "front to back", "left to right"),
-)
-def labels_mirrored(case: Planting, how: str) -> None:
-    """The voxels, while the grid says what it said."""
-    axis = {"upside down": DOWN, "front to back": 1, "left to right": 0}[how]
-    for structure in STRUCTURES:
-        if case.has(structure):
-            case.put(structure, np.flip(case.now(structure), axis))

@@ -6,6 +6,7 @@ import numpy as np
 from planted_case import (
     DOWN,
     EVERYTHING,
+    FRONT,
     LEFT,
     PARTS,
     DoesNotApplyError,
@@ -67,13 +68,14 @@ def lesion_without_tumour(case: Planting, radius_mm: float) -> None:
     case.fields["lesions"] = 0
 
 
-@kind("lesion-tiny", TUMOUR_WHOLE, structures=("pancreatic_lesion",), levels=(1, 5, 15))
+@kind("lesion-tiny", TUMOUR_WHOLE, structures=("pancreatic_lesion",), levels=(1, 5, 40))
 def lesion_tiny(case: Planting, voxels: int) -> None:
-    """So many voxels of about 100 mm3; a full grid's voxels are a hundredth of that."""
+    """So many voxels, where they are less than a lesion that could be seen."""
     tail = case.mask("pancreas_tail")
-    case.put(
-        "pancreatic_lesion", share(tail, case.distance(lesion_of(case, 1)), voxels / tail.sum())
-    )
+    if voxels * case.geometry.voxel_volume_mm3 > 120:
+        raise DoesNotApplyError(f"{voxels} voxels are no tiny lesion on this grid")
+    near = case.distance(lesion_of(case, 1))
+    case.put("pancreatic_lesion", share(tail, near, voxels / tail.sum()))
     case.fields["lesions"] = 1
 
 
@@ -232,6 +234,21 @@ def labels_of_another_slab(case: Planting, mm: float) -> None:
     for structure in STRUCTURES:
         if case.has(structure):
             case.put(structure, moved(case.now(structure), case.voxels(down=mm)))
+
+
+@kind(
+    "labels-mirrored",
+    OF_THE_CT,
+    severity="error",
+    structures=EVERYTHING,
+    levels=("upside down", "front to back", "left to right"),
+)
+def labels_mirrored(case: Planting, how: str) -> None:
+    """The voxels, while the grid says what it said."""
+    axis = {"upside down": DOWN, "front to back": FRONT, "left to right": LEFT}[how]
+    for structure in STRUCTURES:
+        if case.has(structure):
+            case.put(structure, np.flip(case.now(structure), axis))
 
 
 @kind(

@@ -80,7 +80,7 @@ def main() -> None:
     kinds = all_kinds(options.kinds)
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         work = Path(scratch)
-        number = max(2, options.cases, options.clean or 0)
+        number = max(2 if options.cases else 1, options.cases, options.clean or 0)
         dataset = cohort(work / "clean", number, options.seed, options.size)
         alarms, seconds = clean_findings(dataset)
         ids = [c.case_id for c in dataset.cases()]
@@ -139,9 +139,7 @@ def planted(
     skipped: Counter[str],
 ) -> None:
     """Plant every kind at every level in one case and check the copy."""
-    before = {
-        (f.rule, f.structure): WEIGHT[f.severity] for f in alarms if f.case_id == clean.case_id
-    }
+    before = {(f.case_id, f.rule, f.structure): WEIGHT[f.severity] for f in alarms}
     for kind in kinds:
         for level in kind.levels:
             with tempfile.TemporaryDirectory(prefix="planted", dir=work.parent) as scratch:
@@ -151,34 +149,33 @@ def planted(
                 except DoesNotApplyError:
                     skipped[kind.name] += 1
                     continue
-                outcomes.append(outcome(kind, level, clean.case_id, other.case_id, case, before))
+                outcomes.append(outcome(kind, level, case, before))
 
 
 def outcome(
-    kind: Kind,
-    level: object,
-    case_id: str,
-    other: str,
-    case: Planting,
-    before: dict[tuple[str, str], int],
+    kind: Kind, level: object, case: Planting, before: dict[tuple[str, str, str], int]
 ) -> Outcome:
     """Check a copy and compare with the clean case."""
     start, crash, found = time.perf_counter(), "", []
     try:
         result = check_dataset(Dataset.open(case.root), workers=0)
-        found = [f for f in result.findings if f.case_id != other]
+        found = list(result.findings)
         crash = "; ".join(r.message for r in result.run.records if r.status == "failed")
     except PantskitError as error:
         crash = f"refused: {error}"
     except Exception as error:  # a crash is a result
         crash = f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - start
-    new = [f for f in found if WEIGHT[f.severity] > max(0, before.get((f.rule, f.structure), 0))]
+    new = [
+        f
+        for f in found
+        if WEIGHT[f.severity] > max(0, before.get((f.case_id, f.rule, f.structure), 0))
+    ]
     naming = [f for f in new if names(f, kind)]
     return Outcome(
         kind.name,
         str(level),
-        case_id,
+        case.clean.case_id,
         bool(naming),
         any(WEIGHT[f.severity] >= WEIGHT[kind.severity] for f in naming),
         tuple(sorted({f.rule for f in naming})),

@@ -255,6 +255,9 @@ def test_maps_hold_what_was_planted(plant: Plant) -> None:
         return np.asanyarray(nib.load(case.map_path).dataobj)
 
     assert (ids(plant("map-unknown-id", 20)) == 99).sum() == 20
+    lacking = plant("map-lacks-voxels", 1.0)
+    spleen = before(lacking, "spleen")
+    assert (ids(lacking)[spleen] == 0).mean() > 0.9  # all but what others are painted over
     case = plant("map-numbered-otherwise", "declares nothing")
     now, lesion = ids(case), before(case, "pancreatic_lesion")
     assert set(now[lesion]) == {22}
@@ -291,10 +294,8 @@ def test_a_file_that_is_no_image_is_found_and_the_clean_case_is_not(
     kind = KINDS["mask-is-no-image"]
     case = Planting(*cases, tmp_path / "planted")
     kind.into(case, "web page")
-    args = (kind, "web page", case.clean.case_id, case.other.case_id, case)
-    found = quality.outcome(*args, before={})
+    found = quality.outcome(kind, "web page", case, before={})
     assert (found.found, found.severe, found.crash) == (True, True, "")
-    known = {(rule, "pancreas"): 2 for rule in found.named_by} | {
-        (r, ""): 2 for r in found.named_by
-    }
-    assert not quality.outcome(*args, before=known).found
+    told = [(rule, structure) for rule in found.named_by for structure in ("pancreas", "")]
+    known = {(case.clean.case_id, *each): 2 for each in told}
+    assert not quality.outcome(kind, "web page", case, known).found
