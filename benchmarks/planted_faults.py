@@ -126,7 +126,9 @@ def all_kinds(names: list[str] | None = None) -> list[Kind]:
     Raises:
         SystemExit: If none does.
     """
-    found = [k for k in KINDS if not names or any(k.name.startswith(n) for n in names)]
+    order = [module.__name__ for module in MODULES]
+    ordered = sorted(KINDS, key=lambda kind: order.index(kind.plant.__module__))
+    found = [k for k in ordered if not names or any(k.name.startswith(n) for n in names)]
     if not found:
         raise SystemExit(f"no kind is called {' or '.join(names or [])}")
     return found

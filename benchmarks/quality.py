@@ -30,6 +30,7 @@ from planted_faults import OUGHT, all_kinds
 
 from pantskit.check.dataset import check_dataset
 from pantskit.check.findings import Finding
+from pantskit.check.registry import built_in_rules
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import PantskitError
 from pantskit.core.labels import STRUCTURES
@@ -268,6 +269,9 @@ def report_rules(outcomes: list[Outcome]) -> None:
         share = sum(o.found for o in some) / len(some)
         rows.append((rule, by_it, of(o.found for o in some), f"{share:.2f}"))
     table(("rule", "by it", "by any rule", "recall"), rows)
+    asked_of = {name for some in OUGHT.values() for name in some}
+    without = [r.name for r in built_in_rules() if r.name not in asked_of]
+    print(f"rules that no kind was planted for: {', '.join(without) or '-'}\n")
 
 
 def report_clean(alarms: list[Finding], cases: int, seconds: float, planted: list[Outcome]) -> None:
