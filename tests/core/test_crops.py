@@ -65,7 +65,7 @@ def test_odd_types_and_values_read_as_in_a_whole_mask(tmp_path: Path, dtype: Any
 
 
 def test_a_slope_is_applied(tmp_path: Path) -> None:
-    require_same(save(tmp_path / "mask.nii.gz", two_parts().astype(np.int16) * 2, slope=0.2))
+    require_same(save(tmp_path / "mask.nii.gz", two_parts().astype(np.int16) * 2, slope=0.3))
 
 
 def test_an_empty_mask_is_an_empty_crop(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pantskit.core import files
+from pantskit.core.crops import read_mask_crop
 from pantskit.core.errors import GeometryError, ImageError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.gzipped import Zeros
@@ -514,11 +515,11 @@ def test_an_empty_mask_is_all_false(suffix: str, tmp_path: Path) -> None:
 
 def test_what_is_not_binary_is_reported_and_above_half_is_inside(tmp_path: Path) -> None:
     array = labels(0).astype(np.float32)
-    array[0, 0, :5] = [0.25, 0.5, 0.75, 2, -1]
+    array[0, 0, :5] = [0.25, 0.5, 0.75, 2, -0.125]
     volume = read_mask(save(tmp_path / "a.nii.gz", array))
     assert np.argwhere(volume.array).tolist() == [[0, 0, 2], [0, 0, 3]]
     assert volume.faults == (
-        "mask is not binary: it holds -1, 0.25, 0.5, 0.75, 2; all above 0.5 taken as inside",
+        "mask is not binary: it holds -0.125, 0.25, 0.5, 0.75, 2; all above 0.5 taken as inside",
     )
 
 
@@ -526,6 +527,20 @@ def test_a_mask_of_255_is_reported(tmp_path: Path) -> None:
     volume = read_mask(save(tmp_path / "a.nii", labels(255).astype(np.uint8)))
     np.testing.assert_array_equal(volume.array, labels(1) == 1)
     assert "it holds 255" in volume.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "said"),
+    [(-1, np.int8, "holds -1; 0 is outside"), (0.25, np.float32, "up to 0.25 and none above 0.5")],
+)
+def test_a_mask_that_does_not_tell_what_is_inside_is_refused(
+    tmp_path: Path, value: float, dtype: Any, said: str
+) -> None:
+    """255 in a signed byte is -1: such a mask must not read as empty."""
+    path = save(tmp_path / "a.nii.gz", (labels(1) * value).astype(dtype))
+    for read in (read_mask, read_mask_crop):
+        with pytest.raises(LabelError, match=said):
+            read(path)
 
 
 def test_a_mask_with_values_that_are_no_numbers_is_refused(tmp_path: Path) -> None:

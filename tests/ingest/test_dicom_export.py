@@ -402,6 +402,13 @@ def test_bytes_after_the_image_stay_inside(series, tmp_path):
     assert raw_hits(tmp_path / "out", ["Halloway"]) == []
 
 
+def test_a_delimiter_too_many_behind_the_pixels_stays_outside(tmp_path):
+    (tmp_path / "in").mkdir()
+    for n, raw in enumerate(made_seeds()["jpeg-2000"]("1.2.826.0.1.99.4711.77")):
+        (tmp_path / "in" / f"{n}").write_bytes(raw + b"\xfe\xff\xdd\xe0\0\0\0\0")
+    assert export(tmp_path / "in", tmp_path / "out")["files"] == 3
+
+
 def with_comment(frame: bytes, kind: str) -> bytes:
     text = b"made for Halloway "
     if kind == "jpeg":  # after the start of the image: a comment and an application segment

@@ -9,7 +9,13 @@ import numpy as np
 
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import Mask
-from pantskit.core.volume import faults_of_mask, inside_of, read_filled_slabs, read_header
+from pantskit.core.volume import (
+    faults_of_mask,
+    inside_of,
+    read_filled_slabs,
+    read_header,
+    require_mask,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +40,7 @@ def read_mask_crop(path: Path) -> MaskCrop:
 
     Raises:
         ImageError, GeometryError: If the file is not a whole 3D NIfTI image in its place.
-        LabelError: If a value is not finite.
+        LabelError: As `read_mask`.
     """
     geometry = read_header(path).geometry
     faults: list[str] = []
@@ -45,6 +51,7 @@ def read_mask_crop(path: Path) -> MaskCrop:
         odd |= other_values
         if mask.any():
             parts.append(_cut(mask, k))
+    require_mask(odd, str(path), anything=bool(parts))
     array, start = _joined(parts)
     return MaskCrop(array, start, geometry, (*faults, *faults_of_mask(odd)))
 

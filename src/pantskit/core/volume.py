@@ -241,7 +241,7 @@ def read_mask(path: Path) -> Volume:
     A file with other values than 0 and 1 is reported in `faults`.
 
     Raises:
-        LabelError: If a value is not finite.
+        LabelError: If a value is not finite, negative, or none of several is above 0.5.
     """
     return as_mask(read_volume(path), str(path))
 
@@ -254,9 +254,10 @@ def as_mask(volume: Volume, name: str) -> Volume:
         name: of the file, for messages.
 
     Raises:
-        LabelError: If a value is not finite.
+        LabelError: As `read_mask`.
     """
     mask, odd = inside_of(volume.array, name)
+    require_mask(odd, name, anything=bool(mask.any()))
     return replace(volume, array=mask, faults=volume.faults + faults_of_mask(odd))
 
 
@@ -272,6 +273,30 @@ def inside_of(array: Array, name: str) -> tuple[Mask, set[float]]:
         return array.view(np.bool_), set()
     mask = np.greater(array, 0.5)
     return mask, set(np.unique(array[array != mask]).tolist())
+
+
+def require_mask(odd: set[float], name: str, *, anything: bool) -> None:
+    """Refuse values by which it is open what is inside.
+
+    Args:
+        odd: from `inside_of`, of the whole image.
+        name: of the file, for messages.
+        anything: whether a voxel is inside.
+
+    Raises:
+        LabelError: If a value is negative, as 255 becomes in a signed byte, by more than an
+            interpolation undershoots; or if nothing is inside and a value is not 0.
+    """
+    if odd and min(odd) <= -0.5:
+        raise LabelError(
+            f"{name}: mask holds {min(odd):g}; 0 is outside, values above 0.5 are inside: save it "
+            "with 0 and 1"
+        )
+    if odd and not anything and max(odd) > 0:
+        raise LabelError(
+            f"{name}: mask holds values up to {max(odd):g} and none above 0.5, from which on a "
+            "voxel is inside: save it with 0 and 1"
+        )
 
 
 def faults_of_mask(odd: set[float]) -> tuple[str, ...]:
@@ -426,8 +451,8 @@ def _parse_header(path: Path, file: io.BufferedIOBase) -> Header:
     elif _NIFTI2_SIZE in sizes and len(block) >= _NIFTI2_SIZE:
         raw = nib.Nifti2Header(block, check=False)
     else:
-        what = "not a NIfTI image, whatever its name says" if block else "the file is empty"
-        raise ImageError(f"{path}: {what}")
+        what = "whatever its name says" if block else "the file is empty"
+        raise ImageError(f"{path}: not a NIfTI image, {what}")
     if bytes(raw["magic"].tobytes())[:3] not in (b"n+1", b"n+2"):
         raise ImageError(f"{path}: not a single-file NIfTI image; convert .hdr/.img to .nii first")
     if raw["pixdim"][0] == 0:

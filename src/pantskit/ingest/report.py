@@ -70,7 +70,16 @@ def summary_json(summary: IngestSummary, out: Path) -> str:
     """The same for programs."""
     cases = [_row(summary, record) for record in summary.run.records]
     counts = summary.run.counts
-    told = {"dataset": str(out), "counts": counts, "cases": cases, "clinical": summary.clinical}
+    told = {
+        "dataset": str(out),
+        "counts": counts,
+        "cases": cases,
+        "clinical": summary.clinical,
+        "copies": list(summary.copies),
+        "labels_without_ct": list(summary.unused_labels),
+        "other_files": summary.others,
+        "unread_formats": summary.unread,
+    }
     return json.dumps(told, indent=2)
 
 

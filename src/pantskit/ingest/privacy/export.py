@@ -189,7 +189,8 @@ def _after_pixels(source: Dataset) -> tuple[dict[str, str], ...]:
     """Identifying values behind the pixels, where headers are not read."""
     behind = Dataset()
     for tag in list(source.keys()):
-        if tag > 0x7FE00010:
+        # A delimiter too many (group FFFE) has no value.
+        if 0x7FE00010 < tag < 0xFFFE0000:
             behind[tag] = source.get_item(tag)
     return identifying_values(behind) if behind else ()
 
