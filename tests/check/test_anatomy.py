@@ -46,6 +46,8 @@ def test_sound_trunk_has_no_errors_or_warnings(orientation):
         ("parts-missing", {"pancreas_head": NOTHING}),
         ("lesion-outside", {"pancreatic_lesion": block((6, 9), (30, 33), (30, 33))}),
         ("duct-outside", {"pancreatic_duct": block((14, 40), (26, 27), (56, 57))}),
+        ("bile-duct-extent", {"common_bile_duct": block((38, 40), (16, 18), (50, 54))}),
+        ("bile-duct-extent", moved("common_bile_duct", k=10)),
         ("artery-origin", moved("celiac_artery", j=4)),
         ("artery-order", moved("celiac_artery", k=-24)),
         ("aorta-extent", {"aorta": block((26, 31), (8, 13), (34, 55))}),

@@ -179,3 +179,19 @@ def test_chest_alone_is_told_and_no_masks_at_all_too():
     view = scan({s: m for s, m in trunk().items() if "lung" in s})
     assert "chest alone" in faults("view", view)[0].message
     assert faults("all-empty", scan({"liver": NOTHING, "spleen": NOTHING}))[0].value == 0
+
+
+def test_slab_that_is_displaced_is_a_jump():
+    spleen = block((6, 14), (8, 16), (62, 78))
+    assert faults("jump", scan({"spleen": spleen})) == []
+    spleen[:, :, 68:72] = np.roll(spleen[:, :, 68:72], 7, 0)
+    (fault,) = faults("jump", scan({"spleen": spleen}))
+    assert fault.value == pytest.approx(1 / 8)
+    assert fault.at[2] in (67, 71)
+
+
+def test_wall_without_its_lumen_is_a_ring():
+    aorta = block((26, 31), (8, 13), (34, 90))
+    assert faults("ring", scan({"aorta": aorta})) == []
+    (fault,) = faults("ring", scan({"aorta": aorta & ~block((27, 30), (9, 12), (0, 100))}))
+    assert fault.value == pytest.approx(9 / 16)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from pantskit.measure.shape import cavities, edge_voxels, lost_shares, parts_of, repeats
+from pantskit.measure.shape import (
+    cavities,
+    edge_voxels,
+    lost_shares,
+    parts_of,
+    repeats,
+    ring_holes,
+    shared_with_next,
+)
 
 
 def box(shape, *sides):
@@ -56,3 +64,15 @@ def test_repeated_slices_are_those_that_equal_the_next():
     mask = np.zeros((4, 4, 5), bool)
     mask[1, 1, 1:3] = mask[1:3, 1, 3] = True
     assert repeats(mask).tolist() == [False, True, False, False]
+
+
+def test_share_with_the_next_slice_is_of_the_smaller_one():
+    mask = np.zeros((6, 4, 4), bool)
+    mask[0:4, 1, 0] = mask[2:6, 1, 1] = mask[3, 1, 2] = True
+    assert np.array_equal(shared_with_next(mask), [0.5, 1, np.nan], equal_nan=True)
+
+
+def test_rings_are_counted_slice_by_slice_even_where_the_tube_is_open():
+    mask = box((6, 6, 3), (1, 5), (1, 5), (0, 2)) & ~box((6, 6, 3), (2, 4), (2, 4), (0, 3))
+    assert cavities(mask) == []
+    assert ring_holes(mask).tolist() == [4, 4, 0]

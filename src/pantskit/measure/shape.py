@@ -138,6 +138,33 @@ def lost_shares(mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return shares, common
 
 
+def shared_with_next(mask: Mask) -> NDArray[np.float64]:
+    """(k - 1,) share of the smaller of two neighbouring slices that the other one has as well.
+
+    Args:
+        mask: (i, j, k) bool.
+
+    Returns:
+        NaN where a slice is empty.
+    """
+    areas = np.count_nonzero(mask.reshape(-1, mask.shape[2], order="F"), axis=0)
+    both = [np.count_nonzero(mask[:, :, k] & mask[:, :, k + 1]) for k in range(mask.shape[2] - 1)]
+    smaller = np.minimum(areas[:-1], areas[1:])
+    return np.where(smaller > 0, np.array(both) / np.maximum(smaller, 1), np.nan)
+
+
+def ring_holes(mask: Mask) -> NDArray[np.int64]:
+    """(k,) voxels that the mask encloses within each slice along k.
+
+    Args:
+        mask: (i, j, k) bool.
+    """
+    from scipy.ndimage import binary_fill_holes
+
+    planes = (mask[:, :, k] for k in range(mask.shape[2]))
+    return np.array([np.count_nonzero(binary_fill_holes(p)) - np.count_nonzero(p) for p in planes])
+
+
 def repeats(mask: Mask) -> NDArray[np.bool_]:
     """(k - 1,) whether each slice along k is the same as the next, where both have voxels."""
     filled = np.asarray(mask.any(axis=(0, 1)))

@@ -136,13 +136,14 @@ _ABOVE = (
     ("kidney_left", "bladder"), ("kidney_right", "bladder"), ("liver", "femur_left"),
     ("liver", "femur_right"), ("kidney_left", "femur_left"), ("kidney_right", "femur_right"),
     ("pancreas", "bladder"), ("aorta", "prostate"), ("stomach", "bladder"),
-    ("bladder", "prostate"),
+    ("bladder", "prostate"), ("stomach", "colon"),
 )  # fmt: skip
 # (in front, behind)
 _BEFORE = (
     ("pancreas", "kidney_left"), ("pancreas", "kidney_right"), ("stomach", "kidney_left"),
     ("pancreas", "aorta"), ("veins", "aorta"), ("superior_mesenteric_artery", "aorta"),
     ("duodenum", "kidney_right"), ("pancreas_head", "postcava"), ("liver", "kidney_right"),
+    ("gall_bladder", "duodenum"),
 )  # fmt: skip
 
 

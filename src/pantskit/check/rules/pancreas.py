@@ -250,15 +250,16 @@ def duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
 
 @rule(
     "bile-duct-extent",
-    INFO,
+    WARNING,
     Scope.ANATOMY,
-    reason="A bile duct that stops early was annotated in part, or is stented or removed.",
+    reason="A bile duct that stops early was annotated in part, or is removed.",
     standard="Common bile duct: from the confluence of the hepatic ducts to the ampulla of Vater.",
     liver_mm=25,
     ampulla_mm=15,
+    slack_mm=5,
 )
 def bile_duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """The bile duct comes from the liver and ends at the duodenum."""
+    """The bile duct comes from the liver, above the pancreas, and ends at the duodenum."""
     duct = "common_bile_duct"
     if duct not in scan.regions or scan.cut(duct):
         return
@@ -266,3 +267,12 @@ def bile_duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if other in scan.regions and scan.gap(duct, other)[0] > most:
             mm, at = scan.gap(duct, other)
             yield scan.fault(f"{duct} ends {mm:.0f} mm from {other}", duct, mm, at=at)
+    if HEAD not in scan.regions or scan.cut(HEAD):
+        return
+    (low, high), (_, top) = scan.heights_mm(duct), scan.heights_mm(HEAD)
+    if high < top - limits["slack_mm"]:
+        mm = top - high
+        yield scan.fault(f"{duct} ends {mm:.0f} mm below the top of the head", duct, mm)
+    if low > top:
+        mm = low - top
+        yield scan.fault(f"{duct} ends {mm:.0f} mm above the head of the pancreas", duct, mm)

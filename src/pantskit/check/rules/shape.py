@@ -11,7 +11,14 @@ from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Region, Scan, box_gap_mm
 from pantskit.core.labels import STRUCTURES
-from pantskit.measure.shape import Part, cavities, lost_shares, repeats
+from pantskit.measure.shape import (
+    Part,
+    cavities,
+    lost_shares,
+    repeats,
+    ring_holes,
+    shared_with_next,
+)
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
@@ -28,6 +35,13 @@ _BROKEN = ("pancreatic_duct", "common_bile_duct", "colon", "veins")
 
 # The sinus, which is no parenchyma, may be enclosed by it.
 _WITH_SINUS = ("kidney_left", "kidney_right")
+
+# Thick enough to lie over themselves from slice to slice.
+_THICK = (
+    "aorta", "bladder", "femur_left", "femur_right", "kidney_left", "kidney_right", "liver",
+    "lung_left", "lung_right", "prostate", "spleen", "postcava",
+)  # fmt: skip
+_ROD = ("aorta", "postcava", "femur_left", "femur_right")
 
 # Those that lie free: others are flat where they lean on the wall of the belly.
 _FREE = ("kidney_left", "kidney_right", "spleen", "prostate")
@@ -189,6 +203,57 @@ def missed_slice(scan: Scan, limits: Limits) -> Iterator[Fault]:
             float(shares[k]),
             at=where,
         )
+
+
+@rule(
+    "jump",
+    WARNING,
+    Scope.LABELS,
+    reason="From one slice to the next the organ is elsewhere: slices were displaced or exchanged.",
+    share=0.35,
+    area_share=0.25,
+    voxels=30,
+)
+def jump(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Neighbouring slices of a thick organ lie over one another."""
+    for structure in (s for s in _THICK if s in scan.regions):
+        region = scan.regions[structure]
+        if region.array.shape[2] < 3:
+            continue
+        large = region.areas >= max(limits["voxels"], limits["area_share"] * region.areas.max())
+        shares = np.where(large[:-1] & large[1:], shared_with_next(region.array), 1.0)
+        k = int(np.nanargmin(shares))
+        if shares[k] < limits["share"]:
+            yield scan.fault(
+                f"two neighbouring slices of {structure} share only {shares[k]:.0%} of the smaller",
+                structure,
+                float(shares[k]),
+                at=scan.at(region.in_slice(k)),
+            )
+
+
+@rule(
+    "ring",
+    WARNING,
+    Scope.LABELS,
+    reason="Only the wall was annotated: what it surrounds belongs to the structure.",
+    standard="Aorta and vena cava: wall and entire lumen; femurs: cortex and marrow.",
+    share=0.1,
+    slices=0.3,
+)
+def ring(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Vessels and bones are not rings in their axial slices."""
+    for structure in (s for s in _ROD if s in scan.regions):
+        region = scan.regions[structure]
+        holes = ring_holes(region.array)
+        share, slices = float(holes.sum() / region.voxels), float((holes > 0).mean())
+        if share > limits["share"] and slices > limits["slices"]:
+            yield scan.fault(
+                f"{structure} is a ring in {slices:.0%} of its slices, around {holes.sum()} voxels",
+                structure,
+                share,
+                at=scan.at(region.in_slice(int(holes.argmax()))),
+            )
 
 
 @rule(
