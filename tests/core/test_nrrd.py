@@ -11,7 +11,7 @@ import SimpleITK
 from nrrd_files import VALUES, write
 
 from pantskit.core.errors import GeometryError, ImageError
-from pantskit.core.nrrd import files_of_volume, read_nrrd
+from pantskit.core.nrrd import files_of_volume, read_fields, read_nrrd
 from pantskit.core.volume import read_volume
 
 
@@ -181,3 +181,9 @@ def test_the_files_of_a_volume_are_those_its_voxels_are_in(tmp_path):
     whole = write(tmp_path / "whole.nrrd")
     assert files_of_volume(whole) == (whole,)
     assert files_of_volume(tmp_path / "ct.nii.gz") == (tmp_path / "ct.nii.gz",)
+
+
+def test_a_key_may_hold_what_ends_a_line_elsewhere(tmp_path):
+    path = write(tmp_path / "a.nrrd", keys={"Segment0_Name": "left\x85right\u2028\x0bend"})
+    assert read_fields(path)[1] == {"Segment0_Name": "left\x85right\u2028\x0bend"}
+    np.testing.assert_array_equal(read_nrrd(path).array, VALUES)

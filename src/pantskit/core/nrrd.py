@@ -166,8 +166,10 @@ def read_fields(path: Path) -> tuple[dict[str, str], dict[str, str], int]:
         raise ImageError(f"{path}: NRRD header without an end in {_MAX_HEADER_BYTES} bytes")
     fields: dict[str, str] = {}
     keys: dict[str, str] = {}
-    for line in block[: end.start() if end else None].decode("utf-8", "replace").splitlines()[1:]:
-        if line.startswith("#"):
+    text = block[: end.start() if end else None].decode("utf-8", "replace")
+    # Not at what else ends a line in Unicode: a key's text may hold it.
+    for line in (line.rstrip("\r") for line in text.split("\n")[1:]):
+        if line.startswith("#") or not line:
             continue
         key, pair, value = line.partition(":=")
         if pair and ": " not in key:
