@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from miniatures import Miniature, write_nifti
 from pantskit.core.errors import ConfigError, DatasetError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume
+from pantskit.ingest.sources import ImportSettings, import_dataset
 from pantskit.ingest.sources.declaration import parse_declaration
 from pantskit.ingest.sources.same_scans import voxel_hash
+from pantskit.ingest.sources.told import summary_lines
 
 KIDNEYS = ("kidney_left", "kidney_right")
 
@@ -325,11 +328,16 @@ def test_one_scan_of_two_datasets_is_one_patient(
     assert made.dataset.info["same_scans"] == [["KiTS23_00001", "MSD_spleen_002"]]
 
 
-def test_one_scan_in_both_splits_is_named(mini: Miniature, run: Callable, tmp_path: Path) -> None:
+def test_one_scan_in_both_splits_is_named(mini: Miniature, tmp_path: Path) -> None:
     _same_scan_twice(mini, tmp_path)
-    run("kits23", tmp_path / "kits", split="test")
+    out, settings = tmp_path / "D", ImportSettings(workers=0)
+    import_dataset("kits23", [tmp_path / "kits"], out, replace(settings, split="test"))
 
-    assert run("msd", tmp_path / "msd").exit_status == 1
+    summary = import_dataset("msd", [tmp_path / "msd"], out, settings)
+
+    assert summary.on_two_sides == (("KiTS23_00001", "MSD_spleen_002"),)
+    told = "\n".join(summary_lines(summary, out))
+    assert "one scan in both splits: KiTS23_00001, MSD_spleen_002" in told
 
 
 def test_mirrored_scans_have_one_hash_and_others_their_own(mini: Miniature) -> None:

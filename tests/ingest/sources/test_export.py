@@ -31,7 +31,8 @@ def dataset(mini: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Datase
         ("B_2", "test", SECOND),
         ("C_3", "train", ()),
     ):
-        write_volume(made.image_path(case_id, split), ct)
+        scan = ct.with_array(np.clip(ct.array + len(structures), -1000, 1000))  # each its own
+        write_volume(made.image_path(case_id, split), scan)
         masks = {s: mini.truth(s) for s in structures}
         if "bladder" in masks:
             masks["bladder"] = np.zeros_like(masks["bladder"])

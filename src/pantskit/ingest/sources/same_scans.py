@@ -48,15 +48,16 @@ def same_scans(records: Iterable[CaseRecord]) -> list[tuple[str, ...]]:
 def as_one_patient(
     groups: Iterable[tuple[str, ...]], rows: Mapping[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Metadata rows in which copies of a scan have the patient of the first one.
+    """Metadata rows in which copies of a scan have the patient of the first one of their split.
 
     What is drawn by patients, as the folds of a training, then keeps them on one side.
     """
     told = {case_id: dict(row) for case_id, row in rows.items()}
-    for first, *others in groups:
-        for case_id in others:
-            if first in told and case_id in told:
-                told[case_id]["patient_id"] = told[first]["patient_id"]
+    for group in groups:
+        firsts: dict[str, str] = {}
+        for case_id in (c for c in group if c in told):
+            row = told[case_id]
+            row["patient_id"] = firsts.setdefault(row["split"], row["patient_id"])
     return told
 
 
