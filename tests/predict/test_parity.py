@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -30,7 +31,9 @@ from pantskit.core.labels import LabelMap
 from pantskit.core.volume import Volume, read_volume
 from pantskit.networks.folder import CHECKPOINT, FOLD, MODEL_FILE, Model
 from pantskit.networks.plans import Plans
+from pantskit.networks.preprocessing import NetworkImage
 from pantskit.predict.case import predict_volume, prepare
+from pantskit.predict.views import header_spacing
 
 CPU = torch.device("cpu")
 
@@ -164,20 +167,42 @@ def test_labels_equal_nnunets(
     assert_same(model, found, nnunet(model, image, mirror, monkeypatch))
 
 
-def test_tilted_scan_has_the_grid_of_the_straight_one(trained: tuple[Dataset, Path]) -> None:
-    """33 slices of 5 mm are 82.5 of 2 mm, and 82 rounded to even; 5.0000002 mm would be 83."""
-    model = with_plans(Model.load(trained[1]), spacing=[2.0, 5 / 3, 5 / 3])
-    straight = np.diag([-5 / 3, 5 / 3, 5.0, 1.0])
-    rng = np.random.default_rng(0)
-    hu = rng.integers(-100, 100, (12, 10, 33), np.int16)
-    for degrees in (0, 5, 13, 29):
-        a = np.deg2rad(degrees)
-        tilt = np.eye(4)
-        tilt[1:3, 1:3] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
-        affine = (tilt @ straight).astype(np.float32)  # as in a file
-        ready = prepare(model, Volume(hu, Geometry(hu.shape, affine)), device=CPU)
-        assert ready.source.shape == (82, 10, 12)
-        assert ready.spacing[0] == 5
+@pytest.mark.parametrize(
+    ("spacing", "n_slices", "plans", "expected"),
+    [
+        # 33 slices of 5 mm are 82.5 of 2 mm, 82 rounded to even; of 5.0000002 mm, 83.
+        ((2.0, 2.0, 5.0), 33, [2.0, 2.0, 2.0], 82),
+        # No more than threefold is no coarse axis: 10 slices are interpolated, none is taken twice.
+        ((1.0, 1.0, 3.0), 10, [2.0, 1.5, 1.5], 15),
+    ],
+)
+@pytest.mark.parametrize("degrees", [0, 5, 13, 29])
+def test_spacing_of_a_tilted_scan_is_its_header_s_as_for_nnunet(
+    trained: tuple[Dataset, Path],
+    tmp_path: Path,
+    spacing: tuple[float, float, float],
+    n_slices: int,
+    plans: list[float],
+    expected: int,
+    degrees: int,
+) -> None:
+    hu = np.random.default_rng(0).integers(-100, 100, (12, 10, n_slices), np.int16)
+    a = np.deg2rad(degrees)
+    tilt = np.eye(4)
+    tilt[1:3, 1:3] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+    file = nibabel.Nifti1Image(hu, tilt @ np.diag([-spacing[0], spacing[1], spacing[2], 1.0]))
+    file.header["pixdim"][1:4] = spacing  # as scanners' and ITK's converters write it
+    nibabel.save(file, tmp_path / "scan.nii.gz")
+    image = read_volume(tmp_path / "scan.nii.gz")
+    found = header_spacing(tmp_path / "scan.nii.gz", image.geometry)
+    assert found == spacing
+    model = with_plans(Model.load(trained[1]), spacing=plans)
+    ready = prepare(model, image, device=CPU, spacing=found)
+    assert ready.source.shape[0] == expected
+    assert isinstance(ready.source, NetworkImage)
+    assert ready.source.separate is None
+    across = prepare(model, image.reoriented("SRA"), device=CPU, spacing=(found[2], *found[:2]))
+    assert across.spacing == ready.spacing == [spacing[2], spacing[1], spacing[0]]
 
 
 @pytest.fixture

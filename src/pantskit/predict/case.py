@@ -29,6 +29,7 @@ from pantskit.networks.resampling import separate_axis
 from pantskit.networks.runtime import full_precision
 from pantskit.predict.device_export import DeviceExporter
 from pantskit.predict.export import Block, Exporter, Grids, Ring, Want
+from pantskit.predict.views import network_spacing, network_view
 from pantskit.predict.windows import ShortMemory, Sliding, out_of_memory
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
 TUMOR_PROBABILITY = (
     "largest softmax probability of pancreatic_lesion over all voxels of the network's grid"
 )
-
-
-# Of a spacing that is told from an affine of float32.
-_AFFINE_ROUNDING = 2e-7
 
 
 @dataclass(frozen=True)
@@ -115,22 +112,30 @@ class Ready:
     spacing: list[float]
 
 
-def prepare(model: Model, image: Volume, *, device: torch.device) -> Ready:
+def prepare(
+    model: Model,
+    image: Volume,
+    *,
+    device: torch.device,
+    spacing: Sequence[float] | None = None,
+) -> Ready:
     """Do what needs no network: checks, cropping, and preprocessing where it is not streamed.
 
     Args:
         model: the network's model.
         image: HU.
         device: where the network will run.
+        spacing: mm along (i, j, k) as the file's header says them; None takes the affine's.
 
     Raises:
         ImageError: If values are not HU, or the CT is thinner than half a voxel of the network.
     """
     require_hounsfield(image)
-    view, spacing = _network_view(image.array, image.geometry, model)
-    _require_extent(view, spacing, model.plans)
+    view = network_view(image.array, image.geometry, model)
+    along = network_spacing(spacing or image.geometry.spacing, image.geometry, model)
+    _require_extent(view, along, model.plans)
     kind = NetworkImage if streams(model.plans) else WholeImage
-    return Ready(image, kind(view, spacing, model.plans, device), spacing)
+    return Ready(image, kind(view, along, model.plans, device), along)
 
 
 def predict_volume(
@@ -325,7 +330,7 @@ class _Answer:
         arrays: list[NDArray[Any]] = [self.labels, *self._chances]
         if self.entropy is not None:
             arrays.append(self.entropy)
-        self._views = [_network_view(array, geometry, model)[0][box] for array in arrays]
+        self._views = [network_view(array, geometry, model)[box] for array in arrays]
 
     def place(self, block: Block) -> None:
         """Write finished slices."""
@@ -339,28 +344,6 @@ class _Answer:
     def volumes(self) -> list[Volume]:
         """The probabilities."""
         return [Volume(array, self._geometry) for array in self._chances]
-
-
-def _network_view(
-    array: NDArray[Any], geometry: Geometry, model: Model
-) -> tuple[NDArray[Any], list[float]]:
-    """An (i, j, k) array in the network's axes, without copying, and its spacing in mm."""
-    turned = Volume(array, geometry)
-    if model.orientation is not None:
-        turned = turned.reoriented(model.orientation)
-    spacing = turned.geometry.spacing[::-1]
-    transpose = model.plans.transpose
-    return turned.array.T.transpose(transpose), [_unrounded(spacing[axis]) for axis in transpose]
-
-
-def _unrounded(mm: float) -> float:
-    """A spacing without the rounding of an oblique affine.
-
-    5.0000002 mm, and 33 slices are 83 voxels of 2 mm in place of 82: another grid than nnU-Net's,
-    whose readers take the spacing from the header.
-    """
-    meant = float(np.float32(round(mm, 6)))
-    return meant if abs(meant - mm) < _AFFINE_ROUNDING * mm else mm
 
 
 def _require_extent(view: NDArray[Any], spacing: Sequence[float], plans: Plans) -> None:

@@ -32,6 +32,7 @@ from pantskit.predict.results import (
 )
 from pantskit.predict.turns import SharedTurns, Turn, Turns
 from pantskit.predict.usable import open_model, reading, require_usable
+from pantskit.predict.views import header_spacing
 from pantskit.predict.windows import ShortMemory, out_of_memory
 
 if TYPE_CHECKING:
@@ -198,8 +199,9 @@ def predict_case(job: Job, turns: Turns, device_name: str) -> dict[str, Any]:
     turns.await_memory(room_mb(task.image))
     image = read_volume(task.image)
     require_source(settings.output, image, job.case_id)
+    spacing = header_spacing(task.image, image.geometry)
     try:
-        turn = _computed(model, image, settings, device, turns)
+        turn = _computed(model, image, spacing, settings, device, turns)
     except PantskitError as error:
         raise type(error)(f"{job.case_id}: {error}") from None
     if file_state(task.image) != before:
@@ -259,7 +261,12 @@ def _unspoken(model: Model) -> list[str]:
 
 
 def _computed(
-    model: Model, image: Volume, settings: PredictSettings, device: torch.device, turns: Turns
+    model: Model,
+    image: Volume,
+    spacing: Sequence[float],
+    settings: PredictSettings,
+    device: torch.device,
+    turns: Turns,
 ) -> Turn[Prediction]:
     """The network's answer, once it is this case's turn.
 
@@ -287,7 +294,7 @@ def _computed(
                 _give_back_memory()
 
     try:
-        ready = prepare(model, image, device=device)
+        ready = prepare(model, image, device=device, spacing=spacing)
         return turns.compute(
             str(device), lambda: _network(model, device, settings.shortcuts.compile), work
         )
