@@ -13,7 +13,7 @@ from pantskit.cli import app as cli
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def run(*words: object) -> None:

@@ -26,6 +26,8 @@ from pantskit.train.recipe import Recipe
 from pantskit.train.resume import latest_path
 from pantskit.train.run import train_model
 
+pytestmark = pytest.mark.timeout(900)  # several processes, each with its imports
+
 # The paper's optimiser, schedule, augmentation and deep supervision on batches of two.
 RECIPE = Recipe.read("paper").changed(
     epochs=2,
