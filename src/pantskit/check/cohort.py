@@ -11,7 +11,8 @@ import numpy as np
 from blake3 import blake3
 
 from pantskit.check.read import CaseFiles
-from pantskit.check.scan import BODY_AXES, Scan
+from pantskit.check.region import BODY_AXES
+from pantskit.check.scan import Scan
 from pantskit.core.hounsfield import HU_RANGE
 from pantskit.core.volume import Volume
 

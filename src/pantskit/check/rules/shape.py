@@ -8,8 +8,9 @@ from itertools import pairwise
 import numpy as np
 
 from pantskit.check.findings import Fault, Severity, Voxel
+from pantskit.check.region import Region, box_gap_mm
 from pantskit.check.registry import Limits, Scope, rule
-from pantskit.check.scan import Region, Scan, box_gap_mm
+from pantskit.check.scan import Scan
 from pantskit.core.labels import STRUCTURES
 from pantskit.measure.shape import (
     Part,

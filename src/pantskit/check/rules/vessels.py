@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from pantskit.check.findings import Fault, Severity
+from pantskit.check.region import box_gap_mm
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.rules.organs import mirrored
-from pantskit.check.scan import Scan, box_gap_mm
+from pantskit.check.scan import Scan
 from pantskit.core.labels import LESION
 from pantskit.measure.shape import Part, parts_of
 
