@@ -7,6 +7,7 @@ where files go, what is logged, checkpoints that hold plain data only, and Ctrl-
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,9 @@ class RecipeTrainer(PartialLabelsTrainer):
         dataset_json: dict[str, Any],
         device: torch.device,
     ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        with warnings.catch_warnings():  # of several processes it takes each to have a GPU
+            warnings.filterwarnings("ignore", message=".*GradScaler is enabled")
+            super().__init__(plans, configuration, fold, dataset_json, device)
         self.device = device  # nnU-Net takes the first GPU, whichever it is given
         self.is_ddp = False  # until `initialize` has what one process has
         self.recipe, self.ranks = Recipe(), Ranks()
