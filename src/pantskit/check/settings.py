@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pantskit import __version__
 from pantskit.check.findings import Severity
 from pantskit.check.ranges import BUILT_IN, Ranges, read_ranges
 from pantskit.check.registry import Limits, Rule, collect_rules, require_rules
@@ -86,6 +87,8 @@ class CheckSettings:
         """What decides whether a case has to be checked again."""
         files = [*self.rules_from, *([self.ranges] if self.ranges else [])]
         return {
+            "version": __version__,  # rules may differ in another one
+            "rules": [r.name for r in self.rules()],
             "off": sorted(self.off),
             "files": [content_hash(path) for path in files],
             "severity": {r: str(s) for r, s in sorted(self.severity.items())},
