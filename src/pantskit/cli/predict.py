@@ -54,7 +54,9 @@ def command(
     skip_air: Annotated[
         bool, typer.Option("--skip-air", help="Leave out windows without tissue.")
     ] = False,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Compute in bfloat16; CPUs without it crawl.")
+    ] = False,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Run the network through torch.compile.")
     ] = False,
