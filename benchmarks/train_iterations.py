@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from train_data import blob_patients, keep, kept, phantoms, planned
 
 SCRIPT = Path(__file__).with_name("train.py")
 _WARM_UP = 5  # iterations that are not counted: kernels are chosen, processes started
+_ROUNDS = 2  # the better one counts, as others may use the machine
 _GPU_GB = 8.0  # of the default plan
 _PATIENTS = 2  # full-size ones
 _PROCESSES = "nnUNet_n_proc_DA"
@@ -57,13 +59,17 @@ def _compared(device: str, size: str, number: int, scratch: Path) -> int:
     print(f"patches of {plan['patch_size']}, batch {plan['batch_size']}, {device}", flush=True)
     # nnU-Net's own choice of augmenting processes, and none, which suits a busy CPU better.
     engines = ["pantskit", "nnunet"] + ["nnunet-0"] * (device == "cpu")
-    rows = {}
-    for engine in engines:
-        row = rows[engine] = apart(
-            "iterations-job", engine, str(folder), "--device", device, "--iterations",
-            str(number), script=SCRIPT,
-        )  # fmt: skip
-        _show(engine, row)
+    rows: dict[str, Any] = {}
+    for _ in range(_ROUNDS):
+        for engine in engines:
+            row = apart(
+                "iterations-job", engine, str(folder), "--device", device, "--iterations",
+                str(number), script=SCRIPT,
+            )  # fmt: skip
+            _show(engine, row)
+            best = rows.get(engine)
+            if row is None or best is None or row["per_s"] > best["per_s"]:
+                rows[engine] = row
     ours, aims = rows.pop("pantskit"), Aims()
     if ours is None:
         return 1
@@ -99,6 +105,7 @@ def iterations_job(engine: str, folder: Path, device: str, number: int) -> None:
     import torch
 
     task = kept(folder)
+    shutil.rmtree(task.model, ignore_errors=True)  # or it would go on from there
     if device == "cpu":
         torch.set_num_threads(own_cores())
     ticks: Ticks = []
