@@ -285,6 +285,8 @@ def report_clean(alarms: list[Finding], cases: int, seconds: float, planted: lis
         table(
             ("rule", "structure", "severity", "times"), [(*k, n) for k, n in counts.most_common()]
         )
+    for each in false:
+        print(f"{each.case_id}: {each.severity}: {each.rule}: {each.message}")
     print(f"seconds a clean case: {seconds / cases:.2f}", end="")
     if planted:
         print(f"; a planted one: {sum(o.seconds for o in planted) / len(planted):.2f}", end="")
