@@ -57,8 +57,8 @@ def test_labels_moved_by_two_centimetres_are_told_by_what_lies_under_them():
 
 
 @pytest.mark.slow
-def test_at_most_one_in_a_hundred_sound_patients_gives_an_alarm():
-    # 1 % of 60 is less than one: one is allowed for the rounding.
-    told = [n for n in range(60) if alarms(*phantom(88, n))]
-    phantom.cache_clear()
-    assert len(told) <= 1
+@pytest.mark.timeout(1800)
+def test_at_most_one_of_forty_sound_patients_gives_an_alarm():
+    # 1 % of 40 is less than one: one is allowed for the rounding.
+    made = phantom.__wrapped__  # not kept: forty cases are a gigabyte
+    assert len([n for n in range(40) if alarms(*made(88, n))]) <= 1
