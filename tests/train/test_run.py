@@ -1,4 +1,5 @@
 import csv
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ from pantskit.core.volume import Volume, read_volume, write_volume
 from pantskit.networks.folder import CHECKPOINT, FOLD, Model
 from pantskit.predict.case import predict_volume
 from pantskit.train.begin import WORK
+from pantskit.train.ranks import Ranks
 from pantskit.train.recipe import Recipe
-from pantskit.train.run import Listener, TrainingResult, train_model
+from pantskit.train.run import Listener, TrainingResult, augmenters_for, train_model
 
 SHORT = blobs.QUICK.changed(epochs=2, iterations=2)
 
@@ -168,3 +170,15 @@ def test_papers_recipe_trains_with_nnunets_settings(
     # Deep supervision: an output layer for each resolution of the decoder.
     heads = {n.split(".")[2] for n in checkpoint["network_weights"] if "seg_layers" in n}
     assert len(heads) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "workers", "expected"),
+    [("cpu", 1, None, 0), ("cpu", 8, None, 1), ("cpu", 8, 0, 0), ("cpu", 8, 5, 1),
+     ("cuda", 8, None, 8), ("cuda", 64, None, 12), ("cuda", 8, 3, 3), ("cuda", 8, 0, 0)],
+)  # fmt: skip
+def test_batches_are_drawn_ahead_by_one_process_on_a_cpu_and_by_more_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, workers: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert augmenters_for(torch.device(device), workers, Ranks()) == expected
