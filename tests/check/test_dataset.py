@@ -70,6 +70,21 @@ def test_ct_with_an_offset_is_an_error(dataset):
     assert "not Hounsfield units" in message
 
 
+def test_combined_map_with_an_unknown_value_and_a_gap_is_told(dataset):
+    path = dataset.labels_path("case_1", "train") / "combined_labels.nii.gz"
+    combined = read_volume(path)
+    values = combined.array.copy(order="F")
+    liver = values == 14
+    values[0, 0, 0] = 99
+    values[:, :, :12][liver[:, :, :12]] = 0
+    lost = np.count_nonzero(liver[:, :, :12])
+    write_volume(path, combined.with_array(values), label_space="pants")
+    messages = {f.rule: f.message for f in check_dataset(dataset, workers=0).findings}
+    assert messages.pop("combined-values").startswith("the combined map holds 99 in 1 voxels")
+    assert messages.pop("combined-complete").startswith(f"{lost} of the {liver.sum()} voxels")
+    assert set(messages) <= {"combined-ids"}  # the DSC of the map and the mask falls, too
+
+
 def test_nothing_to_check_is_an_error(dataset):
     with pytest.raises(DatasetError, match="split test: no cases to check"):
         check_dataset(dataset, split="test", workers=0)

@@ -16,6 +16,7 @@ from pantskit.core.labels import LABEL_SPACES, PANTS, label_counts
 from pantskit.core.labelsets import label_space_of_counts
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+_NAMED = 5  # values in a message
 
 
 @rule(
@@ -273,6 +274,54 @@ def combined_ids(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
         )
     elif declared is not None and declared is not found:
         yield Fault(f"the combined map declares {declared.name}, its ids are {found.name}")
+
+
+@rule(
+    "combined-values",
+    ERROR,
+    Scope.FILES,
+    reason="A value that stands for nothing is background to one program and a class to another.",
+)
+def combined_values(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
+    """Every value of the combined map is background or a structure of its label space."""
+    if files.combined is None:
+        return
+    space = LABEL_SPACES.get(files.combined.label_space or "", PANTS)
+    known = {0, *map(space.id_of, space.names)}
+    planes, length = files.combined.array.T, int(files.combined.array.max()) + 1
+    counts = np.sum([np.bincount(plane.ravel(), minlength=length) for plane in planes], axis=0)
+    odd = [n for n in np.flatnonzero(counts).tolist() if n not in known]
+    if odd:
+        shown = ", ".join(f"{n} in {counts[n]} voxels" for n in odd[:_NAMED])
+        yield Fault(f"the combined map holds {shown}: no structure of {space.name}")
+
+
+@rule(
+    "combined-complete",
+    WARNING,
+    Scope.FILES,
+    reason="A program that reads the combined map alone takes it for background.",
+    share=0.02,
+    voxels=20,
+)
+def combined_complete(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
+    """No voxel of a mask is background in the combined map: what is painted over has an id."""
+    combined, scan = files.combined, files.scan
+    if combined is None or scan is None or combined.geometry.shape != scan.source.shape:
+        return
+    space = LABEL_SPACES.get(combined.label_space or "", PANTS)
+    if combined.array.dtype != np.uint8:
+        return
+    for structure in [s for s in scan.regions if s in space.names]:
+        under = scan.label_counts(structure, combined.array)
+        missing, size = int(under[0]), int(under.sum())
+        if missing > max(limits["voxels"], limits["share"] * size):
+            yield scan.fault(
+                f"{missing} of the {size} voxels of its mask are background in the combined map: "
+                "write the map anew from the masks",
+                structure,
+                missing,
+            )
 
 
 @rule(
