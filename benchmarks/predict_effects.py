@@ -32,6 +32,8 @@ SHORTCUTS: Mapping[str, tuple[bool, Shortcuts]] = {
     "--skip-air": (True, Shortcuts(skip_air=True)),
     "--step 0.75": (True, Shortcuts(step=0.75)),
     "--step 1.0": (True, Shortcuts(step=1.0)),
+    "--mirror-axes 0,1": (True, Shortcuts(mirror_axes=(0, 1))),
+    "--mirror-axes 0": (True, Shortcuts(mirror_axes=(0,))),
     "--no-mirror": (False, Shortcuts()),
     "--bf16": (True, Shortcuts(bf16=True)),
     "--no-mirror --step 0.75": (False, Shortcuts(step=0.75)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pantskit.core.labelsets import COMBINED
 from pantskit.core.volume import Volume, read_label_map, read_volume, write_volume
 from pantskit.networks.compiled import Compiled
 from pantskit.networks.folder import Model
-from pantskit.predict.case import Prediction, predict_volume
+from pantskit.predict.case import Prediction, Shortcuts, parse_axes, predict_volume
 from pantskit.predict.devices import Devices
 from pantskit.predict.run import PredictSettings, predict_cases
 
@@ -96,6 +97,7 @@ def test_json_tells_how_busy_the_network_was(
 
 SHORTCUTS = [
     ("--no-mirror",),
+    ("--mirror-axes", "0"),
     ("--step", "0.75"),
     ("--skip-air",),
     ("--bf16",),
@@ -124,7 +126,7 @@ def test_without_options_nothing_is_cut_short_and_exact_says_so(
         assert result.exit_code == 0, result.output
         found[name] = facts(out, "scan")
         assert found[name]["shortcuts"] == {
-            "step": 0.5, "skip_air": False, "bf16": False, "compile": False
+            "step": 0.5, "skip_air": False, "bf16": False, "compile": False, "mirror_axes": None
         }  # fmt: skip
         assert found[name]["precision"] == "float32"
         assert not found[name]["compiled"]
@@ -158,6 +160,50 @@ def test_exact_turns_a_gpu_s_half_precision_and_tf32_off(
     seen.clear()
     predict_volume(model, network, ct, device=CPU)
     assert set(seen) == {before}
+
+
+def test_fewer_flips_are_computed_along_the_axes_that_are_given(
+    trained: tuple[Dataset, Path], ct: Volume
+) -> None:
+    """Each axis doubles what the network computes; along which it is flipped is in the patches."""
+    seen: list[torch.Tensor] = []
+
+    class Looking(torch.nn.Module):
+        def __init__(self, network: torch.nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, patches: torch.Tensor) -> torch.Tensor:
+            seen.append(patches)
+            return self.network(patches)
+
+    model = replace(Model.load(trained[1]), mirror_axes=(0, 1, 2))
+    network, calls = Looking(model.build(CPU)), {}
+    for axes in (None, (0, 2), (1,)):
+        seen.clear()
+        predict_volume(model, network, ct, device=CPU, shortcuts=Shortcuts(mirror_axes=axes))
+        calls[axes] = len(seen)
+    assert torch.equal(seen[1], seen[0].flip(2 + 1))
+    seen.clear()
+    predict_volume(model, network, ct, device=CPU, mirror=False)
+    assert calls == {None: 8 * len(seen), (0, 2): 4 * len(seen), (1,): 2 * len(seen)}
+
+
+def test_flips_that_cannot_be_are_refused(trained: tuple[Dataset, Path], tmp_path: Path) -> None:
+    assert parse_axes("2, 0") == (0, 2)
+    out = tmp_path / "out"
+    for words, message in (
+        (("--mirror-axes", "0,3"), "--mirror-axes 0,3: axes of the network's input are expected"),
+        (("--mirror-axes", ""), "are expected"),
+        (("--mirror-axes", "1,1"), "are expected"),
+        (("--mirror-axes", "1", "--no-mirror"), "--no-mirror and --mirror-axes: give one of them"),
+    ):
+        result = command(trained[1], trained[0].root, "--out", out, *words)
+        assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+    model = replace(Model.load(trained[1]), mirror_axes=(0, 1))
+    with pytest.raises(ConfigError, match="was trained with flips along 0,1; give"):
+        Shortcuts(mirror_axes=(2,)).require_known_to(model)
+    assert not out.exists()
 
 
 def test_half_precision_is_taken_on_a_gpu_unless_exact() -> None:

@@ -25,6 +25,9 @@ def command(
     mirror: Annotated[
         bool, typer.Option(help="Average over the flips that the model was trained with.")
     ] = True,
+    mirror_axes: Annotated[
+        str | None, typer.Option(help="Flip along these of the model's axes only, as 0,1.")
+    ] = None,
     masks: Annotated[
         bool, typer.Option("--masks", help="Write a separate mask of each structure, too.")
     ] = False,
@@ -64,8 +67,8 @@ def command(
         bool,
         typer.Option(
             "--exact",
-            help="Refuse shortcuts (--no-mirror, --step, --skip-air, --bf16, --compile), and "
-            "compute in float32 where a GPU would take half precision.",
+            help="Refuse shortcuts (--no-mirror, --mirror-axes, --step, --skip-air, --bf16, "
+            "--compile), and compute in float32 where a GPU would take half precision.",
         ),
     ] = False,
     batch: Annotated[
@@ -112,7 +115,7 @@ def command(
     from pantskit.cli.progress import case_progress, report_cases
     from pantskit.core.errors import ConfigError
     from pantskit.core.selection import read_case_list
-    from pantskit.predict.case import Shortcuts
+    from pantskit.predict.case import Shortcuts, parse_axes
     from pantskit.predict.inputs import find_inputs
     from pantskit.predict.own_run import predict_own
     from pantskit.predict.postprocess import parse_steps
@@ -127,7 +130,9 @@ def command(
         probabilities=tuple(s.strip() for s in probabilities.split(",") if s.strip()),
         entropy=entropy,
         label_map=label_map,
-        shortcuts=Shortcuts(step, skip_air, bf16, compiled),
+        shortcuts=Shortcuts(
+            step, skip_air, bf16, compiled, None if mirror_axes is None else parse_axes(mirror_axes)
+        ),
         exact=exact,
         batch=batch,
         format=output_format,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.core.errors import DatasetError, ImageError
+from pantskit.core.errors import ConfigError, DatasetError, ImageError
 from pantskit.core.geometry import Geometry
 from pantskit.core.hounsfield import require_hounsfield
 from pantskit.core.labels import LESION
@@ -49,12 +49,15 @@ class Shortcuts:
         skip_air: leave out windows without tissue; their voxels become background.
         bf16: compute in bfloat16.
         compile: run the network compiled; sums are rounded otherwise.
+        mirror_axes: of the axes (0 to 2) that the model was trained with flips along, those to
+            flip along; None for all.
     """
 
     step: float = 0.5
     skip_air: bool = False
     bf16: bool = False
     compile: bool = False
+    mirror_axes: tuple[int, ...] | None = None
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -64,8 +67,41 @@ class Shortcuts:
             "--skip-air": self.skip_air,
             "--bf16": self.bf16,
             "--compile": self.compile,
+            "--mirror-axes": self.mirror_axes is not None,
         }
         return tuple(name for name, is_taken in taken.items() if is_taken)
+
+    def require_known_to(self, model: Model) -> None:
+        """Refuse flips that the model was not trained with.
+
+        Raises:
+            ConfigError: If one is asked for.
+        """
+        own = model.mirror_axes
+        if self.mirror_axes is not None and not set(self.mirror_axes) <= set(own):
+            raise ConfigError(
+                f"--mirror-axes {_listed(self.mirror_axes)}: {model.folder} was trained with flips "
+                f"along {_listed(own) or 'no axis'}; give some of these, or --no-mirror"
+            )
+
+
+def parse_axes(text: str) -> tuple[int, ...]:
+    """Axes as the command takes them: `0,2`.
+
+    Raises:
+        ConfigError: If they are anything but different numbers from 0 to 2.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not set(parts) <= {"0", "1", "2"} or len(set(parts)) < len(parts):
+        raise ConfigError(
+            f"--mirror-axes {text}: axes of the network's input are expected, as nnU-Net numbers "
+            "them: 0, 1, 2 or some of them, with commas"
+        )
+    return tuple(sorted(map(int, parts)))
+
+
+def _listed(axes: Sequence[int]) -> str:
+    return ",".join(map(str, axes))
 
 
 @dataclass(frozen=True)
@@ -235,12 +271,14 @@ def _predicted(
 
     plans, heads, source, geometry = model.plans, model.heads, ready.source, ready.image.geometry
     compiled = network if isinstance(network, Compiled) else None
+    chosen = asked.shortcuts.mirror_axes
+    axes = [a for a in model.mirror_axes if asked.mirror and (chosen is None or a in chosen)]
     sliding = Sliding(
         plans.patch_size,
         heads.n_channels,
         device,
         sums_on,
-        mirror_axes=model.mirror_axes if asked.mirror else (),
+        mirror_axes=tuple(axes),
         step=asked.shortcuts.step,
         batch=asked.batch,
         skip_air=asked.shortcuts.skip_air,

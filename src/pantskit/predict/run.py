@@ -84,6 +84,8 @@ class PredictSettings:
             raise ConfigError(f"step {self.shortcuts.step:g}: windows are 0 to 1 patch apart")
         if self.batch is not None and self.batch < 1:
             raise ConfigError(f"batch {self.batch}: at least one window is computed at once")
+        if not self.mirror and self.shortcuts.mirror_axes is not None:
+            raise ConfigError("--no-mirror and --mirror-axes: give one of them")
         taken = (*self.shortcuts.options, *(() if self.mirror else ("--no-mirror",)))
         if self.exact and taken:
             raise ConfigError(
@@ -151,6 +153,7 @@ def predict_cases(
     model = _model(folder, settings.label_map, state)
     require_usable(model, label_map=settings.label_map, structures=settings.probabilities)
     output, content = settings.output, model.checkpoint_hash
+    settings.shortcuts.require_known_to(model)
     read_as = reading(model)
     claim_folder(out, model.heads.structures, content, output, reading=read_as)
     jobs = [
