@@ -143,7 +143,7 @@ Ticks = list[tuple[float, float, float, float]]
 def _ticking(base: Any, ticks: Ticks) -> Any:
     """A trainer's class that notes when each step begins and ends; the loss waits for a GPU."""
 
-    class Ticking(base):  # type: ignore[misc]
+    class Ticking(base):  # type: ignore[misc]  # nnU-Net has no types
         def train_step(self, batch: Any) -> Any:
             begin, cpu_begin = time.perf_counter(), time.process_time()
             result = super().train_step(batch)

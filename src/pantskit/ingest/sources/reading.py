@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ def _of_masks(case: FoundCase, labels: LabelSet, sex: str | None) -> Labels:
         parts = [p for p in _parts(meaning, sex) if p not in lacking] if meaning else []
         if meaning is None or not parts:
             continue
-        mask = _named(name, lambda path=path: read_mask(path)).reoriented()  # type: ignore[misc]
+        mask = _named(name, partial(read_mask, path)).reoriented()
         if result is None:
             result = Labels(CodedMasks.empty(mask.geometry.shape), mask.geometry)
         if not mask.geometry.same_grid(result.geometry):
