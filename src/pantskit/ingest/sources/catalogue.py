@@ -10,7 +10,10 @@ from typing import Any
 
 from pantskit.core.errors import ConfigError
 from pantskit.core.labels import LESION
+from pantskit.core.published import What, headline_figure
 from pantskit.ingest.sources.declaration import Source, read_declaration
+
+_COUNTED: tuple[What, ...] = ("scans", "institutions", "countries")
 
 COMMON_TITLES = {
     "nnunet": "an nnU-Net raw folder, by its dataset.json or --label-map",
@@ -57,9 +60,9 @@ def catalogue_rows() -> list[dict[str, Any]]:
             "name": source.name,
             "aliases": list(source.aliases),
             "title": source.title,
-            "scans": source.published.get("scans"),
+            "scans": headline_figure(source.name, "scans"),
             "structures": list(source.structures),
-            "tumours": source.published.get("pancreatic_tumours"),
+            "tumours": headline_figure(source.name, "pancreatic_tumours"),
             "draws_pancreatic_tumours": LESION in source.structures,
             "lesion_negative": source.lesion_negative,
             "labels_by": source.origin,
@@ -109,12 +112,8 @@ def catalogue_page() -> str:
     """The section of docs/datasets.md that follows from the declarations, in Markdown."""
     parts = []
     for source in known_sources():
-        published = source.published
-        counts = [f"{published['scans']} scans"] if "scans" in published else []
-        if "institutions" in published:
-            counts.append(f"{published['institutions']} institutions")
-        if "countries" in published:
-            counts.append(f"{published['countries']} countries")
+        figures = {what: headline_figure(source.name, what) for what in _COUNTED}
+        counts = [f"{n} {what}" for what, n in figures.items() if n is not None]
         rows = [
             f"## {source.title} (`{source.name}`)",
             "",

@@ -136,7 +136,6 @@ class Source:
             them holds is told from the content.
         test_from: number of the first case of the official test set; 0 where layouts tell.
         table: facts of the patients; see `facttable`.
-        published: counts in the paper's Table 3.
         facts: how well what stands here is known.
         notes: what a user should know.
     """
@@ -159,7 +158,6 @@ class Source:
     flips: tuple[str, ...] = ()
     test_from: int = 0
     table: Mapping[str, Any] = field(default_factory=dict)
-    published: Mapping[str, int] = field(default_factory=dict)
     facts: tuple[Fact, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -212,7 +210,6 @@ def parse_declaration(name: str, data: Mapping[str, Any]) -> Source:
             "flips",
             "test_from",
             "table",
-            "published",
             "layouts",
         ),
         *("ids", "masks", "annotated", "partial", "unlisted", "labelsets", "facts", "notes"),
@@ -243,7 +240,6 @@ def parse_declaration(name: str, data: Mapping[str, Any]) -> Source:
         notes=_texts(data, "notes"),
         test_from=int(data.get("test_from", 0)),
         table=dict(data.get("table", {})),
-        published={k: int(n) for k, n in _items(data, "published")},
     )
     for layout in source.layouts:
         if layout.labelset not in source.labelsets:
