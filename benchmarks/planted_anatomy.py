@@ -109,7 +109,17 @@ def duct_outside(case: Planting, mm: float) -> None:
     case.put("pancreatic_duct", moved(case.mask("pancreatic_duct"), case.voxels(front=mm)))
 
 
-@kind("duct-cut", DUCT, structures=("pancreatic_duct",), levels=(40, 20, 10))
+THIN = "a duct of 2 mm is seen in places only: a part left out looks the same"
+
+
+@kind(
+    "duct-cut",
+    DUCT,
+    severity="info",
+    structures=("pancreatic_duct",),
+    levels=(40, 20, 10),
+    below={10: "two slices or fewer of a tube that is thinner than a voxel"},
+)
 def duct_cut(case: Planting, mm: float) -> None:
     gap(case, "pancreatic_duct", mm, 0.5)
 
@@ -126,7 +136,14 @@ def gap(case: Planting, structure: str, mm: float, at: float) -> None:
     case.put(structure, left)
 
 
-@kind("duct-short", DUCT, structures=("pancreatic_duct",), levels=(0.25, 0.5, 0.75))
+@kind(
+    "duct-short",
+    DUCT,
+    severity="info",
+    structures=("pancreatic_duct",),
+    levels=(0.25, 0.5, 0.75),
+    below={0.75: THIN},
+)
 def duct_short(case: Planting, fraction: float) -> None:
     """The fraction from the head on is left; the tail has none."""
     duct = case.mask("pancreatic_duct")
@@ -144,30 +161,58 @@ def _shorter(case: Planting, structure: str, fraction: float, *, from_top: bool)
     case.put(structure, mask)
 
 
-@kind("aorta-short-above", AORTA, structures=("aorta",), levels=(0.5, 0.25, 0.1))
+HIATUS = "it still begins above the coeliac artery, where the aorta passes the diaphragm"
+
+
+@kind(
+    "aorta-short-above",
+    AORTA,
+    structures=("aorta",),
+    levels=(0.5, 0.25, 0.1),
+    below={0.25: HIATUS, 0.1: HIATUS},
+)
 def aorta_short_above(case: Planting, fraction: float) -> None:
     _shorter(case, "aorta", fraction, from_top=True)
 
 
-@kind("aorta-short-below", AORTA, structures=("aorta",), levels=(0.5, 0.25, 0.1))
+@kind(
+    "aorta-short-below",
+    AORTA,
+    structures=("aorta",),
+    levels=(0.5, 0.25, 0.1),
+    below={0.1: "2 cm: the height of the bifurcation varies by a vertebra"},
+)
 def aorta_short_below(case: Planting, fraction: float) -> None:
     _shorter(case, "aorta", fraction, from_top=False)
 
 
-@kind("postcava-short-above", CAVA, structures=("postcava",), levels=(0.5, 0.25, 0.1))
+@kind(
+    "postcava-short-above",
+    CAVA,
+    structures=("postcava",),
+    levels=(0.5, 0.25, 0.1),
+    below={0.1: "2 cm: the atrium has no mask, and its height varies by a vertebra"},
+)
 def postcava_short_above(case: Planting, fraction: float) -> None:
     _shorter(case, "postcava", fraction, from_top=True)
 
 
-def _detached(
-    case: Planting, structure: str, target: str, fraction: float, *, rightmost: bool = False
-) -> None:
-    """The fraction nearest to a target is missing, or the rightmost."""
+def _detached(case: Planting, structure: str, target: str, fraction: float) -> None:
+    """The fraction nearest to a target is missing."""
     mask = case.mask(structure)
     far = case.distance(case.mask(target))
-    kept = mask & ~share(mask, along(LEFT, mask) if rightmost else far, fraction)
-    if not kept.any() or (not rightmost and far[kept].min() <= far[mask].min()):
+    kept = mask & ~share(mask, far, fraction)
+    if not kept.any() or far[kept].min() <= far[mask].min():
         raise DoesNotApplyError(f"{structure} would be as near to {target} as it was")
+    case.put(structure, kept)
+
+
+def _short_of(case: Planting, structure: str, target: str, mm: float) -> None:
+    """What is nearer to a target than this is missing."""
+    mask = case.mask(structure)
+    kept = mask & (case.distance(case.mask(target)) > mm)
+    if not kept.any():
+        raise DoesNotApplyError(f"all of {structure} is within {mm} mm of {target}")
     case.put(structure, kept)
 
 
@@ -181,14 +226,20 @@ def sma_detached(case: Planting, fraction: float) -> None:
     _detached(case, "superior_mesenteric_artery", "aorta", fraction)
 
 
-@kind("veins-short-of-liver", PORTAL, structures=("veins",), levels=(0.4, 0.25, 0.15))
-def veins_short_of_liver(case: Planting, fraction: float) -> None:
-    _detached(case, "veins", "liver", fraction, rightmost=True)
+@kind("veins-short-of-liver", PORTAL, structures=("veins",), levels=(40, 25, 15))
+def veins_short_of_liver(case: Planting, mm: float) -> None:
+    _short_of(case, "veins", "liver", mm)
 
 
-@kind("veins-short-of-spleen", SPLENIC, structures=("veins",), levels=(0.4, 0.25, 0.15))
-def veins_short_of_spleen(case: Planting, fraction: float) -> None:
-    _detached(case, "veins", "spleen", fraction)
+@kind(
+    "veins-short-of-spleen",
+    SPLENIC,
+    structures=("veins",),
+    levels=(60, 35, 15),
+    below={15: "the vein divides in the hilum, one to three cm from the spleen"},
+)
+def veins_short_of_spleen(case: Planting, mm: float) -> None:
+    _short_of(case, "veins", "spleen", mm)
 
 
 @kind("veins-cut", SPLENIC, structures=("veins",), levels=(40, 20, 10))

@@ -6,9 +6,10 @@ front, k toward the feet.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,9 @@ class Planting:
         ct: (i, j, k) HU, to be changed or replaced.
         row: its metadata, to be changed; None: no row is written.
         more_rows: rows of further cases that are in the table.
+        info: what dataset.json says.
+        window: slices that are kept, from and to; None: all.
+        companions: clean cases that lie beside it.
     """
 
     clean: Clean
@@ -87,12 +91,16 @@ class Planting:
     ct: NDArray[Any] = field(init=False)
     row: dict[str, Any] | None = field(init=False)
     more_rows: list[dict[str, Any]] = field(default_factory=list)
+    info: dict[str, Any] = field(init=False)
+    window: tuple[int, int] | None = None
+    companions: set[str] = field(default_factory=set)
     _changed: dict[str, Mask] = field(default_factory=dict)
     _dropped: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.ct = np.array(self.clean.ct.array)
         self.row = dict(self.clean.row)
+        self.info = dict(self.clean.dataset.info)
 
     @property
     def geometry(self) -> Geometry:
@@ -168,12 +176,32 @@ class Planting:
         far: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=self.spacing)
         return far
 
+    def keep_slices(self, start: int, stop: int) -> None:
+        """Of the scan and its masks, keep these slices; the row says so."""
+        self.window = (max(0, start), min(stop, self.ct.shape[2]))
+        self.fields["shape"] = str((*self.ct.shape[:2], self.window[1] - self.window[0]))
+
+    def company(self, count: int) -> None:
+        """So many further clean cases lie in the dataset, each of them once.
+
+        Raises:
+            DoesNotApplyError: If there are not as many.
+        """
+        source = self.clean.dataset
+        others = [c for c in source.cases() if c.case_id != self.clean.case_id]
+        if len(others) < count:
+            raise DoesNotApplyError(f"{len(others)} further cases, not {count}")
+        for case in others[:count]:
+            link_case(source, case.case_id, case.split, self.root)
+            self.companions.add(case.case_id)
+            self.more_rows.append(dict(source.metadata[case.case_id]))
+
     # Where the copy lies
 
     @property
     def dataset(self) -> Dataset:
         """The dataset of the copy."""
-        return Dataset(self.root, self.clean.dataset.info)
+        return Dataset(self.root, self.info)
 
     @property
     def ct_path(self) -> Path:
@@ -196,18 +224,31 @@ class Planting:
     def write(self) -> None:
         """Write the copy as it stands; what did not change is copied as it is."""
         copy_case(self.clean, self.root)
-        if self._changed or self._dropped:
-            coded = CodedMasks.empty(self.clean.coded.shape)
-            for structure in self.clean.coded.structures:
-                if structure not in self._dropped:
-                    coded.add(structure, self.now(structure))
+        if self._changed or self._dropped or self.window:
             for structure in self._dropped:
                 self.mask_path(structure).unlink()
             case_id, split = self.clean.case_id, self.clean.split
-            write_case_labels(self.dataset, case_id, split, coded, self.geometry)
-        if not np.array_equal(self.ct, self.clean.ct.array):
-            write_volume(self.ct_path, self.clean.ct.with_array(self.ct))
+            geometry, coded = self._kept()
+            write_case_labels(self.dataset, case_id, split, coded, geometry)
+        if self.window or not np.array_equal(self.ct, self.clean.ct.array):
+            start, stop = self.window or (0, self.ct.shape[2])
+            write_volume(self.ct_path, Volume(self.ct[:, :, start:stop], self._kept_grid()))
         self.write_rows()
+
+    def _kept_grid(self) -> Geometry:
+        start, stop = self.window or (0, self.ct.shape[2])
+        affine = self.geometry.affine.copy()
+        affine[:3, 3] = self.geometry.to_world([0, 0, start])
+        return replace(self.geometry, shape=(*self.ct.shape[:2], stop - start), affine=affine)
+
+    def _kept(self) -> tuple[Geometry, CodedMasks]:
+        start, stop = self.window or (0, self.ct.shape[2])
+        geometry = self._kept_grid()
+        coded = CodedMasks.empty(geometry.shape)
+        for structure in self.clean.coded.structures:
+            if structure not in self._dropped:
+                coded.add(structure, self.now(structure)[:, :, start:stop])
+        return geometry, coded
 
     def write_rows(self) -> None:
         """Write the metadata and the dataset's description."""
@@ -233,6 +274,19 @@ def copy_case(clean: Clean, root: Path, *, name: str = "", split: str = "") -> N
         target.records.write(record)
 
 
+def link_case(source: Dataset, case_id: str, split: str, root: Path) -> None:
+    """A case's files in another dataset as hard links: they must not be written to there."""
+    target = Dataset(root, source.info)
+    for old, new in (
+        (source.image_path(case_id, split).parent, target.image_path(case_id, split).parent),
+        (source.labels_path(case_id, split), target.labels_path(case_id, split)),
+    ):
+        shutil.copytree(old, new, copy_function=os.link)
+    record = source.records.read(LABELS_STAGE, case_id)
+    if record is not None:
+        target.records.write(record)
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of fault.
@@ -240,12 +294,14 @@ class Kind:
     Attributes:
         name: of the kind.
         standard: what it violates, in our words: the annotation standard where it says so.
-        severity: the least that a finding should have.
+        severity: the least that a finding should have; info: a remark is all that is due.
         structures: whose mask or file is planted in; `EVERYTHING`: the fault is in all of them.
         levels: from blatant to subtle, as the planter takes them.
         plant: changes the copy in memory; or its files, where `on_disk`.
         words: one of these in a finding's message names what was planted in, too.
         on_disk: called after the copy was written.
+        below: level to the reason why it is below what can be told from the files: within the
+            variation of anatomy, under a voxel, or nothing in the files contradicts it.
     """
 
     name: str
@@ -256,6 +312,11 @@ class Kind:
     plant: Callable[[Planting, Any], None]
     words: tuple[str, ...] = ()
     on_disk: bool = False
+    below: Mapping[Any, str] = field(default_factory=dict)
+
+    def told(self, level: str) -> bool:
+        """Whether a level, as it is printed, can be told."""
+        return level not in {str(each) for each in self.below}
 
     def into(self, case: Planting, level: Any) -> None:
         """Plant and write.
@@ -283,11 +344,15 @@ def kind(
     levels: tuple[Any, ...],
     words: tuple[str, ...] = (),
     on_disk: bool = False,
+    below: Mapping[Any, str] | None = None,
 ) -> Callable[[Callable[[Planting, Any], None]], Callable[[Planting, Any], None]]:
     """Make a planter a kind of fault; see `Kind` for the arguments."""
 
     def made(plant: Callable[[Planting, Any], None]) -> Callable[[Planting, Any], None]:
-        KINDS.append(Kind(name, standard, severity, structures, levels, plant, words, on_disk))
+        kind = Kind(
+            name, standard, severity, structures, levels, plant, words, on_disk, below or {}
+        )
+        KINDS.append(kind)
         return plant
 
     return made

@@ -6,7 +6,14 @@ import gzip
 import json
 
 import numpy as np
-from planted_case import EVERYTHING, Clean, Planting, copy_case, kind
+from planted_case import (
+    EVERYTHING,
+    Clean,
+    DoesNotApplyError,
+    Planting,
+    copy_case,
+    kind,
+)
 
 from pantskit.core.volume import write_volume
 
@@ -52,12 +59,20 @@ _LEAST_LIKE = {
     "phase-wrong",
     TABLE,
     structures=("aorta", "veins", "kidney_left", "kidney_right"),
-    levels=(0, 1, 2),
+    levels=("least like", "second", "most like", "portal venous, delayed"),
     words=("phase",),
+    below={"portal venous, delayed": "vessels and organs have the same HU in both, in part"},
 )
-def phase_wrong(case: Planting, nth: int) -> None:
-    """The phase least like the scan's, the second, the most like."""
-    case.fields["phase"] = _LEAST_LIKE[case.fields["phase"]][nth]
+def phase_wrong(case: Planting, how: str) -> None:
+    """The phase least like the scan's, the second, the most like, or one of two exchanged."""
+    phase = case.fields["phase"]
+    if phase not in _LEAST_LIKE:
+        raise DoesNotApplyError("nobody knows the phase")
+    late = phase in ("portal_venous", "delayed")
+    if (how == "most like" and late) or ("," in how and not late):
+        raise DoesNotApplyError(f"{how}: the scan is {phase}")
+    nth = {"least like": 0, "second": 1}.get(how, 2)
+    case.fields["phase"] = _LEAST_LIKE[phase][nth]
 
 
 @kind("age-impossible", TABLE, structures=(), levels=(900, 130, -3), words=("age", "age_years"))
@@ -77,6 +92,7 @@ def metadata_spacing_wrong(case: Planting, factor: float) -> None:
     structures=(),
     levels=("turned", "a slice less"),
     words=("shape",),
+    below={"turned": "the table does not say in which order its axes are"},
 )
 def metadata_shape_wrong(case: Planting, how: str) -> None:
     i, j, k = case.ct.shape

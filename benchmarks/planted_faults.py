@@ -11,10 +11,19 @@ import planted_anatomy
 import planted_content
 import planted_files
 import planted_masks
+import planted_scans
+import planted_standard
 from planted_case import KINDS, Kind
 
 # Importing the modules is what fills the list.
-MODULES = (planted_files, planted_masks, planted_anatomy, planted_content)
+MODULES = (
+    planted_files,
+    planted_masks,
+    planted_anatomy,
+    planted_content,
+    planted_standard,
+    planted_scans,
+)
 
 # kind | rules of which one ought to name it, by the names in `pantskit check --rules`
 _OUGHT = """
@@ -38,9 +47,9 @@ mask-cut-short              | labels
 mask-is-no-image            | labels
 ct-missing                  | image-missing
 two-files-of-one-structure  | labels
-map-unknown-id              | combined-map
+map-unknown-id              | combined-values
 map-numbered-otherwise      | combined-ids
-map-lacks-voxels            | combined-content
+map-lacks-voxels            | combined-complete
 mask-missing                | mask-missing
 ct-slices-blank             | image-values
 labels-mirrored             | mirrored upside-down other-ct
@@ -92,7 +101,7 @@ veins-cut                   | veins-broken
 postcava-on-the-left        | postcava-side
 femur-too-short             | femur-length
 femur-too-long              | femur-length
-kidney-pelvis-filled        | renal-pelvis
+kidney-pelvis-filled        | fat
 lung-with-effusion          | effusion
 bladder-too-high            | bladder-place
 prostate-too-high           | prostate-place
@@ -112,6 +121,39 @@ metadata-without-row        | metadata-row
 patient-on-both-sides       | patient-in-both-splits
 scan-twice                  | duplicate-scan
 description-wrong           |
+organ-said-to-be-missing    | empty
+organ-emptied               | empty-in-view
+all-masks-empty             | all-empty
+organ-in-two                | pieces
+lower-half-displaced        | jump
+slices-exchanged            | jump missed-slice
+aorta-wall-alone            | ring
+femur-cortex-alone          | ring
+drawn-on-thick-slices       | step-slices
+kidney-in-part              | kidney-sizes volume straight-cut
+kidney-pelvis-with-contrast | renal-pelvis
+bile-duct-short-below       | bile-duct-extent
+bile-duct-short-above       | bile-duct-extent
+aorta-with-iliac-arteries   | aorta-iliac
+femur-head-missing          | femur-heights
+lesion-huge                 | lesion-volume
+head-with-body-of-stomach   | hu volume
+aorta-with-spine            | volume
+colon-lumen-left-out        | hole
+hu-beyond-the-range         | hu-range
+metal-not-clipped           | hu-range
+files-turned                | orientation
+scan-of-few-slices          | volume-tiny
+scan-of-another-region      | view
+spacing-impossible          | spacing
+labels-gone                 | labels-missing
+map-origin-shifted          | combined-grid
+word-unknown                | metadata-words
+row-without-case            | metadata-orphan
+scan-again-with-other-values | duplicate-labels
+mask-forgotten-in-one-case  | mask-forgotten
+far-from-all-others         | unusual
+columns-mirrored-in-one-mask | sides wrong-side
 """
 
 OUGHT: dict[str, tuple[str, ...]] = {

@@ -288,7 +288,13 @@ def liver_in_part(case: Planting, fraction: float) -> None:
     case.put("liver", share(liver, along(LEFT, liver), fraction))
 
 
-@kind("pancreas-eroded", ENTIRE, structures=("pancreas", *PARTS), levels=(0.1, 0.25, 0.5))
+@kind(
+    "pancreas-eroded",
+    ENTIRE,
+    structures=("pancreas", *PARTS),
+    levels=(0.1, 0.25, 0.5),
+    below={0.5: "on grids of 5 mm the rim is under a voxel; old glands have half the volume"},
+)
 def pancreas_eroded(case: Planting, fraction: float) -> None:
     """The innermost fraction of the gland is left; nothing of it protrudes."""
     gland = case.mask("pancreas")

@@ -1,0 +1,135 @@
+"""Tables of planted faults, in Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from planted_case import Kind
+from planted_faults import OUGHT
+from planted_run import Outcome, Outcomes
+
+from pantskit.check.registry import built_in_rules
+
+AIM = 0.95
+
+
+def table(header: tuple[str, ...], rows: Iterable[Iterable[object]]) -> None:
+    """Print a Markdown table and an empty line."""
+    print("| " + " | ".join(header) + " |")
+    print("|" + " --- |" * len(header))
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |")
+    print()
+
+
+def of(some: Iterable[bool]) -> str:
+    """`3/4`."""
+    flags = list(some)
+    return f"{sum(flags)}/{len(flags)}"
+
+
+@dataclass(frozen=True)
+class Told:
+    """Outcomes, and which of them can be told."""
+
+    kinds: dict[str, Kind]
+
+    def __call__(self, some: Iterable[Outcome]) -> list[Outcome]:
+        """Those whose level can be told."""
+        return [o for o in some if self.kinds[o.kind].told(o.level)]
+
+
+def report(kinds: list[Kind], outcomes: Outcomes, title: str = "Planted faults") -> None:
+    """The matrix, recall of the rules, and what was missed."""
+    by_kind: dict[str, list[Outcome]] = defaultdict(list)
+    for each in outcomes.rows:
+        by_kind[each.kind].append(each)
+    told = Told({k.name: k for k in kinds})
+    print(f"## {title}\n")
+    print("Levels from blatant to subtle: found of planted; in brackets where it is below what")
+    print("can be told. `n x rule`: how often it named the fault; after a slash: remarks only,")
+    print("where a warning is due; then rules that said something new of another structure.\n")
+    rows = []
+    for kind in kinds:
+        some = by_kind[kind.name]
+        levels = "; ".join(_level(kind, str(v), some) for v in kind.levels)
+        rows.append((kind.name, kind.severity, levels, _fired(some),
+                     outcomes.skipped[kind.name] or ""))  # fmt: skip
+    table(("kind", "due", "found", "rules", "did not apply"), rows)
+    report_below(kinds)
+    report_rules(told, outcomes.rows)
+    report_sums(kinds, told, outcomes.rows)
+
+
+def _level(kind: Kind, level: str, some: list[Outcome]) -> str:
+    here = [o for o in some if o.level == level]
+    if not here:
+        return f"{level}: -"
+    text = f"{level}: {of(o.found for o in here)}"
+    return text if kind.told(level) else f"({text})"
+
+
+def _fired(some: list[Outcome]) -> str:
+    """`4 x rule, 2 x rule / 1 x rule [1 x rule]`."""
+    lists = (
+        Counter(rule for o in some for rule in getattr(o, name))
+        for name in ("named_by", "remarks", "beside")
+    )
+    told, remarks, more = (", ".join(f"{n} x {r}" for r, n in c.most_common()) for c in lists)
+    return (told or "-") + (f" / {remarks}" if remarks else "") + (f" [{more}]" if more else "")
+
+
+def report_below(kinds: list[Kind]) -> None:
+    """Levels below what can be told, each with its reason."""
+    print("### Below what can be told from the files\n")
+    rows = [(k.name, level, reason) for k in kinds for level, reason in k.below.items()]
+    table(("kind", "level", "reason"), rows)
+
+
+def report_rules(told: Told, outcomes: list[Outcome]) -> None:
+    """Of the faults that a rule ought to find: those that it found, and those that any found."""
+    asked: dict[str, list[Outcome]] = defaultdict(list)
+    for each in outcomes:
+        for rule in OUGHT.get(each.kind, ()):
+            asked[rule].append(each)
+    print("### Rules\n")
+    print("Of the faults that the rule ought to find, those that can be told: named by it (a")
+    print("remark included), found by any; recall is of any. Last: recall of all levels.\n")
+    rows, short = [], []
+    for rule, every in sorted(asked.items()):
+        some = told(every)
+        by_it = of(rule in (*o.named_by, *o.remarks, *o.beside) for o in some)
+        recall = sum(o.found for o in some) / max(1, len(some))
+        all_levels = sum(o.found for o in every) / len(every)
+        rows.append((rule, by_it, of(o.found for o in some), f"{recall:.2f}", f"{all_levels:.2f}"))
+        if recall < AIM:
+            short.append(f"{rule} {recall:.2f}")
+    table(("rule", "by it", "by any rule", "recall", "all levels"), rows)
+    without = [r.name for r in built_in_rules() if r.name not in asked]
+    print(f"rules with a recall of {AIM} or more: {len(rows) - len(short)}/{len(rows)}")
+    print(f"below: {', '.join(short) or '-'}")
+    print(f"rules that no kind was planted for: {', '.join(without) or '-'}\n")
+
+
+def report_sums(kinds: list[Kind], told: Told, rows: list[Outcome]) -> None:
+    """Recall both ways, and each miss."""
+    could = told(rows)
+    blatant = {k.name: str(k.levels[0]) for k in kinds}
+    print("found, levels that can be told:", of(o.found for o in could))
+    print("found, all levels:", of(o.found for o in rows))
+    print("found, blatant:", of(o.found for o in rows if o.level == blatant[o.kind]))
+    print("as severe as expected, levels that can be told:", of(o.severe for o in could))
+    there = {o.kind for o in rows}
+    whole = there - {o.kind for o in could if not o.found}
+    print(f"kinds found wherever they can be told: {len(whole)}/{len(there)}")
+    missed = Counter(f"{o.kind} {o.level}" for o in could if not o.found)
+    planted = Counter(f"{o.kind} {o.level}" for o in could)
+    print("missed:", ", ".join(f"{m} ({n}/{planted[m]})" for m, n in missed.items()) or "-")
+    for each in rows:
+        if each.crash:
+            print(f"not checked: {each.kind} ({each.level}), {each.case_id}: {each.crash}")
+    if rows:
+        print(f"seconds a planted case: {sum(o.seconds for o in rows) / len(rows):.2f}")
+    print()
