@@ -295,7 +295,7 @@ class Scan:
             here = self.regions[a].array[part.box]
             start = [x.start + y for x, y in zip(part.box, self.regions[a].start, strict=True)]
             own = edge_voxels(here) + np.array(start)
-            if self._contains(b, own).any():
+            if self.contains(b, own).any():
                 continue
             distance = float(tree.query(self.geometry.to_world(own))[0].min())
             if distance > most_mm:
@@ -308,7 +308,7 @@ class Scan:
 
         own = np.argwhere(self.regions[a].array) + self.regions[a].start
         own = own[:: max(1, len(own) // _POINTS)]
-        inside = self._contains(b, own)
+        inside = self.contains(b, own)
         outside = own[~inside]
         if not len(outside):
             return 0.0
@@ -316,7 +316,8 @@ class Scan:
         far = cKDTree(self.points(b)).query(self.geometry.to_world(outside))[0] > reach
         return float(np.count_nonzero(far) / len(own))
 
-    def _contains(self, structure: str, voxels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def contains(self, structure: str, voxels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n,) which of (n, 3) voxels of the scan are of a structure."""
         region = self.regions[structure]
         local = voxels - region.start
         there = np.asarray(((local >= 0) & (local < region.array.shape)).all(axis=1))

@@ -11,7 +11,7 @@ from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.region import Region, box_gap_mm
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
-from pantskit.core.labels import STRUCTURES
+from pantskit.core.labels import PANCREAS, STRUCTURES
 from pantskit.measure.shape import (
     Part,
     cavities,
@@ -104,11 +104,19 @@ def strays(
         if part in kept or scan.cut_part(structure, part):
             continue
         distance = min(box_gap_mm(part.box, other.box, spacing) for other in kept)
-        if distance >= distance_mm:
+        if distance >= distance_mm and not _in_gland(scan, structure, part):
             found.append((part, distance))
         else:
             kept.append(part)  # a chain of pieces leads to it, as of a thin vessel
     return found
+
+
+def _in_gland(scan: Scan, structure: str, part: Part) -> bool:
+    """Whether it is a piece of the pancreatic duct in its gland: thin ones are seen in places."""
+    if structure != "pancreatic_duct" or PANCREAS not in scan.regions:
+        return False
+    here = np.array(part.inside) + scan.regions[structure].start
+    return bool(scan.contains(PANCREAS, here[None])[0])
 
 
 @rule(

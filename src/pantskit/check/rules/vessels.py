@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pantskit.check.findings import Fault, Severity
+from pantskit.check.ends import RIGHT, UP, end_gap, lumen_beyond
+from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.region import box_gap_mm
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.rules.organs import mirrored
@@ -17,6 +18,7 @@ from pantskit.measure.shape import Part, parts_of
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 CELIAC, SMA = "celiac_artery", "superior_mesenteric_artery"
+BILE = "common_bile_duct"
 
 
 @rule(
@@ -26,9 +28,10 @@ CELIAC, SMA = "celiac_artery", "superior_mesenteric_artery"
     reason="The trunk's first centimetre was left out, or the mask is of another vessel.",
     standard="Coeliac artery: from its origin at the aorta; superior mesenteric artery likewise.",
     distance_mm=3,
+    below_mm=25,
 )
 def artery_origin(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Coeliac and superior mesenteric artery begin at the aorta."""
+    """Coeliac and superior mesenteric artery begin at the aorta, the second close to the first."""
     for artery in (CELIAC, SMA):
         if artery not in scan.regions or "aorta" not in scan.regions:
             continue
@@ -38,6 +41,13 @@ def artery_origin(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if distance > limits["distance_mm"]:
             text = f"{artery} begins {distance:.0f} mm from the aorta"
             yield scan.fault(text, artery, distance, at=at)
+        elif artery == SMA and CELIAC in scan.regions:
+            # It runs down beside the aorta: without its origin it is as near. The origins lie
+            # 5 to 20 mm apart.
+            below = scan.heights_mm(CELIAC)[0] - scan.heights_mm(SMA)[1]
+            if below > limits["below_mm"]:
+                text = f"{SMA} begins {below:.0f} mm below {CELIAC}: its origin is left out"
+                yield scan.fault(text, SMA, below, at=at)
 
 
 @rule(
@@ -65,21 +75,72 @@ def artery_order(scan: Scan, limits: Limits) -> Iterator[Fault]:
     reason="The aorta was annotated in part: it goes on in the scan.",
     standard="Aorta: the entire lumen from the diaphragm to the bifurcation.",
     slack_mm=15,
+    dome_mm=25,
+    beyond_mm=18,
+    cava_mm=45,
 )
 def aorta_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """The aorta reaches from above its upper branches to below the kidneys, in what is in view."""
+    """The aorta reaches from the diaphragm to its bifurcation, in what is in view.
+
+    Behind the diaphragm it runs up to the height of the dome, where the liver ends; below, it
+    ends beneath the kidneys, and where the CT shows its lumen going on, it is not the end.
+    """
     if "aorta" not in scan.regions or scan.cut_aside("aorta"):
         return
-    low, high = scan.heights_mm("aorta")
+    if not scan.cut_above("aorta"):
+        short = list(_short_of_dome(scan, "aorta", limits))
+        yield from short or _below_branches(scan, limits["slack_mm"])
+    if not scan.cut_below("aorta"):
+        yield from _short_below(scan, "aorta", "postcava", limits["cava_mm"], limits)
+
+
+def _below_branches(scan: Scan, slack_mm: float) -> Iterator[Fault]:
+    high = scan.heights_mm("aorta")[1]
     upper = [scan.heights_mm(s)[1] for s in (CELIAC, SMA) if s in scan.regions]
-    if upper and high < max(upper) - limits["slack_mm"] and not scan.cut_above("aorta"):
+    if upper and high < max(upper) - slack_mm:
         mm = max(upper) - high
-        yield scan.fault(f"the aorta ends {mm:.0f} mm below the top of its branches", "aorta", mm)
-    lower = _lower_poles(scan)
-    if lower is not None and low > lower + limits["slack_mm"] and not scan.cut_below("aorta"):
-        mm = low - lower
-        text = f"the aorta ends {mm:.0f} mm above the lower end of the kidneys"
-        yield scan.fault(f"{text}, before its bifurcation", "aorta", mm)
+        text = f"the aorta ends {mm:.0f} mm below the top of its branches"
+        yield scan.fault(text, "aorta", mm, at=_end(scan, "aorta", upper=True))
+
+
+def _short_below(
+    scan: Scan, vessel: str, beside: str, most_mm: float, limits: Limits
+) -> Iterator[Fault]:
+    """A vessel that goes on below its mask: by the CT, the kidneys, or the vessel beside it.
+
+    The aorta divides within some centimetres above the place where the vena cava begins.
+    """
+    low, _ = scan.heights_mm(vessel)
+    poles, text = _lower_poles(scan), ""
+    beyond = lumen_beyond(scan, vessel, upper=False)
+    other = scan.heights_mm(beside)[0] if beside in scan.regions else low
+    if beyond >= limits["beyond_mm"]:
+        mm, text = beyond, f"the CT shows {vessel} going on for {beyond:.0f} mm below its mask"
+    elif poles is not None and low > poles + limits["slack_mm"]:
+        mm = low - poles
+        text = f"{vessel} ends {mm:.0f} mm above the lower end of the kidneys"
+    elif low - other > most_mm and not scan.cut_aside(beside):
+        mm, text = low - other, f"{vessel} ends {low - other:.0f} mm above the end of {beside}"
+    if text:
+        yield scan.fault(text, vessel, mm, at=_end(scan, vessel, upper=False))
+
+
+def _short_of_dome(scan: Scan, vessel: str, limits: Limits) -> Iterator[Fault]:
+    """A vessel that ends below the dome of the diaphragm, which is the top of the liver."""
+    if "liver" not in scan.regions or scan.cut_above("liver"):
+        return
+    mm = scan.heights_mm("liver")[1] - scan.heights_mm(vessel)[1]
+    seen = mm > 0 and lumen_beyond(scan, vessel, upper=True) >= limits["beyond_mm"]
+    if mm > limits["dome_mm"] or seen:
+        text = f"{vessel} ends {mm:.0f} mm below the dome of the diaphragm"
+        goes_on = ", and the CT shows it going on" if seen else ""
+        yield scan.fault(text + goes_on, vessel, mm, at=_end(scan, vessel, upper=True))
+
+
+def _end(scan: Scan, vessel: str, *, upper: bool) -> Voxel:
+    """A voxel in the last slice of a vessel."""
+    region = scan.regions[vessel]
+    return scan.at(region.in_slice(region.array.shape[2] - 1 if upper else 0))
 
 
 def _lower_poles(scan: Scan) -> float | None:
@@ -124,26 +185,19 @@ def aorta_iliac(scan: Scan, limits: Limits) -> Iterator[Fault]:
     Scope.ANATOMY,
     reason="The vena cava was annotated in part: it goes on in the scan.",
     standard="Vena cava: the entire lumen from its origin to the right atrium.",
-    top_share=0.5,
     slack_mm=15,
+    dome_mm=25,
+    beyond_mm=18,
+    aorta_mm=15,
 )
 def postcava_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """The vena cava reaches from below the kidneys to the liver's upper half."""
+    """The vena cava reaches from below the kidneys to the diaphragm, over which the atrium lies."""
     if "postcava" not in scan.regions or scan.cut_aside("postcava"):
         return
-    low, high = scan.heights_mm("postcava")
-    lower = _lower_poles(scan)
-    if lower is not None and low > lower + limits["slack_mm"] and not scan.cut_below("postcava"):
-        mm = low - lower
-        text = f"the vena cava ends {mm:.0f} mm above the lower end of the kidneys"
-        yield scan.fault(text, "postcava", mm)
-    if "liver" in scan.regions and not scan.cut("liver") and not scan.cut_above("postcava"):
-        bottom, top = scan.heights_mm("liver")
-        needed = bottom + limits["top_share"] * (top - bottom)
-        if high < needed:
-            mm = needed - high
-            text = f"the vena cava ends {mm:.0f} mm below the middle of the liver"
-            yield scan.fault(f"{text}: it goes on to the heart", "postcava", mm)
+    if not scan.cut_above("postcava"):
+        yield from _short_of_dome(scan, "postcava", limits)
+    if not scan.cut_below("postcava"):
+        yield from _short_below(scan, "postcava", "aorta", limits["aorta_mm"], limits)
 
 
 @rule(
@@ -192,19 +246,33 @@ def _middles(scan: Scan, structure: str) -> np.ndarray[tuple[int], np.dtype[np.f
     reason="Portal and splenic vein end at their organs: a gap was left out.",
     standard="Portal vein: to where it enters the liver; splenic vein: from the spleen on.",
     liver_mm=12,
-    spleen_mm=30,
+    spleen_mm=15,
+    bile_mm=15,
+    slab_mm=8,
 )
 def veins_reach(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Portal and splenic vein reach the liver and the spleen."""
+    """The right end of portal and splenic vein reaches the liver, the left one the spleen.
+
+    On its way into the liver the portal vein lies behind the bile duct, whose upper end is as
+    near to it as its lower one.
+    """
     if "veins" not in scan.regions or scan.cut("veins"):
         return
-    for organ in ("liver", "spleen"):
+    for organ, right in (("liver", True), ("spleen", False)):
         if organ not in scan.regions:
             continue
-        distance, at = scan.gap("veins", organ)
+        right_end = right != mirrored(scan)
+        distance, at = end_gap(
+            scan, "veins", organ, axis=RIGHT, last=right_end, slab_mm=limits["slab_mm"]
+        )
         if distance > limits[f"{organ}_mm"]:
             text = f"portal and splenic vein end {distance:.0f} mm from the {organ}"
             yield scan.fault(text, "veins", distance, at=at)
+        elif right and BILE in scan.regions and not scan.cut(BILE):
+            mm, _ = end_gap(scan, BILE, "veins", axis=UP, last=True, slab_mm=limits["slab_mm"])
+            if mm > limits["bile_mm"]:
+                text = f"the portal vein ends {mm:.0f} mm before the bile duct does, at the liver"
+                yield scan.fault(text, "veins", mm, at=at)
 
 
 @rule(
