@@ -171,6 +171,14 @@ def test_mask_that_dataset_json_promises_is_missed(dataset):
     assert [(f.rule, f.structure) for f in found] == [("mask-missing", "spleen")]
 
 
+def test_mask_that_dataset_json_does_not_list_is_told(dataset):
+    dataset.info["annotated"] = ["spleen"]
+    found = check_dataset(dataset, workers=0).findings
+    assert ("description", "liver") in {(f.rule, f.structure) for f in found}
+    dataset.info["annotated"] = []
+    assert check_dataset(dataset, workers=0).findings == ()
+
+
 def test_case_without_a_row_and_row_without_a_case(dataset):
     dataset.write_metadata([{"case_id": "case_9"}])
     assert rules(check_dataset(dataset, workers=0)) == {
@@ -183,7 +191,10 @@ def test_case_without_a_row_and_row_without_a_case(dataset):
     ("row", "expected"),
     [
         ({"spacing": "(5.0, 4.0, 6.0)", "shape": "(40, 40, 30)"}, None),
-        ({"spacing": "(5.0, 6.0, 4.0)"}, None),  # the order of axes is nobody's promise
+        ({"spacing": "(6.0, 4.0, 5.0)", "shape": "(30, 40, 40)"}, None),  # slices first
+        ({"spacing": "(5.0, 6.0, 4.0)"}, "metadata-grid"),
+        ({"spacing": "(5.0, 4.0, 6.0)", "shape": "(40, 30, 40)"}, "metadata-grid"),
+        ({"spacing": "(5.0, 4.0, 6.0)", "shape": "(30, 40, 40)"}, "metadata-grid"),
         ({"spacing": "(1.0, 1.0, 1.0)"}, "metadata-grid"),
         ({"shape": "(40, 40, 31)"}, "metadata-grid"),
         ({"shape": "unknown"}, None),

@@ -66,11 +66,13 @@ class Cohort:
         cases: those that could be measured.
         metadata: case_id to its row.
         partial: the check is of one split or of some cases only.
+        listed: structures that dataset.json calls annotated; () where it says nothing.
     """
 
     cases: tuple[Measured, ...]
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     partial: bool = False
+    listed: tuple[str, ...] = ()
 
     @cached_property
     def _by_id(self) -> dict[str, Measured]:

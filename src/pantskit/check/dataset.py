@@ -123,7 +123,7 @@ def check_dataset(
     found = [Finding.of_row(row) for r in summary.records for row in r.data.get("findings", ())]
     partial = split is not None or cases is not None
     measured = [Measured.of_row(r.data["measured"]) for r in summary.records if r.data]
-    cohort = Cohort(tuple(measured), dataset.metadata, partial)
+    cohort = Cohort(tuple(measured), dataset.metadata, partial, _listed(dataset))
     found += apply_rules(rules, (Scope.DATASET,), "", cohort, settings)
     marked, outdated = mark_accepted(worst_first(found), lines)
     result = CheckResult(tuple(marked), summary, tuple(outdated))
@@ -151,10 +151,14 @@ def _chosen(dataset: Dataset, split: str | None, cases: Sequence[str] | None) ->
     return found
 
 
+def _listed(dataset: Dataset) -> tuple[str, ...]:
+    return tuple(dataset.info.get("annotated") or ())
+
+
 def _job(case: Case, dataset: Dataset, settings: CheckSettings) -> Job:
     labels = case.labels()
     row = dataset.metadata.get(case.case_id, {})
-    expected = tuple(dataset.info.get("annotated") or ())
+    expected = _listed(dataset)
     task = CaseTask(case, row, bool(dataset.metadata), expected, settings)
     inputs = (case.image_path, *(labels.paths if labels else ()))
     return Job(case.case_id, task, inputs, settings=[row, sorted(expected)])

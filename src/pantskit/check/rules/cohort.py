@@ -113,6 +113,26 @@ def mask_forgotten(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
 
 
 @rule(
+    "description",
+    WARNING,
+    Scope.DATASET,
+    reason="Readers go by dataset.json: what it leaves out is not trained on, scored or exported.",
+)
+def description(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
+    """Every structure that has masks is one that dataset.json calls annotated; told once."""
+    if not cohort.listed:
+        return
+    for structure in (s for s in STRUCTURES if s not in cohort.listed):
+        having = [case.case_id for case in cohort.cases if structure in case.annotated]
+        if having:
+            cases = having[0] if len(having) == 1 else f"{len(having)} cases ({having[0]}, ...)"
+            text = (
+                f"dataset.json does not list {structure} as annotated; masks of it are in {cases}"
+            )
+            yield Fault(text, structure, len(having))
+
+
+@rule(
     "unusual",
     INFO,
     Scope.DATASET,

@@ -121,7 +121,7 @@ def lesion_small(scan: Scan, limits: Limits) -> Iterator[Fault]:
     reason="A voxel is of one organ: where two masks share it, one of them is wrong.",
     standard="Each organ excludes its neighbours: liver without gall bladder, spleen without "
     "stomach and kidney, pancreas without vessels and duodenum, duodenum without pancreas.",
-    share=0.02,
+    share=0.01,
     voxels=10,
     grave_share=0.25,
 )

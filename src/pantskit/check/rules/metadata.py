@@ -13,9 +13,11 @@ from pantskit.check.read import CaseFiles
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
 from pantskit.core.dataset import PHASES
+from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+Three = tuple[float, float, float]
 
 
 @rule(
@@ -38,7 +40,10 @@ def metadata_row(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     tolerance_mm=0.02,
 )
 def metadata_grid(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """Shape and spacing of the row are those of the file, in whatever order of axes."""
+    """Shape and spacing of the row are those of the file, in its order of axes or the reverse.
+
+    Tables give them as the file does, or slices first, as arrays of some programs are.
+    """
     geometry = files.ct.geometry if files.ct is not None else files.geometry
     if geometry is None:
         return
@@ -56,6 +61,26 @@ def metadata_grid(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
             yield Fault(
                 f"metadata says a spacing of ({told}) mm, the file has ({found}) mm", value=off
             )
+            return
+    if shape is None or sorted(shape) == sorted(geometry.shape):
+        yield from _axes_turned(shape, spacing, geometry, limits["tolerance_mm"])
+
+
+def _axes_turned(
+    shape: Three | None, spacing: Three | None, geometry: Geometry, tolerance_mm: float
+) -> Iterator[Fault]:
+    """A row whose numbers are the file's in an order that is neither its own nor the reverse."""
+    for step in (1, -1):
+        same = shape is None or shape == geometry.shape[::step]
+        if same and (spacing is None or _close(spacing, geometry.spacing[::step], tolerance_mm)):
+            return
+    told = ", ".join(f"{name} {v}" for name, v in (("shape", shape), ("spacing", spacing)) if v)
+    found = f"shape {geometry.shape}, spacing {tuple(round(s, 4) for s in geometry.spacing)}"
+    yield Fault(f"metadata has the axes in another order: {told}; the file has {found}")
+
+
+def _close(a: Three, b: tuple[float, ...], tolerance_mm: float) -> bool:
+    return bool(np.abs(np.array(a) - b).max() <= tolerance_mm)
 
 
 @rule(
@@ -164,7 +189,7 @@ def _number(value: Any) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _three(value: Any) -> tuple[float, float, float] | None:
+def _three(value: Any) -> Three | None:
     """Three numbers from a text such as "(512, 512, 300)", or a list; None where they are none."""
     found = re.findall(r"[-+0-9.eE]+", str(value)) if value not in (None, "") else []
     try:
