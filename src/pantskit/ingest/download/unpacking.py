@@ -1,0 +1,193 @@
+"""Archives written out while they arrive: a member appears when it is whole, and not twice."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Protocol, cast
+
+from isal import igzip
+
+from pantskit.core.files import atomic_path
+from pantskit.core.gzipped import DAMAGED
+from pantskit.ingest.download.checksums import Checksums
+from pantskit.ingest.download.declared import RemoteFile
+from pantskit.ingest.download.errors import BadArchiveError
+from pantskit.ingest.download.journal import Journal, Member
+from pantskit.ingest.download.members import Gate
+from pantskit.ingest.download.streams import Ahead, Seekable, Stream
+
+_BLOCK_BYTES = 1 << 20
+_HEADER_BYTES = 16 << 20  # a header that is longer (of a name, say) is an attack
+_TAR_BLOCK = 512
+
+
+class _Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class _Forward:
+    """A stream as tarfile wants it: it can skip ahead, and never goes back.
+
+    Args:
+        file: to read from.
+        name: of the archive, for errors.
+    """
+
+    def __init__(self, file: _Readable, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._position = 0
+        self.header = b""  # the last one that was read
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int) -> bytes:
+        """What tarfile reads: headers."""
+        if not 0 <= size <= _HEADER_BYTES:
+            raise BadArchiveError(f"{self._name}: a header of {size:,} bytes; it is refused")
+        self.header = b"".join(self.take(size))
+        return self.header
+
+    def seek(self, position: int) -> int:
+        gap = position - self._position
+        if gap < 0:
+            raise BadArchiveError(f"{self._name}: damaged: a header leads backwards")
+        for _ in self.take(gap):
+            pass
+        return self._position
+
+    def take(self, size: int) -> Iterator[bytes]:
+        """The next bytes, in blocks; fewer at the end."""
+        while size > 0 and (block := self._file.read(min(size, _BLOCK_BYTES))):
+            self._position += len(block)
+            size -= len(block)
+            yield block
+
+
+def unpack_tar(
+    stream: Stream, file: RemoteFile, out: Path, journal: Journal, sums: Checksums
+) -> int:
+    """Write out a .tar or .tar.gz.
+
+    What is in the journal is not written again. A .tar is read from behind that; a .tar.gz from
+    its beginning, since what its middle means depends on what came before.
+
+    Args:
+        stream: the archive.
+        file: as declared.
+        out: the output folder.
+        journal: of this archive.
+        sums: of the bytes as they come.
+
+    Returns:
+        How many members were left out.
+
+    Raises:
+        BadArchiveError: If it is damaged or holds what it must not.
+    """
+    packed = file.suffix != ".tar"
+    start = 0 if packed else journal.resume_at()
+    sums.begin(start)
+    with Ahead(stream.blocks(start), sums.update) as ahead:
+        raw = io.BufferedReader(ahead, _BLOCK_BYTES)
+        raw.peek(1)  # the size of the archive is known from here on
+        before = [m.path for m in journal.members.values() if 0 < m.after <= start]
+        gate = Gate(file, stream.size or file.size, before)
+        journal.begin(stream.validator, stream.size)
+        try:
+            content = igzip.IGzipFile(fileobj=raw, mode="rb") if packed else raw
+            _tar_members(_Forward(cast("_Readable", content), file.name), start, gate, out, journal)
+        except DAMAGED as error:
+            raise BadArchiveError(f"{file.name}: damaged or cut short: {error}") from None
+        except (tarfile.TarError, ValueError) as error:
+            raise BadArchiveError(f"{file.name}: no sound .tar: {error}") from None
+    return gate.left_out
+
+
+def _tar_members(source: _Forward, start: int, gate: Gate, out: Path, journal: Journal) -> None:
+    """Write out all members, then read to the end, where checksums are."""
+    with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r:") as tar:
+        member = tar.next()
+        while member is not None:
+            at = source.tell()
+            target = gate.tar(member)
+            if target is not None and not journal.is_whole(target, member.size):
+                _write(out / target, source.take(member.size), member.size, gate, member.name)
+                after = start + at + -(-member.size // _TAR_BLOCK) * _TAR_BLOCK
+                journal.add(Member(target, member.size, after))
+            # It keeps them all otherwise: 300,000 in the labels of PanTS.
+            tar.members.clear()  # type: ignore[attr-defined]
+            member = tar.next()
+        # tarfile takes a header that makes no sense for the end of the archive.
+        if len(source.header) < _TAR_BLOCK or any(source.header):
+            raise tarfile.ReadError(f"damaged or cut short at byte {start + source.tell():,}")
+    for block in iter(lambda: b"".join(source.take(_BLOCK_BYTES)), b""):
+        gate.grow("the end of the archive", len(block) if any(block) else 0)
+
+
+def unpack_zip(stream: Stream, file: RemoteFile, out: Path, journal: Journal) -> int:
+    """Write out a .zip, in the order in which it holds its members; see `unpack_tar`.
+
+    Members that are whole are not even fetched. Each is checked by its CRC-32.
+    """
+    source = Seekable(stream)
+    gate = Gate(file, stream.size)
+    journal.begin(stream.validator, stream.size)
+    try:
+        with zipfile.ZipFile(io.BufferedReader(source, _BLOCK_BYTES)) as archive:
+            members = sorted(archive.infolist(), key=lambda m: m.header_offset)
+            targets = [gate.zip(m) for m in members]  # all are looked at before one is written
+            for member, target in zip(members, targets, strict=True):
+                if target is None or journal.is_whole(target, member.file_size):
+                    continue
+                with archive.open(member) as content:
+                    blocks = iter(partial(content.read, _BLOCK_BYTES), b"")
+                    _write(out / target, blocks, member.file_size, gate, member.filename)
+                journal.add(Member(target, member.file_size))
+    except (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+        raise BadArchiveError(f"{file.name}: damaged or no sound .zip: {error}") from None
+    return gate.left_out
+
+
+def _write(path: Path, blocks: Iterator[bytes], size: int, gate: Gate, name: str) -> None:
+    """Write a member, which appears when all of it came."""
+    count = 0
+    # Not flushed one by one: the journal trusts no file that a loss of power may have emptied.
+    with atomic_path(path, flush=False) as part, part.open("wb", buffering=0) as file:
+        for block in blocks:
+            file.write(block)
+            count += len(block)
+        if count != size:
+            raise gate.refused(name, f"ends after {count:,} of {size:,} bytes")
+
+
+def keep_file(
+    stream: Stream, file: RemoteFile, out: Path, journal: Journal, sums: Checksums
+) -> None:
+    """Write a plain file; what came of it before is kept and read for the checksum."""
+    target = file.path(file.name)
+    assert target is not None
+    journal.part.parent.mkdir(parents=True, exist_ok=True)
+    there = journal.part.stat().st_size if journal.part.is_file() and journal.validator else 0
+    sums.begin(0)
+    with journal.part.open("r+b" if there else "wb", buffering=0) as part:
+        while there and (block := part.read(_BLOCK_BYTES)):
+            sums.update(block)
+        if journal.size is None or there < journal.size:
+            for block in stream.blocks(there):
+                journal.begin(stream.validator, stream.size)
+                sums.update(block)
+                part.write(block)
+    sums.require(file, stream)
+    size = journal.part.stat().st_size
+    (out / target).parent.mkdir(parents=True, exist_ok=True)
+    journal.part.replace(out / target)
+    journal.begin(stream.validator, stream.size)
+    journal.add(Member(target, size))
