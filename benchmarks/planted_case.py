@@ -302,6 +302,7 @@ class Kind:
         on_disk: called after the copy was written.
         below: level to the reason why it is below what can be told from the files: within the
             variation of anatomy, under a voxel, or nothing in the files contradicts it.
+        company: clean cases lie beside the copy.
     """
 
     name: str
@@ -313,6 +314,7 @@ class Kind:
     words: tuple[str, ...] = ()
     on_disk: bool = False
     below: Mapping[Any, str] = field(default_factory=dict)
+    company: bool = False
 
     def told(self, level: str) -> bool:
         """Whether a level, as it is printed, can be told."""
@@ -345,12 +347,22 @@ def kind(
     words: tuple[str, ...] = (),
     on_disk: bool = False,
     below: Mapping[Any, str] | None = None,
+    company: bool = False,
 ) -> Callable[[Callable[[Planting, Any], None]], Callable[[Planting, Any], None]]:
     """Make a planter a kind of fault; see `Kind` for the arguments."""
 
     def made(plant: Callable[[Planting, Any], None]) -> Callable[[Planting, Any], None]:
         kind = Kind(
-            name, standard, severity, structures, levels, plant, words, on_disk, below or {}
+            name,
+            standard,
+            severity,
+            structures,
+            levels,
+            plant,
+            words,
+            on_disk,
+            below or {},
+            company,
         )
         KINDS.append(kind)
         return plant

@@ -82,10 +82,22 @@ class Alarms:
         path.write_text(json.dumps(vars(self), indent=1), "utf-8")
 
 
-def count_alarms(work: Path, cases: int, seed: int, size: str) -> Alarms:
-    """Check sound phantoms, so many at once, each lot of a seed of its own."""
+def count_alarms(work: Path, cases: int, seed: int, size: str, kept: Path | None = None) -> Alarms:
+    """Check sound phantoms, so many at once, each lot of a seed of its own.
+
+    Args:
+        work: scratch folder.
+        cases: how many.
+        seed: of the first lot; the next has the next.
+        size: small, medium or full.
+        kept: file of counts to go on from, and to keep them in.
+    """
     alarms = Alarms(size)
+    if kept is not None and kept.is_file():
+        alarms = Alarms(**json.loads(kept.read_text("utf-8")))
     for n, first in enumerate(range(0, cases, AT_ONCE)):
+        if first < alarms.cases:
+            continue
         folder = work / f"clean-{size}-{seed + n}"
         dataset = cohort(folder, min(AT_ONCE, cases - first), seed + n, size)
         start = time.perf_counter()
@@ -96,6 +108,8 @@ def count_alarms(work: Path, cases: int, seed: int, size: str) -> Alarms:
         alarms.drawn += [(r["site"], r["phase"]) for r in rows.values()]
         alarms.rows += [f.row() | {"seed": seed + n} for f in found]
         shutil.rmtree(folder)
+        if kept is not None:
+            alarms.save(kept)
         print(f"  {size}: {alarms.cases} of {cases}", file=sys.stderr, flush=True)
     return alarms
 

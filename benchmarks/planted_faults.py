@@ -120,7 +120,7 @@ sex-wrong                   | sex
 metadata-without-row        | metadata-row
 patient-on-both-sides       | patient-in-both-splits
 scan-twice                  | duplicate-scan
-description-wrong           |
+description-wrong           | description
 organ-said-to-be-missing    | empty
 organ-emptied               | empty-in-view
 all-masks-empty             | all-empty

@@ -147,8 +147,13 @@ def real_datasets(folder: Path, work: Path) -> dict[str, Dataset]:
 
 
 def plant_in_real(
-    folder: Path, work: Path, kinds: list[Kind], only: list[str] | None, every: bool
-) -> tuple[Outcomes, dict[str, list[Finding]]]:
+    folder: Path,
+    work: Path,
+    kinds: list[Kind],
+    only: list[str] | None,
+    every: bool,
+    outcomes: Outcomes,
+) -> dict[str, list[Finding]]:
     """Plant in real labels.
 
     Args:
@@ -157,13 +162,14 @@ def plant_in_real(
         kinds: what to plant.
         only: cases whose name begins so; None: all.
         every: all levels, not only the first and the last that can be told.
+        outcomes: added to.
 
     Returns:
-        The outcomes, and what is said of each case as it is.
+        What is said of each case as it is.
     """
     datasets = real_datasets(folder, work)
     clean = {name: Clean.load(dataset, name) for name, dataset in datasets.items()}
-    outcomes, alarms = Outcomes(), {}
+    alarms = {}
     order = list(clean)
     for n, name in enumerate(order):
         if only and not name.startswith(tuple(only)):
@@ -172,7 +178,7 @@ def plant_in_real(
         other = clean[order[(n + 1) % len(order)]]
         print(name, file=sys.stderr, flush=True)
         plant_all(kinds, clean[name], other, alarms[name], work, outcomes, ends_only=not every)
-    return outcomes, alarms
+    return alarms
 
 
 def report_real(kinds: list[Kind], outcomes: Outcomes, alarms: Mapping[str, list[Finding]]) -> None:

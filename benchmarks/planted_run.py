@@ -59,15 +59,37 @@ class Outcome:
 
 @dataclass
 class Outcomes:
-    """All outcomes, and how often a kind did not apply."""
+    """All outcomes, and how often a kind did not apply.
+
+    Attributes:
+        rows: the outcomes.
+        skipped: by kind, how often it did not apply.
+        done: case and kind of what was planted at all levels.
+        path: where they are kept as they come; None: nowhere.
+    """
 
     rows: list[Outcome] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    done: list[list[str]] = field(default_factory=list)
+    path: Path | None = None
 
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        data = {"outcomes": [asdict(o) for o in self.rows], "skipped": self.skipped}
-        path.write_text(json.dumps(data, indent=1), "utf-8")
+    @classmethod
+    def kept_in(cls, path: Path | None) -> Outcomes:
+        """Those that an earlier run left there, to go on from; none where there are none."""
+        found = cls.read([path]) if path is not None and path.is_file() else cls()
+        found.path = path
+        return found
+
+    def add(self, case_id: str, kind: str, rows: Iterable[Outcome], skipped: int) -> None:
+        """Take the outcomes of one kind in one case, and keep all."""
+        self.rows += rows
+        self.skipped[kind] += skipped
+        self.done.append([case_id, kind])
+        if self.path is not None:
+            data = {"outcomes": [asdict(o) for o in self.rows], "skipped": self.skipped}
+            temporary = self.path.with_suffix(".part")
+            temporary.write_text(json.dumps(data | {"done": self.done}, indent=1), "utf-8")
+            temporary.replace(self.path)
 
     @classmethod
     def read(cls, paths: Iterable[Path]) -> Outcomes:
@@ -79,6 +101,7 @@ class Outcomes:
             for row in data["outcomes"]:
                 found.rows.append(Outcome(**row | {n: tuple(row[n]) for n in lists}))
             found.skipped.update(data["skipped"])
+            found.done += data["done"]
         return found
 
 
@@ -146,17 +169,20 @@ def plant_all(
     """
     before = told_before(alarms)
     for kind in kinds:
+        if [clean.case_id, kind.name] in outcomes.done:
+            continue
         levels = [v for v in kind.levels if not ends_only or kind.told(str(v))]
-        start = time.perf_counter()
+        start, rows, skipped = time.perf_counter(), [], 0
         for level in dict.fromkeys([levels[0], levels[-1]] if ends_only and levels else levels):
             with tempfile.TemporaryDirectory(prefix="planted", dir=work) as scratch:
                 case = Planting(clean, other, Path(scratch) / "dataset")
                 try:
                     kind.into(case, level)
                 except DoesNotApplyError:
-                    outcomes.skipped[kind.name] += 1
+                    skipped += 1
                     continue
-                outcomes.rows.append(outcome(kind, level, case, before))
+                rows.append(outcome(kind, level, case, before))
+        outcomes.add(clean.case_id, kind.name, rows, skipped)
         took = time.perf_counter() - start
         print(f"  {kind.name} {took:.1f} s", file=sys.stderr, flush=True)
 

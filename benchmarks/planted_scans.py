@@ -233,6 +233,7 @@ def _under_other_name(again: Planting, case: Planting, split: str) -> None:
     "Every case has the structures that the others have.",
     structures=("colon", "celiac_artery"),
     levels=("colon", "celiac_artery"),
+    company=True,
 )
 def mask_forgotten_in_one_case(case: Planting, structure: str) -> None:
     """Eleven cases beside it have the mask; dataset.json says nothing."""
@@ -251,6 +252,7 @@ LIVERS = "livers differ by as much"
     structures=("liver", "spleen"),
     levels=("liver 150 HU less", "spleen of a quarter", "liver 60 HU less"),
     below={"liver 60 HU less": LIVERS, "spleen of a quarter": "spleens of 50 ml are seen"},
+    company=True,
 )
 def far_from_all_others(case: Planting, how: str) -> None:
     """Among 23 sound cases, one whose organ is unlike theirs."""

@@ -66,6 +66,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--nth", type=int, help="only the nth of them, from 0")
     parser.add_argument("--cohort", type=int, default=24, help="phantoms to take them from")
     parser.add_argument("--kinds", nargs="+", help="only kinds whose name begins so")
+    parser.add_argument("--in-memory", action="store_true", help="only kinds of masks and values")
     parser.add_argument("--share", default="0/1", help="n/m: only every mth kind, from the nth on")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--size", choices=("small", "medium", "full"), default="small")
@@ -75,7 +76,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--all-levels", action="store_true", help="in real labels, too")
     parser.add_argument("--many", type=int, default=10000, help="tiny cases (default 10,000)")
     parser.add_argument("--workers", type=int, default=2, help="for those")
-    parser.add_argument("--save", type=Path, help="write outcomes here, too, for --merge")
+    parser.add_argument("--save", type=Path, help="keep outcomes here; go on from them")
     parser.add_argument("--merge", nargs="+", type=Path, help="report saved outcomes as one")
     parser.add_argument("--folder", type=Path, help="scratch folder; cohorts are kept in it")
     return parser.parse_args()
@@ -95,7 +96,8 @@ def work_folder(given: Path | None) -> Iterator[Path]:
 def chosen(options: argparse.Namespace) -> list[Kind]:
     """The kinds asked for."""
     n, m = (int(x) for x in options.share.split("/"))
-    return all_kinds(options.kinds)[n::m]
+    kinds = all_kinds(options.kinds)[n::m]
+    return [k for k in kinds if not (options.in_memory and k.on_disk)]
 
 
 def planted(options: argparse.Namespace, work: Path) -> None:
@@ -103,17 +105,16 @@ def planted(options: argparse.Namespace, work: Path) -> None:
     number = max(2, options.cohort, options.cases)
     dataset = cohort(work / f"cohort-{options.size}-{options.seed}", number, options.seed,
                      options.size)  # fmt: skip
-    alarms = list(check_dataset(dataset, workers=0).findings)
     ids = balanced(dataset)
-    outcomes = Outcomes()
+    outcomes = Outcomes.kept_in(options.save)
     kinds = chosen(options)
+    lot = None if any(k.company for k in kinds) else ids[: options.cases]
+    alarms = list(check_dataset(dataset, cases=lot, workers=0).findings)
     for n, case_id in enumerate(ids[: options.cases]):
         if options.nth in (None, n):
             print(f"{case_id}, {n + 1} of {options.cases}", file=sys.stderr, flush=True)
             other = Clean.load(dataset, another(dataset, ids, case_id))
             plant_all(kinds, Clean.load(dataset, case_id), other, alarms, work, outcomes)
-    if options.save:
-        outcomes.save(options.save)
     report(kinds, outcomes)
 
 
@@ -126,9 +127,9 @@ def real(options: argparse.Namespace, work: Path) -> None:
 
     kinds = chosen(options)
     only, every = options.real_cases, options.all_levels
-    outcomes, alarms = plant_in_real(options.real, work, kinds, only, every)
+    outcomes = Outcomes.kept_in(options.save)
+    alarms = plant_in_real(options.real, work, kinds, only, every, outcomes)
     if options.save:
-        outcomes.save(options.save)
         rows = {name: [f.row() for f in some] for name, some in alarms.items()}
         options.save.with_suffix(".alarms.json").write_text(json.dumps(rows, indent=1), "utf-8")
     report_real(kinds, outcomes, alarms)
@@ -139,9 +140,8 @@ def clean(options: argparse.Namespace, work: Path) -> None:
     parts = []
     for each in options.clean:
         size, _, count = each.partition("=")
-        parts.append(count_alarms(work, int(count), options.seed, size))
-        if options.save:
-            parts[-1].save(options.save.with_suffix(f".{size}.json"))
+        kept = options.save and options.save.with_suffix(f".{size}.json")
+        parts.append(count_alarms(work, int(count), options.seed, size, kept))
     report_alarms(parts)
 
 
