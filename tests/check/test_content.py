@@ -110,6 +110,31 @@ def test_excreted_contrast_in_a_kidney_is_its_pelvis():
     assert faults("renal-pelvis", scan(masks, ct=ct, phase="delayed"))
 
 
+def test_water_around_a_lung_is_told_earlier_than_flesh():
+    masks = {"lung_left": block((6, 26), (6, 32), (82, 100))}
+    ct = np.full((60, 40, 100), -850, np.int16)
+    ct[:, 6:8] = 80  # 2 of 26 rows: collapsed lung belongs to the mask
+    assert faults("effusion", scan(masks, ct=ct)) == []
+    ct[:, 6:8] = 10
+    assert faults("effusion", scan(masks, ct=ct))
+
+
+def test_fat_deep_in_a_kidney_is_its_sinus_and_fat_at_its_border_is_not():
+    masks = {"kidney_left": block((10, 18), (4, 12), (44, 62))}
+    ct = np.full((60, 40, 100), -90, np.int16)
+    ct[11:17, 5:11, 45:61] = 150
+    assert faults("renal-sinus", scan(masks, ct=ct)) == []
+    ct[12:15, 6:9, 50:52] = -90
+    (fault,) = faults("renal-sinus", scan(masks, ct=ct))
+    assert fault.value == pytest.approx(18 * 0.064)
+
+
+@pytest.mark.parametrize(("offset", "told"), [(0, False), (20, False), (50, True), (-50, True)])
+def test_offset_of_all_hu_is_told_by_fat(offset, told):
+    ct = painted(trunk()) + np.int16(offset - 10)
+    assert bool(faults("hu-offset", scan(trunk(), ct=ct))) is told
+
+
 def test_cyst_in_the_gland_is_no_fault_of_its_hu():
     masks = {"pancreas": block((10, 20), (10, 20), (10, 20))}
     ct = np.full((60, 40, 100), 100, np.int16)

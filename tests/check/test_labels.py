@@ -166,13 +166,16 @@ def test_organ_that_ends_in_a_plane_was_annotated_in_part():
     assert faults("straight-cut", scan({"liver": np.roll(ball, 39, 2) & (k > 50)})) == []
 
 
-def test_parts_that_are_not_the_pancreas_are_told_with_their_dsc():
+def test_share_of_the_pancreas_that_is_in_no_part_is_told():
     masks = {
         "pancreas": block((0, 20), (0, 5), (0, 5)),
         "pancreas_head": block((0, 10), (0, 5), (0, 5)),
     }
     (fault,) = faults("pancreas-parts", scan(masks))
-    assert fault.value == pytest.approx(2 * 10 / 30)
+    assert fault.value == pytest.approx(0.5)
+    masks = {"pancreas": masks["pancreas_head"], "pancreas_head": masks["pancreas"]}
+    (fault,) = faults("pancreas-parts", scan(masks))
+    assert "outside" in fault.message
 
 
 def test_chest_alone_is_told_and_no_masks_at_all_too():

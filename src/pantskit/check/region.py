@@ -13,6 +13,7 @@ from pantskit.check.findings import Voxel
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import Mask
 from pantskit.measure.boxes import Box
+from pantskit.measure.shape import edge_voxels
 
 BODY_AXES = "RAS"  # nibabel codes: toward right, front, head
 
@@ -104,6 +105,13 @@ class Region:
     def widest(self) -> Voxel:
         """A voxel of it in the axial slice that shows most of it, near the middle there."""
         return self.in_slice(int(self.areas.argmax()))
+
+    @property
+    def inner(self) -> Mask:
+        """Its voxels that have no neighbour outside by a face."""
+        inner = self.array.copy(order="F")
+        inner[tuple((edge_voxels(self.array)).T)] = False
+        return inner
 
     def in_slice(self, k: int) -> Voxel:
         """A voxel of it near the middle of a slice, counted from its own first one."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from pantskit.check.findings import Fault, Severity
+from pantskit.check.region import Region
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
 from pantskit.core.labels import LESION, PANCREAS, PANCREAS_PARTS, STRUCTURES
@@ -109,6 +112,43 @@ def _sliver(scan: Scan, structure: str) -> bool:
 
 
 @rule(
+    "hu-offset",
+    ERROR,
+    Scope.CONTENT,
+    reason="Fat is -120 to -75 HU in every phase: elsewhere, a slope or intercept was lost.",
+    lowest_hu=-135,
+    highest_hu=-65,
+    share=0.05,
+)
+def hu_offset(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """The commonest HU between those of air and of water is that of fat."""
+    peak, share = fat_peak(scan)
+    if share > limits["share"] and not limits["lowest_hu"] <= peak <= limits["highest_hu"]:
+        text = (
+            f"fat has {peak:.0f} HU, expected {limits['lowest_hu']:g} to {limits['highest_hu']:g}"
+        )
+        yield Fault(f"{text}: all HU are off by about {peak + 100:+.0f}", value=peak)
+
+
+def fat_peak(scan: Scan) -> tuple[float, float]:
+    """HU of the highest peak from -220 to -20, and the share of voxels above -250 in it (+-20).
+
+    0 and 0 where there is no CT or no peak.
+    """
+    if scan.ct is None:
+        return 0.0, 0.0
+    levels = np.clip(scan.ct[::2, ::2, ::2], -250, 250).astype(np.int64).ravel() + 250
+    counts = np.bincount(levels, minlength=501)[1:].astype(np.float64)
+    smooth = np.convolve(counts, np.ones(15) / 15, "same")
+    window = np.arange(29, 230)  # index 0 is -249 HU
+    tops = [n for n in window.tolist() if smooth[n] == smooth[n - 12 : n + 13].max()]
+    if not tops:
+        return 0.0, 0.0
+    n = max(tops, key=smooth.__getitem__)
+    return n - 249.0, float(counts[n - 20 : n + 21].sum() / max(counts.sum(), 1))
+
+
+@rule(
     "other-ct",
     ERROR,
     Scope.CONTENT,
@@ -179,17 +219,18 @@ def fat(scan: Scan, limits: Limits) -> Iterator[Fault]:
     reason="Fluid around the lung is no lung; a collapsed or inflamed lung is.",
     standard="Lungs: parenchyma and lesions, without pleural effusion, mediastinum and chest wall.",
     share=0.12,
+    fluid_share=0.06,
     least_voxels=500,
 )
 def effusion(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Little of a lung's mask is as dense as water or flesh."""
+    """Little of a lung's mask is as dense as water, or as flesh, which a collapsed lung is."""
     if scan.ct is None:
         return
     for lung in (s for s in _LUNGS if s in scan.regions):
         if scan.regions[lung].voxels < limits["least_voxels"]:
             continue
-        share = scan.share_between(lung, -50, 200)
-        if share > limits["share"]:
+        fluid, share = scan.share_between(lung, -20, 35), scan.share_between(lung, -50, 200)
+        if share > limits["share"] or fluid > limits["fluid_share"]:
             text = f"{share:.0%} of {lung} is as dense as fluid or flesh: an effusion in the mask?"
             yield scan.fault(text, lung, share)
 
@@ -212,6 +253,28 @@ def renal_pelvis(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if share > limits["share"]:
             text = f"{share:.0%} of {kidney} is above {limits['bright_hu']:g} HU: renal pelvis"
             yield scan.fault(f"{text} in the mask (or large stones)", kidney, share)
+
+
+@rule(
+    "renal-sinus",
+    WARNING,
+    Scope.CONTENT,
+    reason="Fat deep in a kidney's mask is its sinus, with the renal pelvis in it: filled in.",
+    standard="Kidneys: parenchyma without renal pelvis, ureter and fat.",
+    least_ml=0.4,
+)
+def renal_sinus(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """A kidney's mask holds no fat further inside than a voxel."""
+    if scan.ct is None:
+        return
+    for kidney in (s for s in ("kidney_left", "kidney_right") if s in scan.regions):
+        region = scan.regions[kidney]
+        fat = region.inner & (scan.ct[region.box] < _FAT_HU)
+        ml = int(np.count_nonzero(fat)) * scan.geometry.voxel_volume_mm3 / 1000
+        if ml > limits["least_ml"]:
+            at = scan.at(Region(np.asfortranarray(fat), region.start).widest)
+            text = f"{ml:.1f} ml of fat deep in {kidney}: the renal sinus is filled in"
+            yield scan.fault(text, kidney, ml, at=at)
 
 
 @rule(

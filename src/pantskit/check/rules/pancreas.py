@@ -25,26 +25,26 @@ SMA, DUCT = "superior_mesenteric_artery", "pancreatic_duct"
     Scope.LABELS,
     reason="The whole pancreas and its parts were edited apart; scores of both disagree then.",
     standard="Head, body and tail: the parenchyma divided into three regions, the entire gland.",
-    least_dsc=0.95,
+    share=0.02,
+    voxels=10,
 )
 def pancreas_parts(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Head, body, tail, duct and tumour together are the pancreas."""
+    """Head, body, tail, duct and tumour together are the pancreas, no more and no less."""
     members = [m for m in STRUCTURES[PANCREAS].members if m in scan.regions]
     divided = any(p in scan.annotated for p in PANCREAS_PARTS)
     if PANCREAS not in scan.regions or not divided:
         return
-    union = scan.union(members)
+    union, whole = scan.union(members), scan.regions[PANCREAS].voxels
     both = scan.count_inside(union, PANCREAS) if union is not None else 0
     size = union.voxels if union is not None else 0
-    dsc = 2 * both / (size + scan.regions[PANCREAS].voxels)
-    if dsc < limits["least_dsc"]:
-        yield scan.fault(
-            f"DSC of the pancreas and its parts together is {dsc:.3f}, expected "
-            f"{limits['least_dsc']:g}",
-            PANCREAS,
-            dsc,
-            severity=ERROR if dsc < 0.05 else None,
-        )
+    for odd, text in (
+        (whole - both, "of the pancreas is in none of its parts"),
+        (size - both, "of the parts of the pancreas lies outside of it"),
+    ):
+        share = odd / max(whole, size)
+        if share > limits["share"] and odd > limits["voxels"]:
+            severity = ERROR if both < 0.05 * whole else None
+            yield scan.fault(f"{share:.1%} {text}", PANCREAS, share, severity=severity)
 
 
 @rule(

@@ -36,6 +36,7 @@ _BROKEN = ("pancreatic_duct", "common_bile_duct", "colon", "veins")
 
 # The sinus, which is no parenchyma, may be enclosed by it.
 _WITH_SINUS = ("kidney_left", "kidney_right")
+_LUNGS = ("lung_left", "lung_right")
 
 # Thick enough to lie over themselves from slice to slice.
 _THICK = (
@@ -153,8 +154,9 @@ def pieces(scan: Scan, limits: Limits) -> Iterator[Fault]:
     reason="What a mask encloses belongs to it: a lesion, a stone, a lumen left out.",
     standard="Liver, spleen, kidneys with their lesions and vessels; hollow organs with wall and "
     "lumen; vessels with thrombus and calcification; tumours with necrosis.",
-    share=0.001,
-    least_ml=0.3,
+    least_ml=0.05,
+    lung_share=0.001,
+    cleft_ml=0.3,
     flesh_hu=25,
 )
 def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
@@ -162,13 +164,15 @@ def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
     voxel_ml = scan.geometry.voxel_volume_mm3 / 1000
     for structure in _ordered(scan):
         region = scan.regions[structure]
-        least = max(limits["share"] * region.voxels, limits["least_ml"] / voxel_ml, 2)
+        share = limits["lung_share"] if structure in _LUNGS else 0.0  # vessels leave many
+        least = max(share * region.voxels, limits["least_ml"] / voxel_ml)
         found = [
             part
             for part in cavities(region.array)
             if part.voxels >= least
             and (free := scan.unclaimed(structure, part)).voxels >= least
             and not (structure in _WITH_SINUS and _may_be_sinus(scan, free, limits["flesh_hu"]))
+            and not (free.voxels * voxel_ml < limits["cleft_ml"] and _is_cleft(scan, free))
         ]
         if not found:
             continue
@@ -185,6 +189,14 @@ def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
 def _may_be_sinus(scan: Scan, inside: Region, flesh_hu: float) -> bool:
     """Whether what a kidney encloses is fat or urine, or nobody knows."""
     return scan.ct is None or float(scan.ct[inside.box][inside.array].mean()) < flesh_hu
+
+
+def _is_cleft(scan: Scan, inside: Region) -> bool:
+    """Whether something small that is enclosed is fat, as between lobes."""
+    return scan.ct is not None and float(scan.ct[inside.box][inside.array].mean()) < _FAT_HU
+
+
+_FAT_HU = -20.0
 
 
 @rule(
