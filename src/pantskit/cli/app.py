@@ -21,8 +21,8 @@ from pantskit import __version__
 from pantskit.core.errors import PantskitError
 
 COMMANDS = (
-    "phantom", "download", "ingest", "import", "export", "duplicates", "check", "train", "models",
-    "predict", "evaluate", "demo", "info",
+    "phantom", "download", "ingest", "import", "export", "duplicates", "check", "cohort", "train",
+    "models", "predict", "evaluate", "demo", "info",
 )  # fmt: skip
 
 COULD_NOT_RUN = 2

@@ -97,6 +97,11 @@ class TableRow(_Published):
     countries: int
     marks: str
 
+    @property
+    def full_label(self) -> str:
+        """The label with the heading that it stands under."""
+        return f"{self.group}, {self.label}" if self.group else self.label
+
 
 class Claim(_Published):
     """A ratio that the paper states, in its words."""
