@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Journal:
         self._on_disk = 0  # so many of the first members survive a loss of power
         self._torn = False
         self._unsynced = 0
+        self._file: FileIO | None = None
         if self._path.is_file():
             self._read()
 
@@ -81,6 +83,7 @@ class Journal:
         self._torn = restarted or not _is_sound(self._path, len(entries))
 
     def _rewrite(self) -> None:
+        self._close()
         lines = [_line(m) for m in self.members.values()]
         lines.insert(self._on_disk, json.dumps(_ON_DISK) + "\n")
         write_text(self._path, "".join([self._head(), *lines]), flush=False)
@@ -100,9 +103,7 @@ class Journal:
     def add(self, member: Member) -> None:
         """Remember a member that is whole."""
         self.members[member.path] = member
-        # One write of a whole line: a kill leaves it or a part of it, and parts are ignored.
-        with self._path.open("ab", buffering=0) as file:
-            file.write(_line(member).encode())
+        self._append(_line(member))
         self._unsynced += member.size
         if self._unsynced > _SYNC_BYTES:
             self.sync()
@@ -110,10 +111,20 @@ class Journal:
     def sync(self) -> None:
         """Have all that was written on disk, and remember so."""
         os.sync()
-        with self._path.open("ab", buffering=0) as file:
-            file.write(json.dumps(_ON_DISK).encode() + b"\n")
+        self._append(json.dumps(_ON_DISK) + "\n")
         self._unsynced = 0
         self._on_disk = len(self.members)
+
+    def _append(self, line: str) -> None:
+        """Add a line by one write: a kill leaves it or a part of it, and parts are ignored."""
+        if self._file is None:
+            self._file = self._path.open("ab", buffering=0)
+        self._file.write(line.encode())
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def is_whole(self, path: str, size: int) -> bool:
         """Whether a member was written before and is still there.
@@ -140,6 +151,7 @@ class Journal:
 
     def take_back(self) -> None:
         """Remove what came of the file: it was another one, or a bad one."""
+        self._close()
         for member in self.members.values():
             path = self._out / member.path
             path.unlink(missing_ok=True)
@@ -153,6 +165,7 @@ class Journal:
 
     def finish(self, file: RemoteFile, facts: dict[str, Any]) -> None:
         """Write the record that the file is done."""
+        self._close()
         os.sync()
         write_json(
             self._record,

@@ -170,6 +170,7 @@ class Ahead(io.RawIOBase):
     def __init__(self, blocks: Iterator[bytes], seen: Callable[[bytes], None]) -> None:
         self._queue: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD_BLOCKS)
         self._rest = memoryview(b"")
+        self._ended = False
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._fetch, args=(blocks, seen), daemon=True)
         self._thread.start()
@@ -195,16 +196,19 @@ class Ahead(io.RawIOBase):
         """It is."""
         return True
 
+    def begin(self) -> None:
+        """Wait for the first block, or the next; what went wrong with it is raised."""
+        if not self._rest and not self._ended:
+            item = self._queue.get()
+            if isinstance(item, BaseException):
+                self._ended = True
+                raise item
+            self._ended = not item
+            self._rest = memoryview(item)
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill as much of a buffer as one block gives; 0 at the end."""
-        if not self._rest:
-            item = self._queue.get()
-            if isinstance(item, BaseException) or not item:
-                self._queue.put(item)  # for whoever reads on
-                if isinstance(item, BaseException):
-                    raise item
-                return 0
-            self._rest = memoryview(item)
+        self.begin()
         count = min(len(buffer), len(self._rest))
         buffer[:count] = self._rest[:count]
         self._rest = self._rest[count:]

@@ -1,0 +1,270 @@
+"""A download that is killed, at any point, goes on and ends with the same files."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from file_server import FileServer, Served, expected, tar, tar_gz, tree, zipped
+from tests.ingest.download.conftest import QUICK, of_files
+
+from pantskit.core.files import TEMPORARY_PREFIX
+from pantskit.ingest.download.declared import RemoteFile
+from pantskit.ingest.download.journal import FOLDER, Journal, Member
+from pantskit.ingest.download.plan import plan_download
+from pantskit.ingest.download.run import download
+
+SCRIPT = Path(__file__).parents[2] / "support" / "killable_download.py"
+
+
+class Downloader:
+    """A process that downloads on demand, each time in a child that may be killed."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.child = 0
+
+    def start(self, out: Path, files: list[list[str]]) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"out": str(out), "files": files}) + "\n")
+        self._process.stdin.flush()
+        self.child = int(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        try:
+            os.kill(self.child, signal.SIGKILL)
+        except ProcessLookupError:
+            return  # it was done before
+
+    def status(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+
+@pytest.fixture
+def downloader() -> Iterator[Downloader]:
+    with subprocess.Popen(
+        [sys.executable, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield Downloader(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def part_files(folder: Path) -> list[Path]:
+    return list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
+
+
+def files_of(out: Path, members: dict[str, bytes]) -> None:
+    """Whatever has a member's name is whole."""
+    found = {p: h for p, h in tree(out).items() if TEMPORARY_PREFIX not in p}
+    assert found.items() <= expected(members).items()
+
+
+def test_killed_at_any_byte_and_taken_up_the_files_are_the_same(
+    server: FileServer, members, downloader: Downloader, tmp_path: Path
+) -> None:
+    """Two files at a time, three kinds of archive; the kill comes with the n-th byte sent."""
+    rest = {f"{path}.tar": data for path, data in members.items()}
+    packed = {f"{path}.zip": data for path, data in members.items()}
+    plain = random.Random(3).randbytes(600_000)
+    all_members = {**members, **rest, **packed, "table.xlsx": plain}
+    served = {
+        "a.tar.gz": Served(tar_gz(members)),
+        "b.tar": Served(tar(rest)),
+        "c.zip": Served(zipped(packed)),
+        "table.xlsx": Served(plain),
+    }
+    files = [[name, f"{server.url}/{name}"] for name in served]
+    server.files = {f"/{name}": one for name, one in served.items()}
+    noise = random.Random(11)
+    kills = 0
+    for round_ in range(12):
+        victim = served[noise.choice(list(served))]
+        at, wait_s = noise.randrange(1, len(victim.data)), noise.choice((0, 0, 0.002, 0.01))
+
+        def kill(position: int, at: int = at, wait_s: float = wait_s) -> None:
+            if position >= at:
+                time.sleep(wait_s)
+                downloader.kill()
+
+        for one in served.values():
+            one.sent = lambda _: None
+        victim.sent = kill
+        out = tmp_path / f"out{round_ % 3}"
+        downloader.start(out, files)
+        kills += downloader.status() == -signal.SIGKILL
+        files_of(out, all_members)
+    assert kills >= 3
+    for one in served.values():
+        one.sent = lambda _: None
+    for number in range(3):
+        downloader.start(tmp_path / f"out{number}", files)
+        assert downloader.status() == 0
+        assert tree(tmp_path / f"out{number}") == expected(all_members)
+        assert part_files(tmp_path / f"out{number}") == []
+
+
+@pytest.mark.slow
+def test_killed_a_hundred_times_the_files_are_the_same(
+    server: FileServer, members, downloader: Downloader, tmp_path: Path
+) -> None:
+    """At random times, until each kind of archive was done by pieces."""
+    noise = random.Random(5)
+    makers: dict[str, Callable[..., bytes]] = {"a.tar.gz": tar_gz, "b.tar": tar, "c.zip": zipped}
+    for round_ in range(8):
+        parts = {n: {f"{n}/{p}": d for p, d in members.items()} for n in makers}
+        for name, make in makers.items():
+            server.files[f"/{name}"] = Served(make(parts[name]), pace_s=0.001)
+        files = [[name, f"{server.url}/{name}"] for name in makers]
+        wanted = expected({p: d for part in parts.values() for p, d in part.items()})
+        out = tmp_path / f"out{round_}"
+        for _ in range(13):
+            downloader.start(out, files)
+            time.sleep(noise.uniform(0, 0.25))
+            downloader.kill()
+            downloader.status()
+        downloader.start(out, files)
+        assert downloader.status() == 0
+        assert tree(out) == wanted
+        assert part_files(out) == []
+
+
+def test_a_tar_goes_on_behind_its_last_whole_member(fetch, server, members, tmp_path) -> None:
+    """What is whole is neither fetched nor written again."""
+    data = tar(members)
+    quick = RemoteFile("a.tar", url=f"{server.url}/a.tar")
+    server.files["/a.tar"] = Served(data, turns=[])
+    _begin_and_lose(server, quick, tmp_path / "out", cut=300_000)
+    times = {p: (tmp_path / "out" / p).stat().st_mtime_ns for p in tree(tmp_path / "out")}
+    assert 0 < len(times) < len(members)
+    server.asked.clear()
+
+    assert fetch("a.tar").status == "done"
+
+    (asked,) = server.ranges_asked("/a.tar")
+    start = int(asked.removeprefix("bytes=").removesuffix("-"))
+    whole = list(members)[: len(times)]
+    assert start == sum(512 + -(-len(members[p]) // 512) * 512 for p in whole)
+    assert {p: (tmp_path / "out" / p).stat().st_mtime_ns for p in times} == times
+    assert tree(tmp_path / "out") == expected(members)
+
+
+def test_a_tar_gz_is_read_from_its_beginning_and_not_written_again(
+    fetch, server, members, tmp_path
+) -> None:
+    data = tar_gz(members)
+    server.files["/a.tar.gz"] = Served(data)
+    file = RemoteFile("a.tar.gz", url=f"{server.url}/a.tar.gz")
+    _begin_and_lose(server, file, tmp_path / "out", cut=300_000)
+    times = {p: (tmp_path / "out" / p).stat().st_mtime_ns for p in tree(tmp_path / "out")}
+    assert 0 < len(times) < len(members)
+    server.asked.clear()
+    assert fetch("a.tar.gz").status == "done"
+    assert server.ranges_asked("/a.tar.gz") == [""]
+    assert {p: (tmp_path / "out" / p).stat().st_mtime_ns for p in times} == times
+    assert tree(tmp_path / "out") == expected(members)
+
+
+def test_another_file_after_a_stop_is_begun_again(fetch, server, members, tmp_path) -> None:
+    for name, make in (("a.tar.gz", tar_gz), ("b.tar", tar), ("c.xlsx", tar)):
+        server.files[f"/{name}"] = Served(make(members))
+        file = RemoteFile(name, url=f"{server.url}/{name}")
+        _begin_and_lose(server, file, tmp_path / "out", cut=300_000)
+        new = {f"new/{path}": data for path, data in members.items()}
+        outcome = fetch(name, Served(make(new), etag='"2"'))
+        assert (outcome.status, outcome.message) == ("done", "")
+        if name.endswith("xlsx"):
+            assert (tmp_path / "out" / name).read_bytes() == make(new)
+        else:
+            assert tree(tmp_path / "out") == expected(new)
+            for path in new:
+                (tmp_path / "out" / path).unlink()
+
+
+def test_a_plain_file_goes_on_where_it_stopped(fetch, server, tmp_path) -> None:
+    data = random.Random(2).randbytes(900_000)
+    server.files["/t.xlsx"] = Served(data)
+    file = RemoteFile("t.xlsx", url=f"{server.url}/t.xlsx")
+    _begin_and_lose(server, file, tmp_path / "out", cut=600_000)
+    there = (tmp_path / "out" / FOLDER / "t.xlsx.part").stat().st_size
+    assert there > 0
+    server.asked.clear()
+    assert fetch("t.xlsx").status == "done"
+    assert server.ranges_asked("/t.xlsx") == [f"bytes={there}-"]
+    assert (tmp_path / "out/t.xlsx").read_bytes() == data
+
+
+def _begin_and_lose(server: FileServer, file: RemoteFile, out: Path, *, cut: int) -> None:
+    """Have the server send so many bytes, and then nothing but errors."""
+    from file_server import Turn
+
+    served = server.files[f"/{file.name}"]
+    served.turns = [Turn(cut=cut), *[Turn(status=500)] * QUICK.tries]
+    (outcome,) = download(plan_download(of_files(file), out), QUICK)
+    assert outcome.status == "failed"
+    served.turns = []
+
+
+def test_a_line_of_the_journal_that_was_cut_short_counts_for_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "a.tar")
+    journal.begin('"1"', 100)
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(b"12345")
+        journal.add(Member(name, 5, 1024))
+    path = tmp_path / FOLDER / "a.tar.members"
+    path.write_bytes(path.read_bytes()[:-4])
+
+    again = Journal(tmp_path, "a.tar")
+
+    assert list(again.members) == ["first"]
+    again.begin('"1"', 100)
+    again.add(Member("third", 5, 2048))
+    assert list(Journal(tmp_path, "a.tar").members) == ["first", "third"]
+
+
+def test_after_a_restart_of_the_machine_only_what_is_on_disk_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, "a.tar")
+    journal.begin('"1"', 100)
+    journal.add(Member("first", 5, 1024))
+    journal.sync()
+    journal.add(Member("second", 5, 2048))
+    assert list(Journal(tmp_path, "a.tar").members) == ["first", "second"]
+
+    monkeypatch.setattr("pantskit.ingest.download.journal._boot", lambda: "another")
+    again = Journal(tmp_path, "a.tar")
+    assert list(again.members) == ["first"]
+    again.begin('"1"', 100)
+    again.add(Member("third", 5, 2048))
+    monkeypatch.setattr("pantskit.ingest.download.journal._boot", lambda: "a third")
+    assert list(Journal(tmp_path, "a.tar").members) == ["first"]
+
+
+def test_two_downloads_into_one_folder_are_refused(
+    server: FileServer, members, downloader: Downloader, tmp_path: Path
+) -> None:
+    from pantskit.core.errors import DatasetError
+
+    server.files["/a.tar.gz"] = Served(tar_gz(members), pace_s=0.2)
+    downloader.start(tmp_path / "out", [["a.tar.gz", f"{server.url}/a.tar.gz"]])
+    mark = tmp_path / "out" / ".pantskit" / "running" / "download"
+    until = time.monotonic() + 20
+    while not server.asked and time.monotonic() < until:
+        time.sleep(0.01)
+    assert mark.exists()
+    file = RemoteFile("b.tar.gz", url=f"{server.url}/b.tar.gz")
+    with pytest.raises(DatasetError, match="another download is writing to it"):
+        download(plan_download(of_files(file), tmp_path / "out"), QUICK)
+    downloader.kill()
+    downloader.status()
