@@ -135,6 +135,32 @@ def test_offset_of_all_hu_is_told_by_fat(offset, told):
     assert bool(faults("hu-offset", scan(trunk(), ct=ct))) is told
 
 
+def test_mask_that_was_eroded_is_told_by_its_rim():
+    whole = block((10, 26), (10, 26), (30, 46))
+    ct = np.full((60, 40, 100), -90, np.int16)
+    ct[whole] = 110
+    assert faults("rim", scan({"liver": whole}, ct=ct)) == []
+    small = {"liver": block((11, 25), (11, 25), (31, 45))}
+    (fault,) = faults("rim", scan(small, ct=ct))
+    assert fault.value == pytest.approx(1.0)
+    # What another structure has is no part of it.
+    around = whole & ~small["liver"]
+    assert faults("rim", scan(small | {"stomach": around}, ct=ct)) == []
+
+
+def test_end_of_a_liver_behind_which_the_ct_shows_liver_is_told_where_it_leans_on_the_wall():
+    i, j, k = np.indices((60, 40, 100))
+    ball = (i - 30) ** 2 + (j - 20) ** 2 + (k - 50) ** 2 < 15**2
+    ct = np.full((60, 40, 100), -90, np.int16)
+    ct[ball] = 110
+    assert faults("straight-cut", scan({"liver": ball}, ct=ct)) == []
+    cut = ball & (i > 20)
+    (fault,) = faults("straight-cut", scan({"liver": cut}, ct=ct))
+    assert "though it goes on" in fault.message
+    ct[~cut] = -90
+    assert faults("straight-cut", scan({"liver": cut}, ct=ct)) == []
+
+
 def test_cyst_in_the_gland_is_no_fault_of_its_hu():
     masks = {"pancreas": block((10, 20), (10, 20), (10, 20))}
     ct = np.full((60, 40, 100), 100, np.int16)

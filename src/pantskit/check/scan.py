@@ -78,6 +78,7 @@ class Scan:
             array = np.asfortranarray(self._turn.turned(mask))
             self.regions[structure] = Region(array, self._turn.start(start, mask.shape))
         self._parts: dict[str, list[Part]] = {}
+        self._surfaces: dict[str, NDArray[np.int64]] = {}
         self._points: dict[str, NDArray[np.float64]] = {}
         self._gaps: dict[tuple[str, str], tuple[float, Voxel]] = {}
         self._hu: dict[str, NDArray[np.int64]] = {}
@@ -219,13 +220,18 @@ class Scan:
                 free[within((i, j, k), box)] &= ~other.crop(box)
         return Region(np.asfortranarray(free), (i.start, j.start, k.start))
 
-    def points(self, structure: str) -> NDArray[np.float64]:
-        """(n, 3) RAS+ mm of voxels on the structure's surface, at most 20,000 of them."""
-        if structure not in self._points:
+    def surface(self, structure: str) -> NDArray[np.int64]:
+        """(n, 3) voxels of the scan on the structure's surface, about 20,000 of them at most."""
+        if structure not in self._surfaces:
             region = self.regions[structure]
             found = edge_voxels(region.array)
-            found = found[:: max(1, len(found) // _POINTS)]
-            self._points[structure] = self.geometry.to_world(found + region.start)
+            self._surfaces[structure] = found[:: max(1, len(found) // _POINTS)] + region.start
+        return self._surfaces[structure]
+
+    def points(self, structure: str) -> NDArray[np.float64]:
+        """(n, 3) RAS+ mm of the same voxels."""
+        if structure not in self._points:
+            self._points[structure] = self.geometry.to_world(self.surface(structure))
         return self._points[structure]
 
     def edge_share(self, structure: str) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pantskit.check.border import rim_share
 from pantskit.check.findings import Fault, Severity
 from pantskit.check.region import Region
 from pantskit.check.registry import Limits, Scope, rule
@@ -26,6 +27,12 @@ _FAT_LIMITS = {
 _SOLID = (
     "liver", "spleen", "kidney_left", "kidney_right", "aorta", "postcava", "bladder", "prostate",
     "gall_bladder",
+)  # fmt: skip
+_VESSELS = ("aorta", "postcava")
+# Those with a border that the CT shows; stomach, duodenum and prostate lie on their like.
+_RIMMED = (
+    "liver", "spleen", "kidney_left", "kidney_right", "gall_bladder", "bladder", PANCREAS,
+    *_VESSELS,
 )  # fmt: skip
 _FAT_HU = -40.0  # fat is -120 to -60; half fat and half flesh in one voxel is about -30
 _GLAND = (PANCREAS, *PANCREAS_PARTS)
@@ -210,6 +217,30 @@ def fat(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if most < share <= 0.35:  # beyond, other-ct tells
             text = f"{share:.0%} of {structure} is fat or air"
             yield scan.fault(text, structure, share)
+
+
+@rule(
+    "rim",
+    WARNING,
+    Scope.CONTENT,
+    reason="All around the mask the CT shows what is in it: drawn too small, or eroded.",
+    standard="The entire parenchyma, or the entire lumen with its wall.",
+    share=0.45,
+    vessel_share=0.55,
+    distance_mm=3,
+    least_voxels=200,
+)
+def rim(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Around an organ lies something else than in it: fat, air, other organs."""
+    if scan.ct is None:
+        return
+    for structure in (s for s in _RIMMED if s in scan.regions):
+        if scan.regions[structure].voxels < limits["least_voxels"]:
+            continue
+        share = rim_share(scan, structure, distance_mm=limits["distance_mm"])
+        if share > limits["vessel_share" if structure in _VESSELS else "share"]:
+            text = f"{share:.0%} of what surrounds {structure} looks as its inside does"
+            yield scan.fault(f"{text}: the mask is too small", structure, share)
 
 
 @rule(
