@@ -1,19 +1,21 @@
-"""Write the list of docs/datasets.md again from the declarations of the datasets."""
+"""Write the lists of docs/datasets.md and docs/download.md again from the declarations."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pantskit.ingest.download.page import download_page
 from pantskit.ingest.sources.catalogue import catalogue_page
 
-PAGE = Path(__file__).parents[1] / "docs" / "datasets.md"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def main() -> None:
     """Keep what stands above the first dataset and replace the rest."""
-    text = PAGE.read_text("utf-8")
-    head = text[: text.index("\n## ", text.index("# The datasets"))]
-    PAGE.write_text(f"{head}\n{catalogue_page()}", "utf-8")
+    for page, listed in (("datasets.md", catalogue_page()), ("download.md", download_page())):
+        text = (DOCS / page).read_text("utf-8")
+        head = text[: text.index("\n## ", text.index("# The datasets"))]
+        (DOCS / page).write_text(f"{head}\n{listed}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pantskit.ingest.download.declared import (
     known_downloads,
     read_download,
 )
+from pantskit.ingest.download.page import download_page
 
 STRUCTURES = ("pancreas", "liver", "pancreatic_lesion")
 
@@ -243,6 +244,11 @@ def test_the_list_names_every_dataset_and_what_needs_an_account() -> None:
     for one in known_downloads():
         assert one.source.name in text
     assert "361.3 GB" in text
+
+
+def test_the_page_of_downloads_is_what_the_declarations_say() -> None:
+    page = Path(__file__).parents[3] / "docs" / "download.md"
+    assert download_page() in page.read_text(), "write it again: scripts/write_dataset_page.py"
 
 
 def test_declarations_are_whole() -> None:
