@@ -263,7 +263,8 @@ def labels_of_another_case(case: Planting, how: str) -> None:
     step = np.zeros(3, int)
     if how == "liver on liver":
         theirs = case.other.coded.mask("liver")
-        assert theirs is not None
+        if theirs is None or not theirs.any():
+            raise DoesNotApplyError("the other case has no liver")
         step = np.rint(centre(case.mask("liver")) - centre(theirs)).astype(int)
     for structure in STRUCTURES:
         mask = case.other.coded.mask(structure)
