@@ -22,12 +22,12 @@ STAGE = "fingerprint"
 _FOLDER = "fingerprints"
 TABLE = "duplicates"
 
-# Set by looking at 30 small phantoms and 2 real scans. Copies that were mirrored, resampled,
-# cropped, halved or clipped agreed in 45 places and more, with a difference to 5.2 (to 4.0 on the
-# real scans); another phase of a patient in 79 and more, 5.1 to 5.7. Phantoms of other patients,
-# who are shaped alike, reached 53 places, from 6.0 on; the two real scans agreed in 2 places.
-SAME_PLACES = 40
-SAME_SCAN, SAME_BODY = 5.0, 5.8
+# By benchmarks/identity.py: see there what copies, other phases and other patients come to.
+SAME_PLACES, SAME_BODY = 12, 0.13
+# A copy keeps more of its places and their HU: share less the difference over so many HU.
+SAME_SCAN, _HU_A_SHARE = 0.4, 33.0
+# Raised when fingerprints change.
+_RECIPE = 2
 
 _BASE_MB, _BYTES_A_VOXEL = 300.0, 8
 
@@ -40,8 +40,8 @@ class Duplicate:
         first, second: `<dataset>/<case_id>`.
         kind: `"same scan"`, or `"same patient"`: the same body with other HU, as in another phase.
         places: how many places agree.
-        similarity: as a share of the places of the scan that has fewer; a crop lowers it.
-        difference: of the descriptions of those places.
+        similarity: as a share of the places that both could have.
+        difference: HU by which the most different tenth of them differs, or more.
         mirrored: axes of the arrays that are mirrored, as `"ik"`.
         first_split, second_split: where they are.
     """
@@ -115,15 +115,17 @@ def find_duplicates(
         [_job(key, case, out) for key, (_, case) in cases.items()],
         stage=STAGE,
         store=RecordStore(out),
+        settings={"recipe": _RECIPE},
         workers=workers,
         progress=progress,
     )
     done = [r.case_id for r in run.records if r.status == "done"]
     prints = [_read(out, key) for key in done]
+    found = find_alike(prints, fewest_places=SAME_PLACES)
     pairs = tuple(
         _pair(cases[done[a]], cases[done[b]], likeness)
-        for a, b, likeness in find_alike(prints, fewest_places=SAME_PLACES)
-        if likeness.difference <= SAME_BODY
+        for a, b, likeness in found
+        if kind_of(likeness)
     )
     rows = [{**asdict(pair), "on_two_sides": pair.on_two_sides} for pair in pairs]
     columns = [*Duplicate.__dataclass_fields__, "on_two_sides"]
@@ -149,17 +151,25 @@ def _make(job: Job) -> dict[str, Any]:
     scan = read_volume(case.image_path).reoriented()
     made = fingerprint(scan.array, scan.geometry.spacing)
     with atomic_path(_path(out, job.case_id)) as part, part.open("wb") as file:
-        np.savez(file, places=made.places, descriptions=made.descriptions)
+        np.savez(file, places=made.places, descriptions=made.descriptions, extent=made.extent)
     return {"places": len(made.places)}
 
 
 def _read(out: Path, key: str) -> Fingerprint:
     with np.load(_path(out, key), allow_pickle=False) as held:
-        return Fingerprint(held["places"], held["descriptions"])
+        return Fingerprint(held["places"], held["descriptions"], held["extent"])
+
+
+def kind_of(likeness: Likeness) -> str:
+    """What a pair is: `"same scan"`, `"same patient"` or `""`, two patients."""
+    if likeness.places < SAME_PLACES or likeness.alike < SAME_BODY:
+        return ""
+    near = likeness.share - likeness.difference / _HU_A_SHARE >= SAME_SCAN
+    return "same scan" if near else "same patient"
 
 
 def _pair(a: tuple[str, Case], b: tuple[str, Case], likeness: Likeness) -> Duplicate:
-    kind = "same scan" if likeness.difference <= SAME_SCAN else "same patient"
+    kind = kind_of(likeness)
     return Duplicate(
         a[0],
         b[0],
