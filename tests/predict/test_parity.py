@@ -29,11 +29,11 @@ from pantskit.core.errors import DatasetError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LabelMap
 from pantskit.core.volume import Volume, read_volume
+from pantskit.networks.axes import header_spacing
 from pantskit.networks.folder import CHECKPOINT, FOLD, MODEL_FILE, Model
 from pantskit.networks.plans import Plans
 from pantskit.networks.preprocessing import NetworkImage
 from pantskit.predict.case import predict_volume, prepare
-from pantskit.predict.views import header_spacing
 
 CPU = torch.device("cpu")
 

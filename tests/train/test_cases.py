@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import blobs
+import nibabel
 import numpy as np
 import pytest
 from label_plans import plans_of
@@ -17,8 +18,10 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ImageError
 from pantskit.core.run import Job
 from pantskit.core.volume import Volume, read_volume, write_volume
+from pantskit.networks.axes import header_spacing, to_network
 from pantskit.networks.folder import channel_space
 from pantskit.networks.plans import Plans
+from pantskit.networks.preprocessing import NetworkImage
 from pantskit.train.cases import Preparation, TrainingCase, prepare_case, scan_case
 
 LABELS = {"background": 0, **{s: n for n, s in enumerate(blobs.STRUCTURES, 1)}}
@@ -121,3 +124,27 @@ def test_case_too_thin_for_the_plans_is_named(case: TrainingCase, tmp_path: Path
         ImageError, match=r"^blob: .* no voxel on the network's grid of 900 x 6 x 6 mm"
     ):
         prepare_case(job)
+
+
+def test_spacing_of_a_tilted_scan_is_its_header_s_as_in_prediction(
+    case: TrainingCase, tmp_path: Path
+) -> None:
+    a = np.deg2rad(5)
+    tilt = np.eye(4)
+    tilt[1:3, 1:3] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+    for path in case.inputs():
+        old = nibabel.load(path)
+        new = nibabel.Nifti1Image(np.asanyarray(old.dataobj), tilt @ old.affine, old.header)
+        new.header["pixdim"][1:4] = (4, 4, 5)  # as scanners' and ITK's converters write it
+        nibabel.save(new, path)
+    image = read_volume(case.case.image_path)
+    assert image.geometry.spacing[2] > 5  # by the rounding of the affine
+    assert scan_case(Job("blob", case))["spacing"] == [5.0, 4.0, 4.0]
+    # 25 slices are not cropped: 12.5 of 10 mm, rounded to the even 12. More than 12.5 would be 13.
+    plans = plans_of([10.0, 8.0, 8.0], LABELS)
+    prepare_case(preparation(case, plans, tmp_path))
+    data = read_back(case.prepared.parent)[0]
+    said = header_spacing(case.case.image_path, image.geometry)
+    view, along = to_network(image, "LAI", spacing=said)
+    assert data.shape[1] == 12
+    assert data.shape[1:] == NetworkImage(view, along, plans).shape

@@ -17,6 +17,7 @@ from pantskit.core.labels import STRUCTURES
 from pantskit.core.records import RecordStore
 from pantskit.core.run import Job, Progress, RunSummary
 from pantskit.core.volume import Volume, read_header, read_volume, write_volume
+from pantskit.networks.axes import header_spacing
 from pantskit.networks.folder import Model
 from pantskit.networks.runtime import library_versions, own_cores
 from pantskit.predict.case import TUMOR_PROBABILITY, Prediction, Shortcuts, predict_volume, prepare
@@ -32,7 +33,6 @@ from pantskit.predict.results import (
 )
 from pantskit.predict.turns import SharedTurns, Turn, Turns
 from pantskit.predict.usable import open_model, reading, require_usable
-from pantskit.predict.views import header_spacing
 from pantskit.predict.windows import ShortMemory, out_of_memory
 
 if TYPE_CHECKING:

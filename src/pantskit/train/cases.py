@@ -17,7 +17,7 @@ from pantskit.core.hounsfield import require_hounsfield
 from pantskit.core.labels import label_counts
 from pantskit.core.run import Job
 from pantskit.core.volume import Volume, read_volume
-from pantskit.networks.axes import to_network
+from pantskit.networks.axes import header_spacing, to_network
 from pantskit.networks.folder import channel_space
 from pantskit.networks.plans import Plans
 from pantskit.networks.preprocessing import nonzero_box
@@ -91,7 +91,8 @@ class TrainingCase:
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from None
         painted = Volume(labels.label_map(channel_space(self.structures)), image.geometry)
-        array, spacing = to_network(image, STANDARD_ORIENTATION)
+        said = header_spacing(self.case.image_path, image.geometry)
+        array, spacing = to_network(image, STANDARD_ORIENTATION, spacing=said)
         return array, to_network(painted, STANDARD_ORIENTATION)[0], spacing
 
 
