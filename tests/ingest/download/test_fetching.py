@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import random
+from types import SimpleNamespace
 
 import pytest
 from file_server import FileServer, Served, Turn, expected, tar, tar_gz, tree, zipped
 
+from pantskit.ingest.download import unpacking
 from pantskit.ingest.download.remote import Link
 
 ARCHIVES = {"a.tar.gz": tar_gz, "a.tar": tar, "a.zip": zipped}
@@ -234,6 +238,50 @@ def test_a_host_without_a_name_or_a_listener_is_one_line(fetch) -> None:
     assert "127.0.0.1:9: connection refused; tried 2 times" in closed.message
     odd = fetch("c.tar", url="no-scheme/c.tar", link=quick)
     assert "no-scheme/c.tar" in odd.message
+
+
+def test_a_redirect_in_circles_is_one_line(fetch, server) -> None:
+    outcome = fetch("a.tar", Served(b"", goes_to=f"{server.url}/a.tar"))
+    assert outcome.status == "failed"
+    assert "302" in outcome.message
+    assert "\n" not in outcome.message
+
+
+def test_a_size_that_only_the_server_knows_is_compared_with_the_disk(
+    fetch, members, tmp_path, monkeypatch
+) -> None:
+    def usage(_: object) -> SimpleNamespace:
+        return SimpleNamespace(free=1000)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    data = tar(members)
+    outcome = fetch("a.tar", Served(data))
+    assert outcome.status == "failed"
+    assert f"a.tar needs {len(data) / 1000:.1f} kB" in outcome.message
+    assert "and 1.0 kB are free; take another disk" in outcome.message
+    assert tree(tmp_path / "out") == {}
+
+
+def test_a_disk_that_fills_up_is_named_and_what_came_is_kept(
+    fetch, members, tmp_path, monkeypatch
+) -> None:
+    fill, written = unpacking._fill, []
+
+    def full(part: str, blocks: object) -> int:
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(part)
+        return fill(part, blocks)
+
+    monkeypatch.setattr(unpacking, "_fill", full)
+    outcome = fetch("a.tar.gz", Served(tar_gz(members)))
+    assert outcome.status == "failed"
+    sixth = list(members)[5]
+    assert f"{sixth}: No space left on device; free some space there" in outcome.message
+    monkeypatch.undo()
+    assert tree(tmp_path / "out") == expected(dict(list(members.items())[:5]))
+    assert fetch("a.tar.gz").status == "done"
+    assert tree(tmp_path / "out") == expected(members)
 
 
 def test_one_file_that_fails_does_not_stop_the_others(

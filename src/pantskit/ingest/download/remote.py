@@ -189,7 +189,7 @@ def _refusal(error: urllib.error.HTTPError, url: str) -> Exception:
         404: "there is no such file; it may have been moved (--revision, --endpoint, --mirror)",
         407: "the proxy wants a name and a password; give them in HTTPS_PROXY",
         410: "the file was removed",
-    }.get(error.code, error.reason)
+    }.get(error.code, " ".join(str(error.reason).split()))
     return DownloadError(f"{url}: the server answers {error.code}: {said}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import queue
+import shutil
 import threading
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from pantskit.ingest.download.checksums import Checksums
 from pantskit.ingest.download.declared import RemoteFile
 from pantskit.ingest.download.errors import BadArchiveError, Changed, DownloadError, Stopped
 from pantskit.ingest.download.journal import Journal
-from pantskit.ingest.download.plan import Plan, Wanted
+from pantskit.ingest.download.plan import Plan, Wanted, gigabytes
 from pantskit.ingest.download.remote import Link
 from pantskit.ingest.download.streams import LocalStream, RemoteStream
 from pantskit.ingest.download.unpacking import keep_file, unpack_tar, unpack_zip
@@ -66,9 +67,14 @@ class Meter:
     _marks: deque[tuple[float, int]] = field(default_factory=deque)
 
     def heard(self, count: int) -> None:
-        """Count bytes that came."""
+        """Count bytes that came; a negative number for what came in vain."""
         with self._lock:
             self._came += count
+
+    def told(self, size: int) -> None:
+        """Count a file whose size nobody knew before."""
+        with self._lock:
+            self.total += size
 
     def skipped(self, count: int) -> None:
         """Count bytes that need not come."""
@@ -87,7 +93,7 @@ class Meter:
         while len(self._marks) > 2 and now - self._marks[0][0] > _RATE_OVER_S:
             self._marks.popleft()
         (then, before), (_, came) = self._marks[0], self._marks[-1]
-        return (came - before) / (now - then) if now > then else 0.0
+        return max(came - before, 0) / (now - then) if now > then else 0.0
 
     def left_s(self) -> float | None:
         """Seconds that the rest will take at this rate; None where nobody can tell."""
@@ -186,9 +192,11 @@ def _attempt(wanted: Wanted, out: Path, link: Link, stop: threading.Event, meter
             journal = Journal(out, name)
             if journal.record() is not None:
                 journal.reopen()
+            share = _Share(meter, wanted.file, journal, out)
             try:
-                return Outcome(name, "done", facts=_fetch(wanted, out, journal, link, stop, meter))
+                return Outcome(name, "done", facts=_fetch(wanted, out, journal, link, stop, share))
             except Changed:
+                share.in_vain()
                 journal.take_back()
             except BadArchiveError:
                 journal.take_back()
@@ -202,35 +210,60 @@ def _attempt(wanted: Wanted, out: Path, link: Link, stop: threading.Event, meter
         return Outcome(name, "failed", explain_os_error(error))
 
 
+@dataclass
+class _Share:
+    """What one file adds to the meter."""
+
+    meter: Meter
+    file: RemoteFile
+    journal: Journal
+    out: Path
+    came: int = 0
+    size: int = 0
+
+    def heard(self, count: int) -> None:
+        """Count bytes that came."""
+        self.came += count
+        self.meter.heard(count)
+
+    def told(self, size: int) -> None:
+        """Take the size that the server tells, where nobody knew it, and look at the disk.
+
+        Raises:
+            DownloadError: If the disk has less free space.
+        """
+        if self.file.size is not None:
+            return
+        self.size = size
+        self.meter.told(size)
+        needed = (self.file.unpacked or size) - self.journal.whole_bytes()
+        free = shutil.disk_usage(self.out).free
+        if needed > free:
+            raise DownloadError(
+                f"{self.out}: {self.file.name} needs {gigabytes(needed)} and {gigabytes(free)} are "
+                "free; take another disk"
+            )
+
+    def in_vain(self) -> None:
+        """Forget all of it: the file is begun again."""
+        self.meter.heard(-self.came)
+        self.meter.told(-self.size)
+
+
 def _fetch(
-    wanted: Wanted, out: Path, journal: Journal, link: Link, stop: threading.Event, meter: Meter
+    wanted: Wanted, out: Path, journal: Journal, link: Link, stop: threading.Event, share: _Share
 ) -> dict[str, Any]:
     """Read a file and write what is in it; facts for its record."""
     file = wanted.file
     began = time.monotonic()
     sums = Checksums(file)
-    stream: LocalStream | RemoteStream
-    if wanted.local is not None:
-        stream = LocalStream(wanted.local, stop, heard=meter.heard)
-        _require_local(stream, file, journal)
-    else:
-        stream = RemoteStream(
-            file.url,
-            link,
-            stop,
-            declared_size=file.size,
-            declared_sha256=file.sha256,
-            needs_ranges=file.suffix == ".zip",
-            validator=journal.validator,
-            size=None,
-            heard=meter.heard,
-        )
+    stream = _stream(wanted, journal, link, stop, share)
     left_out = 0
     if file.suffix == ".zip":
         left_out = unpack_zip(stream, file, out, journal)
         compared = _local_checksum(stream, file, sums)
     elif file.suffix:
-        meter.skipped(journal.resume_at() if file.suffix == ".tar" else 0)
+        share.meter.skipped(journal.resume_at() if file.suffix == ".tar" else 0)
         left_out = unpack_tar(stream, file, out, journal, sums)
         compared = sums.require(file, stream)
     else:
@@ -244,6 +277,28 @@ def _fetch(
     }
     journal.finish(file, facts)
     return facts
+
+
+def _stream(
+    wanted: Wanted, journal: Journal, link: Link, stop: threading.Event, share: _Share
+) -> LocalStream | RemoteStream:
+    """Where the bytes come from."""
+    file = wanted.file
+    if wanted.local is not None:
+        local = LocalStream(wanted.local, stop, heard=share.heard)
+        _require_local(local, file, journal)
+        return local
+    return RemoteStream(
+        file.url,
+        link,
+        stop,
+        declared_size=file.size,
+        declared_sha256=file.sha256,
+        needs_ranges=file.suffix == ".zip",
+        validator=journal.validator,
+        heard=share.heard,
+        told=share.told,
+    )
 
 
 def _within(file: RemoteFile) -> str:

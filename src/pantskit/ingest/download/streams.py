@@ -48,6 +48,7 @@ class RemoteStream:
         needs_ranges: whether a server that sends whole files only is refused.
         validator: of the file that was begun; another one raises `Changed`.
         heard: called with the number of bytes that came.
+        told: called with the size of the file, when the server tells it first.
     """
 
     url: str
@@ -60,6 +61,7 @@ class RemoteStream:
     size: int | None = None
     sha256: str = ""
     heard: Heard = lambda _: None
+    told: Heard = lambda _: None
 
     def blocks(self, start: int = 0) -> Iterator[bytes]:
         """Its bytes from `start` to its end.
@@ -113,6 +115,8 @@ class RemoteStream:
             )
         self.validator = self.validator or answer.validator
         self.sha256 = answer.sha256
+        if self.size is None and answer.total is not None:
+            self.told(answer.total)
         self.size = answer.total
 
     def _rest(self, answer: Answer, position: int) -> Iterator[bytes]:

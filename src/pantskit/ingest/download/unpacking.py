@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import secrets
 import tarfile
 import zipfile
 import zlib
@@ -169,6 +170,7 @@ class _Writer:
 
     def __init__(self, out: Path, gate: Gate) -> None:
         self._out = str(out)
+        self._mark = f"{TEMPORARY_PREFIX}{secrets.token_hex(3)}-"  # no other archive writes there
         self._gate = gate
         self._folders: set[str] = set()
 
@@ -183,7 +185,7 @@ class _Writer:
         if folder not in self._folders:
             os.makedirs(folder, exist_ok=True)  # noqa: PTH103  # see above
             self._folders.add(folder)
-        path, part = f"{folder}/{last}", f"{folder}/{TEMPORARY_PREFIX}{last}"
+        path, part = f"{folder}/{last}", f"{folder}/{self._mark}{last}"
         try:
             count = _fill(part, blocks)
             if count != size:
