@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pantskit.core.codedmasks import CodedMasks, ids_of
+from pantskit.core.copies import read_copies
 from pantskit.core.errors import DatasetError, GeometryError, LabelError
 from pantskit.core.files import write_json
 from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
@@ -219,7 +220,10 @@ class Dataset:
 
     @property
     def metadata(self) -> dict[str, dict[str, Any]]:
-        """case_id to its metadata row in our column names; empty where there is no table."""
+        """case_id to its metadata row in our column names; empty where there is no table.
+
+        Patients are those of `core/copies.py`, where it knows more than the table.
+        """
         if self._metadata is None:
             self._metadata = {}
             for name in ("metadata.parquet", "metadata.csv", "metadata.xlsx"):
@@ -227,6 +231,8 @@ class Dataset:
                     rows = [_in_our_words(r) for r in read_table(self.root / name)]
                     self._metadata = {str(r["case_id"]): r for r in rows if r.get("case_id")}
                     break
+            for case_id, patient in read_copies(self.root).patients.items():
+                self._metadata.setdefault(case_id, {"case_id": case_id})["patient_id"] = patient
         return self._metadata
 
     def write_metadata(self, rows: Iterable[Mapping[str, Any]]) -> None:

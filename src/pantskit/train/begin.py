@@ -17,6 +17,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from pantskit.core.copies import read_copies
 from pantskit.core.dataset import Case, Dataset
 from pantskit.core.errors import DatasetError, PantskitError
 from pantskit.core.files import content_hash, held, is_abandoned, jsonable, write_json
@@ -148,20 +149,27 @@ def choose_cases(
     subset: int | None,
     seed: int,
 ) -> tuple[list[Case], int]:
-    """The cases of a training.
+    """The cases of a training; one whose patient is tested elsewhere is none of them.
 
     Returns:
         The cases, and how many a subset was drawn from; 0 without a subset.
 
     Raises:
-        DatasetError, ConfigError: If there are none, a wanted one is missing, or the subset
-            is larger than the dataset.
+        DatasetError, ConfigError: If there are none, a wanted one is missing or held out, or the
+            subset is larger than the dataset.
     """
+    held_out = read_copies(dataset.root).held_out
     found = dataset.cases(split)
     where = f"{dataset.root}, split {split}"
     if wanted is not None:
+        for case_id in (c for c in wanted if c in held_out):
+            raise DatasetError(
+                f"{where}: {case_id} shows the patient of the test case {held_out[case_id]} "
+                "(same_patients.json); leave it out"
+            )
         require_cases(wanted, (c.case_id for c in found), where=where)
         found = [c for c in found if c.case_id in set(wanted)]
+    found = [c for c in found if c.case_id not in held_out]
     if not found:
         raise DatasetError(f"{where}: no cases to train on")
     if subset is None:
