@@ -1,7 +1,7 @@
 """Runs downloads in processes that a test may kill: imports once, forks for each line of input.
 
-A line is {"out", "files": [[name, url], ...]}; the answer is a process id, and, when it ends, its
-exit status.
+A line is {"out", "files": [[name, url], ...], "keep"}; the answer is a process id, and, when it
+ends, its exit status.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pantskit.ingest.download.run import download
 def run(order: dict[str, object]) -> int:
     """Download as ordered; 0 when all is done."""
     files = tuple(RemoteFile(name, url=url) for name, url in order["files"])
-    plan = plan_download(replace(read_download("pants"), files=files), Path(str(order["out"])))
+    pants = replace(read_download("pants"), files=files)
+    plan = plan_download(pants, Path(str(order["out"])), keep=bool(order.get("keep")))
     outcomes = download(plan, Link(stall_s=5, tries=3, backoff_s=0.01), jobs=2)
     return 0 if all(o.status in ("done", "unchanged") for o in outcomes) else 1
 

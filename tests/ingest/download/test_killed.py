@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -32,10 +33,12 @@ class Downloader:
         self._process = process
         self.child = 0
 
-    def start(self, out: Path, files: list[list[str]]) -> None:
+    def start(self, out: Path, files: list[list[str]], *, keep: bool = False) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"out": str(out), "files": files}) + "\n")
+        self._process.stdin.write(
+            json.dumps({"out": str(out), "files": files, "keep": keep}) + "\n"
+        )
         self._process.stdin.flush()
         self.child = int(self._process.stdout.readline())
 
@@ -88,7 +91,7 @@ def test_killed_at_any_byte_and_taken_up_the_files_are_the_same(
     server.files = {f"/{name}": one for name, one in served.items()}
     noise = random.Random(11)
     kills = 0
-    for round_ in range(12):
+    for round_ in range(12):  # every other one keeps what came of archives
         victim = served[noise.choice(list(served))]
         at, wait_s = noise.randrange(1, len(victim.data)), noise.choice((0, 0, 0.002, 0.01))
 
@@ -101,7 +104,7 @@ def test_killed_at_any_byte_and_taken_up_the_files_are_the_same(
             one.sent = lambda _: None
         victim.sent = kill
         out = tmp_path / f"out{round_ % 3}"
-        downloader.start(out, files)
+        downloader.start(out, files, keep=round_ % 2 == 1)
         kills += downloader.status() == -signal.SIGKILL
         files_of(out, all_members)
     assert kills >= 3
@@ -129,7 +132,7 @@ def test_killed_a_hundred_times_the_files_are_the_same(
         wanted = expected({p: d for part in parts.values() for p, d in part.items()})
         out = tmp_path / f"out{round_}"
         for _ in range(13):
-            downloader.start(out, files)
+            downloader.start(out, files, keep=round_ % 2 == 1)
             time.sleep(noise.uniform(0, 0.25))
             downloader.kill()
             downloader.status()
@@ -175,6 +178,36 @@ def test_a_tar_gz_is_read_from_its_beginning_and_not_written_again(
     assert tree(tmp_path / "out") == expected(members)
 
 
+def test_a_tar_gz_that_is_kept_goes_on_at_its_last_byte(
+    server: FileServer, members, tmp_path: Path
+) -> None:
+    data = tar_gz(members)
+    server.files["/a.tar.gz"] = Served(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    file = RemoteFile("a.tar.gz", url=f"{server.url}/a.tar.gz", size=len(data), sha256=sha256)
+    out = tmp_path / "out"
+    _begin_and_lose(server, file, out, cut=300_000, keep=True)
+    part = out / FOLDER / "a.tar.gz.part"
+    there = part.stat().st_size
+    assert part.read_bytes() == data[:there]
+    assert there > 0
+    server.asked.clear()
+
+    (outcome,) = download(plan_download(of_files(file), out, keep=True), QUICK)
+
+    assert (outcome.status, outcome.message) == ("done", "")
+    assert outcome.facts["verified"][0] == "sha256"
+    assert server.ranges_asked("/a.tar.gz") == [f"bytes={there}-"]
+    assert tree(out) == expected(members)
+    assert not part.exists()
+
+
+def test_a_tar_gz_that_is_kept_needs_room_for_itself(tmp_path: Path) -> None:
+    file = RemoteFile("a.tar.gz", url="https://x.example/a", size=1000, unpacked=5000)
+    for keep, needed in ((False, 5000), (True, 6000)):
+        assert plan_download(of_files(file), tmp_path, keep=keep).to_write == needed
+
+
 def test_another_file_after_a_stop_is_begun_again(fetch, server, members, tmp_path) -> None:
     for name, make in (("a.tar.gz", tar_gz), ("b.tar", tar), ("c.xlsx", tar)):
         server.files[f"/{name}"] = Served(make(members))
@@ -204,13 +237,15 @@ def test_a_plain_file_goes_on_where_it_stopped(fetch, server, tmp_path) -> None:
     assert (tmp_path / "out/t.xlsx").read_bytes() == data
 
 
-def _begin_and_lose(server: FileServer, file: RemoteFile, out: Path, *, cut: int) -> None:
+def _begin_and_lose(
+    server: FileServer, file: RemoteFile, out: Path, *, cut: int, keep: bool = False
+) -> None:
     """Have the server send so many bytes, and then nothing but errors."""
     from file_server import Turn
 
     served = server.files[f"/{file.name}"]
     served.turns = [Turn(cut=cut), *[Turn(status=500)] * QUICK.tries]
-    (outcome,) = download(plan_download(of_files(file), out), QUICK)
+    (outcome,) = download(plan_download(of_files(file), out, keep=keep), QUICK)
     assert outcome.status == "failed"
     served.turns = []
 

@@ -145,9 +145,11 @@ class Journal:
 
     def whole_bytes(self) -> int:
         """Bytes of members that are there."""
-        part = _size(self.part) or 0
-        there = (m.size for m in self.members.values() if self.is_whole(m.path, m.size))
-        return part + sum(there)
+        return sum(m.size for m in self.members.values() if self.is_whole(m.path, m.size))
+
+    def part_bytes(self) -> int:
+        """Bytes of the file itself that are kept."""
+        return _size(self.part) or 0
 
     def take_back(self) -> None:
         """Remove what came of the file: it was another one, or a bad one."""
@@ -166,6 +168,7 @@ class Journal:
     def finish(self, file: RemoteFile, facts: dict[str, Any]) -> None:
         """Write the record that the file is done."""
         self._close()
+        self.part.unlink(missing_ok=True)
         os.sync()
         write_json(
             self._record,

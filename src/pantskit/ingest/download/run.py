@@ -23,8 +23,8 @@ from pantskit.ingest.download.errors import BadArchiveError, Changed, DownloadEr
 from pantskit.ingest.download.journal import Journal
 from pantskit.ingest.download.plan import Plan, Wanted, gigabytes
 from pantskit.ingest.download.remote import Link
-from pantskit.ingest.download.streams import LocalStream, RemoteStream
-from pantskit.ingest.download.unpacking import keep_file, unpack_tar, unpack_zip
+from pantskit.ingest.download.streams import LocalStream, RemoteStream, Stream
+from pantskit.ingest.download.unpacking import Kept, keep_file, unpack_tar, unpack_zip
 
 _STARTS = 3
 _LOOK_S = 0.2
@@ -257,12 +257,14 @@ def _fetch(
     file = wanted.file
     began = time.monotonic()
     sums = Checksums(file)
-    stream = _stream(wanted, journal, link, stop, share)
+    stream: Stream = _stream(wanted, journal, link, stop, share)
     left_out = 0
     if file.suffix == ".zip":
         left_out = unpack_zip(stream, file, out, journal)
         compared = _local_checksum(stream, file, sums)
     elif file.suffix:
+        if wanted.keep or journal.part.is_file():
+            stream = Kept(stream, journal)
         share.meter.skipped(journal.resume_at() if file.suffix == ".tar" else 0)
         left_out = unpack_tar(stream, file, out, journal, sums)
         compared = sums.require(file, stream)
@@ -327,9 +329,9 @@ def _require_local(stream: LocalStream, file: RemoteFile, journal: Journal) -> N
         raise Changed
 
 
-def _local_checksum(stream: LocalStream | RemoteStream, file: RemoteFile, sums: Checksums) -> str:
+def _local_checksum(stream: Stream, file: RemoteFile, sums: Checksums) -> str:
     """The checksum of a .zip that is at hand; of one on a server not all bytes are read."""
-    if isinstance(stream, RemoteStream) or not (file.sha256 or file.md5):
+    if not isinstance(stream, LocalStream) or not (file.sha256 or file.md5):
         return ""
     sums.begin(0)
     for block in stream.blocks():

@@ -24,6 +24,7 @@ from pantskit.ingest.download.declared import RemoteFile
 from pantskit.ingest.download.errors import BadArchiveError
 from pantskit.ingest.download.journal import Journal, Member
 from pantskit.ingest.download.members import Gate
+from pantskit.ingest.download.remote import BLOCK_BYTES
 from pantskit.ingest.download.streams import Ahead, Seekable, Stream
 
 _BLOCK_BYTES = 1 << 20
@@ -213,26 +214,53 @@ def _fill(part: str, blocks: Iterator[bytes]) -> int:
     return count
 
 
+class Kept:
+    """A stream whose bytes are kept in a file as they come, for a later run to go on at its end.
+
+    Args:
+        stream: where they come from.
+        journal: of the file; says what the bytes that are there belong to.
+    """
+
+    def __init__(self, stream: Stream, journal: Journal) -> None:
+        self._stream = stream
+        self._journal = journal
+        self.validator = journal.validator
+        self.size = journal.size if journal.part.is_file() else None
+        self.sha256 = ""
+
+    def blocks(self, start: int = 0) -> Iterator[bytes]:
+        """What is there, then the rest."""
+        assert start == 0
+        path = self._journal.part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        begun = path.is_file() and self.validator != ""
+        with path.open("r+b" if begun else "w+b", buffering=0) as part:
+            while block := part.read(BLOCK_BYTES):
+                yield block
+            if self.size is not None and part.tell() >= self.size:
+                return
+            for block in self._stream.blocks(part.tell()):
+                told = self._stream
+                self.validator, self.size, self.sha256 = told.validator, told.size, told.sha256
+                self._journal.begin(told.validator, told.size)
+                part.write(block)
+                yield block
+
+
 def keep_file(
     stream: Stream, file: RemoteFile, out: Path, journal: Journal, sums: Checksums
 ) -> None:
-    """Write a plain file; what came of it before is kept and read for the checksum."""
+    """Write a plain file, which appears when its checksum was compared."""
     target = file.path(file.name)
     assert target is not None
-    journal.part.parent.mkdir(parents=True, exist_ok=True)
-    there = journal.part.stat().st_size if journal.part.is_file() and journal.validator else 0
+    kept = Kept(stream, journal)
     sums.begin(0)
-    with journal.part.open("r+b" if there else "wb", buffering=0) as part:
-        while there and (block := part.read(_BLOCK_BYTES)):
-            sums.update(block)
-        if journal.size is None or there < journal.size:
-            for block in stream.blocks(there):
-                journal.begin(stream.validator, stream.size)
-                sums.update(block)
-                part.write(block)
-    sums.require(file, stream)
+    for block in kept.blocks():
+        sums.update(block)
+    sums.require(file, kept)
     size = journal.part.stat().st_size
     (out / target).parent.mkdir(parents=True, exist_ok=True)
     journal.part.replace(out / target)
-    journal.begin(stream.validator, stream.size)
+    journal.begin(kept.validator, kept.size)
     journal.add(Member(target, size))
