@@ -224,6 +224,28 @@ def test_another_file_after_a_stop_is_begun_again(fetch, server, members, tmp_pa
                 (tmp_path / "out" / path).unlink()
 
 
+def test_a_file_that_was_done_is_never_mixed_with_another_version(fetch, members, tmp_path) -> None:
+    """People may have worked on what is there; a member that is missing is no reason to lose it."""
+    for name, make in (("a.tar.gz", tar_gz), ("b.tar", tar), ("c.zip", zipped)):
+        mine = {f"{name[0]}/{path}": data for path, data in members.items()}
+        fetch(name, Served(make(mine)))
+        lost, corrected, *others = mine
+        (tmp_path / "out" / lost).unlink()
+        (tmp_path / "out" / corrected).write_bytes(b"corrected")
+        kept = expected({corrected: b"corrected", **{path: mine[path] for path in others}})
+
+        outcome = fetch(name, Served(make({"new": b"x" * 300_000, **mine}), etag='"2"'))
+        assert outcome.status == "failed"
+        assert "holds another version of it" in outcome.message
+        assert {p: h for p, h in tree(tmp_path / "out").items() if p[0] == name[0]} == kept
+
+        damaged = bytearray(make(mine))
+        damaged[-30] ^= 1  # behind all members: they are written before it is found
+        outcome = fetch(name, Served(bytes(damaged)), sha256="0" * 64)
+        assert outcome.status == "failed"
+        assert {p: h for p, h in tree(tmp_path / "out").items() if p[0] == name[0]} == kept
+
+
 def test_a_plain_file_goes_on_where_it_stopped(fetch, server, tmp_path) -> None:
     data = random.Random(2).randbytes(900_000)
     server.files["/t.xlsx"] = Served(data)

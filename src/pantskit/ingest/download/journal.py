@@ -59,6 +59,7 @@ class Journal:
         self._on_disk = 0  # so many of the first members survive a loss of power
         self._torn = False
         self._unsynced = 0
+        self._fresh: list[str] = []  # what this run wrote
         self._file: FileIO | None = None
         if self._path.is_file():
             self._read()
@@ -103,6 +104,7 @@ class Journal:
     def add(self, member: Member) -> None:
         """Remember a member that is whole."""
         self.members[member.path] = member
+        self._fresh.append(member.path)
         self._append(_line(member))
         self._unsynced += member.size
         if self._unsynced > _SYNC_BYTES:
@@ -152,18 +154,22 @@ class Journal:
         return _size(self.part) or 0
 
     def take_back(self) -> None:
-        """Remove what came of the file: it was another one, or a bad one."""
+        """Remove what came of the file: it was another one, or a bad one.
+
+        Of a file that was done before, only what this run wrote: people may have worked on it.
+        """
         self._close()
-        for member in self.members.values():
-            path = self._out / member.path
-            path.unlink(missing_ok=True)
-            for folder in _inside(path.parent, self._out):
+        was_done = self.record() is not None
+        for path in self._fresh if was_done else list(self.members):
+            (self._out / path).unlink(missing_ok=True)
+            for folder in _inside((self._out / path).parent, self._out):
                 if any(folder.iterdir()):
                     break
                 folder.rmdir()
-        for path in (self.part, self._record, self._path):
-            path.unlink(missing_ok=True)
-        self.validator, self.size, self.members, self._on_disk = "", None, {}, 0
+        self.part.unlink(missing_ok=True)
+        if not was_done:
+            self._path.unlink(missing_ok=True)
+            self.validator, self.size, self.members, self._on_disk = "", None, {}, 0
 
     def finish(self, file: RemoteFile, facts: dict[str, Any]) -> None:
         """Write the record that the file is done."""
@@ -208,10 +214,6 @@ class Journal:
         return [
             m.path for m in self.members.values() if _size(self._out / m.path) not in (m.size, None)
         ]
-
-    def reopen(self) -> None:
-        """Have the members that are missing fetched again; the others stay as they are."""
-        self._record.unlink(missing_ok=True)
 
 
 def _declared(file: RemoteFile) -> dict[str, Any]:

@@ -190,12 +190,15 @@ def _attempt(wanted: Wanted, out: Path, link: Link, stop: threading.Event, meter
     try:
         for _ in range(_STARTS):
             journal = Journal(out, name)
-            if journal.record() is not None:
-                journal.reopen()
             share = _Share(meter, wanted.file, journal, out)
             try:
                 return Outcome(name, "done", facts=_fetch(wanted, out, journal, link, stop, share))
             except Changed:
+                if journal.record() is not None:
+                    raise DownloadError(
+                        f"{name}: {out} holds another version of it; what is missing there cannot "
+                        "be had of this one. Take another folder for it"
+                    ) from None
                 share.in_vain()
                 journal.take_back()
             except BadArchiveError:
