@@ -86,7 +86,8 @@ def lumen_beyond(scan: Scan, vessel: str, *, upper: bool) -> float:
     whole = joined(k, seen)
     if whole is None or whole.sum() > _LARGER * seen.sum():
         return 0.0
-    size, found = float(whole.sum()), end
+    size, found, middle_of_it = float(whole.sum()), end, _middle(whole)
+    drift = np.sqrt(size / np.pi)  # an iliac artery leaves the aorta's place within a radius
     low, high = scan.view
     k += step
     while low <= k < high:
@@ -94,6 +95,8 @@ def lumen_beyond(scan: Scan, vessel: str, *, upper: bool) -> float:
         if section is None or not _SMALLER * size <= section.sum() <= _LARGER * size:
             break
         if 2 * np.count_nonzero(section & whole) < min(section.sum(), whole.sum()):
+            break
+        if np.linalg.norm(_middle(section) - middle_of_it) > drift:
             break
         whole, found = section, k
         k += step
@@ -125,6 +128,11 @@ def _around(scan: Scan, plane: Mask, start: Voxel) -> tuple[Mask, tuple[slice, s
     i, j = np.nonzero(plane)
     seen[i + start[0] - rows.start, j + start[1] - columns.start] = True
     return seen, (rows, columns)
+
+
+def _middle(section: Mask) -> NDArray[np.float64]:
+    middle: NDArray[np.float64] = np.argwhere(section).mean(axis=0)
+    return middle
 
 
 def _joined(alike: Mask, section: Mask) -> Mask | None:

@@ -6,10 +6,10 @@ oblique grids each as near as an axis comes. Nothing is resampled: axes are flip
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from pantskit.core.geometry import Geometry
 from pantskit.core.labels import STRUCTURES, Mask
 from pantskit.measure.boxes import Box, join, within
 from pantskit.measure.shape import Part, edge_voxels, parts_of
+
+T = TypeVar("T")
 
 # Enough points of a surface for distances to within a millimetre or two.
 _POINTS = 20_000
@@ -82,6 +84,14 @@ class Scan:
         self._points: dict[str, NDArray[np.float64]] = {}
         self._gaps: dict[tuple[str, str], tuple[float, Voxel]] = {}
         self._hu: dict[str, NDArray[np.int64]] = {}
+        self._kept: dict[str, Any] = {}
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gives, made when it is first asked for: several rules need it."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        kept: T = self._kept[name]
+        return kept
 
     @classmethod
     def from_masks(

@@ -1,4 +1,4 @@
-"""The pancreas: its parts by the vessels, its tumour, its duct."""
+"""The pancreas: its parts by the vessels, its tumour, the bile duct."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pantskit.core.labels import LESION, PANCREAS, PANCREAS_PARTS, STRUCTURES
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 HEAD, BODY, TAIL = PANCREAS_PARTS
-SMA, DUCT = "superior_mesenteric_artery", "pancreatic_duct"
+SMA = "superior_mesenteric_artery"
 
 
 @rule(
@@ -209,43 +209,6 @@ def lesion_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
         for part, mm in scan.parts_away(LESION, PANCREAS, limits["distance_mm"])[:3]:
             text = f"a part of the tumour ({part.voxels} voxels) lies {mm:.0f} mm from the pancreas"
             yield scan.fault(text, LESION, mm, at=scan.inside(LESION, part))
-
-
-@rule(
-    "duct-outside",
-    WARNING,
-    Scope.ANATOMY,
-    reason="The pancreatic duct runs in the gland; outside it is a vessel or bowel.",
-    standard="Pancreatic duct: a tube within the pancreas, from the tail to the ampulla.",
-    share=0.4,
-    grown_mm=3,
-)
-def duct_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Most of the duct lies in the gland or within a few mm of it."""
-    if DUCT not in scan.regions or PANCREAS not in scan.regions:
-        return
-    share = scan.share_away(DUCT, PANCREAS, limits["grown_mm"])
-    if share > limits["share"]:
-        text = f"{share:.0%} of the pancreatic duct lies outside the gland"
-        yield scan.fault(text, DUCT, share)
-
-
-@rule(
-    "duct-extent",
-    INFO,
-    Scope.ANATOMY,
-    reason="A thin duct is seen in places only; a part left out looks the same.",
-    standard="Pancreatic duct: from the tail to the ampulla of Vater.",
-)
-def duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """The duct is seen in head, body and tail."""
-    if DUCT not in scan.regions:
-        return
-    there = [p for p in PANCREAS_PARTS if p in scan.regions]
-    missed = [p for p in there if scan.gap(DUCT, p)[0] > 3]
-    if missed:
-        names = " and ".join(missed)
-        yield scan.fault(f"the pancreatic duct does not reach {names}", DUCT, len(missed))
 
 
 @rule(

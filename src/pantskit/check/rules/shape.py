@@ -41,6 +41,9 @@ _BROKEN = ("pancreatic_duct", "common_bile_duct", "colon", "veins")
 _WITH_SINUS = ("kidney_left", "kidney_right")
 _LUNGS = ("lung_left", "lung_right")
 
+# Thick all through: in folds and thin walls a single voxel may be enclosed by chance.
+_COMPACT = ("liver", "spleen", "kidney_left", "kidney_right", "aorta", "bladder", "gall_bladder")
+
 # Thick enough to lie over themselves from slice to slice.
 _THICK = (
     "aorta", "bladder", "femur_left", "femur_right", "kidney_left", "kidney_right", "liver",
@@ -122,8 +125,8 @@ def _in_gland(scan: Scan, structure: str, part: Part) -> bool:
     """Whether it is a piece of the pancreatic duct in its gland: thin ones are seen in places."""
     if structure != "pancreatic_duct" or PANCREAS not in scan.regions:
         return False
-    here = np.array(part.inside) + scan.regions[structure].start
-    return bool(scan.contains(PANCREAS, here[None])[0])
+    here = np.array([part.inside]) + np.array(scan.regions[structure].start)
+    return bool(scan.contains(PANCREAS, here)[0])
 
 
 @rule(
@@ -171,7 +174,8 @@ def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
     for structure in _ordered(scan):
         region = scan.regions[structure]
         share = limits["lung_share"] if structure in _LUNGS else 0.0  # vessels leave many
-        least = max(share * region.voxels, limits["least_ml"] / voxel_ml)
+        single = 1 if structure in _COMPACT else 2
+        least = max(share * region.voxels, limits["least_ml"] / voxel_ml, single)
         found = [
             part
             for part in cavities(region.array)
@@ -289,19 +293,30 @@ def ring(scan: Scan, limits: Limits) -> Iterator[Fault]:
     Scope.LABELS,
     reason="A run of empty slices inside an organ was skipped, or the mask is of two things.",
     standard="Aorta, vena cava: the entire lumen from end to end; organs: the entire parenchyma.",
+    share=0.01,
 )
 def gap(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """No organ of one piece has empty slices between filled ones."""
+    """No organ of one piece has empty slices between filled ones, or a single one but at a tip."""
     for structure in (s for s in ONE_PIECE if s in scan.regions and not scan.cut_aside(s)):
         region = scan.regions[structure]
         filled = np.flatnonzero(region.areas)
-        jumps = [(a, b) for a, b in pairwise(filled.tolist()) if b - a > 1]
+        jumps = [
+            (a, b)
+            for a, b in pairwise(filled.tolist())
+            if b - a > 2 or (b - a == 2 and _both_sides(region, a) > limits["share"])
+        ]
         if jumps:
             a, b = max(jumps, key=lambda ends: ends[1] - ends[0])
             mm = (b - a - 1) * scan.geometry.spacing[2]
             at = scan.at(region.in_slice(a))
             text = f"{structure} has {b - a - 1} empty slices ({mm:.0f} mm) inside it"
             yield scan.fault(text, structure, mm, at=at)
+
+
+def _both_sides(region: Region, k: int) -> float:
+    """Share of its voxels on the smaller side of a slice, which counts to the lower one."""
+    below = float(region.areas[: k + 1].sum() / region.voxels)
+    return min(below, 1 - below)
 
 
 @rule(
