@@ -236,8 +236,14 @@ def test_a_host_without_a_name_or_a_listener_is_one_line(fetch) -> None:
     assert "no-such-host.invalid" in unknown.message
     closed = fetch("b.tar", url="http://127.0.0.1:9/b.tar", link=quick)
     assert "127.0.0.1:9: connection refused; tried 2 times" in closed.message
-    odd = fetch("c.tar", url="no-scheme/c.tar", link=quick)
-    assert "no-scheme/c.tar" in odd.message
+    for odd in ("no-scheme/c.tar", "file:///etc/passwd", "ftp://127.0.0.1/c.tar"):
+        outcome = fetch("c.tar", url=odd, link=quick)
+        assert outcome.message == f"{odd}: an address begins with https:// or http://"
+
+
+def test_a_redirect_to_something_else_than_the_web_is_refused(fetch, server) -> None:
+    outcome = fetch("a.tar", Served(b"", goes_to="ftp://127.0.0.1/a.tar"))
+    assert "which is no web address" in outcome.message
 
 
 def test_a_redirect_in_circles_is_one_line(fetch, server) -> None:

@@ -24,6 +24,7 @@ BLOCK_BYTES = 1 << 18
 _LINKED_ETAG = "X-Linked-Etag"
 _LINKED_SIZE = "X-Linked-Size"
 
+_SCHEMES = ("https://", "http://")
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _LONGEST_WAIT_S = 600.0
 
@@ -121,6 +122,8 @@ def ask(url: str, start: int, validator: str, link: Link) -> Answer:
 
 
 def _request(url: str, start: int, validator: str, link: Link) -> urllib.request.Request:
+    if not url.startswith(_SCHEMES):
+        raise DownloadError(f"{url}: an address begins with https:// or http://")
     request = urllib.request.Request(url, headers={"User-Agent": f"pantskit/{__version__}"})
     if start:
         request.add_header("Range", f"bytes={start}-")
@@ -172,6 +175,8 @@ class _Hops(urllib.request.HTTPRedirectHandler):
                 self.told[name] = headers[name]
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise DownloadError(f"{req.full_url} leads to {newurl}, which is not encrypted")
+        if not newurl.startswith(_SCHEMES):
+            raise DownloadError(f"{req.full_url} leads to {newurl}, which is no web address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
