@@ -87,8 +87,7 @@ def write_comparison(comparison: Comparison, out: Path) -> tuple[Path, ...]:
         write_text(out / name, text)
     write_json(out / f"{NAME}.json", comparison_record(comparison))
     pictures = tuple(out / f"{NAME}{suffix}" for suffix in (".png", ".pdf"))
-    for picture in pictures:
-        draw_comparison(comparison, picture)
+    draw_comparison(comparison, *pictures)
     return (*(out / name for name in texts), out / f"{NAME}.json", *pictures)
 
 

@@ -318,9 +318,8 @@ def _counted_mark(counts: DatasetCounts, column: TableColumn) -> Cell:
         return Cell(UNKNOWN)
     having = min(counts.annotated[s] for s in column.structures)
     some = max(counts.annotated[s] for s in column.structures)
-    whole = {0: MISSING, counts.cases: DRAWN}
-    text = whole.get(having if some else 0, f"{having}/{counts.cases}")
-    return Cell(text, having, share=(having, counts.cases))
+    share = DRAWN if having == counts.cases else f"{having}/{counts.cases}"
+    return Cell(share if some else MISSING, having, share=(having, counts.cases))
 
 
 def _distinct_cell(counts: DatasetCounts, found: Distinct, what: str, notes: _Notes) -> Cell:

@@ -23,7 +23,8 @@ _LETTERS = "ßæÆøØœŒłŁ"
 
 _SIGNS = {
     "\\": r"\textbackslash{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"\\{sign}" for sign in "&%#_{}"},
+    "$": r"\char36{}",  # \$ asks for a font that small installations do not have
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": "$<$",
