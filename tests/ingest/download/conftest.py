@@ -19,6 +19,12 @@ from pantskit.ingest.download.run import Outcome, download
 QUICK = Link(stall_s=0.4, tries=4, backoff_s=0.01)
 
 
+@pytest.fixture(autouse=True)
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a loss of power alone, which no test can make; it waits for all of the machine."""
+    monkeypatch.setattr("os.sync", lambda: None)
+
+
 @pytest.fixture
 def server() -> Iterator[FileServer]:
     with serving() as files:

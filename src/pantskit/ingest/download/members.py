@@ -76,7 +76,7 @@ class Gate:
     def zip(self, member: zipfile.ZipInfo) -> str | None:
         """The same for a member of a .zip."""
         mode = member.external_attr >> 16
-        if member.is_dir() or S_ISDIR(mode):
+        if member.filename.endswith("/") or S_ISDIR(mode):
             self._clean(member.filename)
             return None
         if S_ISLNK(mode):
@@ -89,6 +89,8 @@ class Gate:
 
     def _file_at(self, name: str, size: int) -> str | None:
         clean = self._clean(name)
+        if not clean:
+            raise self.refused(name, "has no name")
         self.grow(name, size)
         target = None if _JUNK.fullmatch(clean) else self._file.path(clean)
         if target is None:
