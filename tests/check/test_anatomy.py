@@ -67,6 +67,61 @@ def test_one_thing_moved_is_told_by_its_rule(rule, changed):
     assert faults(rule, scan(trunk(**changed))) != []
 
 
+def test_liver_and_spleen_exchanged_are_an_error_and_one_of_them_astray_a_warning():
+    masks = trunk()
+    swapped = masks | {"liver": masks["spleen"], "spleen": masks["liver"]}
+    found = faults("wrong-side", scan(swapped))
+    assert {(f.structure, f.severity) for f in found} == {("liver", "error"), ("spleen", "error")}
+    (fault,) = faults("wrong-side", scan(masks | moved("spleen", i=40)))
+    assert fault.severity is None
+
+
+def test_vena_cava_left_of_the_aorta_is_an_error_where_a_left_sided_one_has_crossed():
+    masks = trunk()
+    swapped = masks | {"aorta": masks["postcava"], "postcava": masks["aorta"]}
+    (fault,) = faults("postcava-side", scan(swapped))
+    assert fault.severity == "error"
+    swapped["liver"] = None
+    (fault,) = faults("postcava-side", scan({s: m for s, m in swapped.items() if m is not None}))
+    assert fault.severity is None
+
+
+def test_femurs_that_end_at_unlike_heights_are_both_named():
+    assert faults("femur-ends", scan(trunk())) == []
+    longer = trunk(femur_right=block((46, 52), (14, 20), (10, 34)))
+    found = faults("femur-ends", scan(longer))
+    assert [(f.structure, f.value) for f in found] == [("femur_left", 32), ("femur_right", 32)]
+
+
+def lumen(k):
+    """A CT of fat with a vessel of 5 x 5 voxels where the trunk's aorta is, over slices k."""
+    ct = np.full((60, 40, 100), -90, np.int16)
+    ct[26:31, 8:13, slice(*k)] = 160
+    return ct
+
+
+def test_vessel_that_the_ct_shows_below_its_mask_is_cut_short():
+    aorta = {"aorta": block((26, 31), (8, 13), (34, 90))}
+    assert faults("aorta-extent", scan(aorta, ct=lumen((34, 90)))) == []
+    (fault,) = faults("aorta-extent", scan(aorta, ct=lumen((20, 90))))
+    assert fault.value == 14 * 4
+    both = lumen((34, 90))
+    both[24:27, 8:13, 20:34] = both[30:33, 8:13, 20:34] = 160  # it divides where the mask ends
+    assert faults("aorta-extent", scan(aorta, ct=both)) == []
+
+
+def test_mesenteric_artery_that_begins_far_below_the_coeliac_one_lacks_its_origin():
+    short = trunk(superior_mesenteric_artery=block((28, 30), (13, 18), (40, 52)))
+    (fault,) = faults("artery-origin", scan(short))
+    assert fault.value == 11 * 4
+
+
+def test_portal_vein_that_ends_before_the_bile_duct_does_is_short():
+    masks = trunk(veins=block((14, 28), (14, 16), (60, 62)), liver=None)
+    (fault,) = faults("veins-reach", scan(masks | {"liver": block((28, 54), (12, 32), (60, 82))}))
+    assert "bile duct" in fault.message
+
+
 def test_femur_to_the_knee_is_too_long():
     masks = {"femur_left": block((8, 14), (14, 20), (2, 60))}
     (fault,) = faults("femur-length", scan(masks))

@@ -161,13 +161,15 @@ def fat_peak(scan: Scan) -> tuple[float, float]:
     Scope.CONTENT,
     reason="Same grid, other content: the labels were cut from another scan or another slab.",
     share=0.35,
+    many_share=0.15,
+    many=3,
     least_voxels=50,
 )
 def other_ct(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """Solid organs do not lie on fat and air, nor lungs on flesh: the labels are of this CT."""
     if scan.ct is None:
         return
-    judged, wrong = 0, []
+    judged, wrong, some = 0, [], []
     for structure in (*_SOLID, *_LUNGS):
         region = scan.regions.get(structure)
         if region is None or region.voxels < limits["least_voxels"]:
@@ -177,6 +179,10 @@ def other_ct(scan: Scan, limits: Limits) -> Iterator[Fault]:
         share = scan.share_between(structure, low, high)
         if share > limits["share"]:
             wrong.append((share, structure))
+        if share > limits["many_share"] and structure not in _LUNGS:
+            some.append((share, structure))
+    if len(wrong) < 2 and len(some) >= limits["many"]:
+        wrong = some  # one organ may be drawn too wide, not many at once
     if not wrong:
         return
     share, structure = max(wrong)

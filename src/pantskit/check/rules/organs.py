@@ -116,17 +116,18 @@ def wrong_side(scan: Scan, limits: Limits) -> Iterator[Fault]:
     if mirrored(scan):
         return
     told = {s for left in _pairs(scan) for s in (left, twin(left))}
-    for structure, mm in right_of_middle(scan).items():
+    off = right_of_middle(scan)
+    # Neither goes over the middle by itself.
+    exchanged = [s for s in ("liver", "spleen") if off.get(s, 0) < -limits["distance_mm"]]
+    for structure, mm in off.items():
         if structure in told or structure in ("aorta", "postcava", "stomach", "pancreas_head"):
             continue
         if mm < -limits["distance_mm"]:
-            sided = STRUCTURES[structure].side is not None
-            yield scan.fault(
-                f"{structure} lies {-mm:.0f} mm on the other side of the body's middle",
-                structure,
-                -mm,
-                severity=ERROR if sided else None,
-            )
+            grave = STRUCTURES[structure].side is not None
+            text = f"{structure} lies {-mm:.0f} mm on the other side of the body's middle"
+            if structure in exchanged and len(exchanged) == 2:
+                grave, text = True, f"{text}, and so does its fellow: liver and spleen exchanged"
+            yield scan.fault(text, structure, -mm, severity=ERROR if grave else None)
 
 
 # (upper, lower, why): centres of mass, far enough apart in everybody.

@@ -65,6 +65,28 @@ def femur_heights(scan: Scan, limits: Limits) -> Iterator[Fault]:
 
 
 @rule(
+    "femur-ends",
+    WARNING,
+    Scope.ANATOMY,
+    reason="One femur was drawn further down its shaft than the other: one of both ends is wrong.",
+    standard="Proximal femur: to 5 cm below the lesser trochanter, on both sides.",
+    apart_mm=20,
+)
+def femur_ends(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Femurs whose heads are level end at one height; told of both where no length decides."""
+    if not set(FEMURS) <= set(scan.regions) or any(scan.cut_aside(f) for f in FEMURS):
+        return
+    (low, high), (other_low, other_high) = (scan.heights_mm(f) for f in FEMURS)
+    apart = abs((high - low) - (other_high - other_low))
+    if apart <= limits["apart_mm"] or abs(high - other_high) > limits["apart_mm"]:
+        return  # of unlike height, femur-heights tells
+    long, short = FEMURS if low < other_low else FEMURS[::-1]
+    text = f"{long} reaches {apart:.0f} mm further down than {short}"
+    yield scan.fault(f"{text}: too far, or the other is too short", long, apart)
+    yield scan.fault(f"{text}: too short, or the other too long", short, apart)
+
+
+@rule(
     "prostate-place",
     WARNING,
     Scope.ANATOMY,

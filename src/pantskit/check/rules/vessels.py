@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pantskit.check.ends import RIGHT, UP, end_gap, lumen_beyond
 from pantskit.check.findings import Fault, Severity, Voxel
@@ -52,7 +53,7 @@ def artery_origin(scan: Scan, limits: Limits) -> Iterator[Fault]:
 
 @rule(
     "artery-order",
-    WARNING,
+    ERROR,
     Scope.ANATOMY,
     reason="The coeliac artery leaves the aorta above the superior mesenteric artery: exchanged?",
     standard="Coeliac artery: a short branch; superior mesenteric artery: from its origin on.",
@@ -221,16 +222,30 @@ def postcava_side(scan: Scan, limits: Limits) -> Iterator[Fault]:
     share = float((apart < 0).mean())
     if share > limits["share"] and np.median(apart) < -limits["apart_mm"]:
         k = int(both[apart.argmin()]) - scan.regions["postcava"].start[2]
+        # A left-sided vena cava crosses to the right below the liver.
+        at_liver = _at_height(scan, both, "liver")
+        crossed = at_liver.any() and bool(
+            (apart[at_liver] < -limits["apart_mm"]).mean() > share / 2
+        )
         yield scan.fault(
             f"the vena cava lies to the left of the aorta in {share:.0%} of slices: names "
             "exchanged, or a left-sided vena cava",
             "postcava",
             share,
+            severity=ERROR if crossed else None,
             at=scan.at(scan.regions["postcava"].in_slice(k)),
         )
 
 
-def _middles(scan: Scan, structure: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _at_height(scan: Scan, slices: NDArray[np.int64], structure: str) -> NDArray[np.bool_]:
+    """Which slices show a structure."""
+    if structure not in scan.regions:
+        return np.zeros(len(slices), np.bool_)
+    part = scan.regions[structure].box[2]
+    return np.asarray((slices >= part.start) & (slices < part.stop))
+
+
+def _middles(scan: Scan, structure: str) -> NDArray[np.float64]:
     """(k,) RAS+ mm (x) of a structure's middle in each axial slice, NaN where it is not."""
     x, k = scan.columns(structure)
     depth = scan.geometry.shape[2]
