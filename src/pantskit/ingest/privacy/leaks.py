@@ -147,12 +147,12 @@ class LeakScan:
         self._wide: WideText | None = None
         own_texts = [*own_words]
         ours, repeated, labels = map(_words_of_all, (own_texts, facts, label_names))
-        phrases = [_phrase(text) for text in own_texts]
+        phrases = "\n".join(map(_phrase, own_texts))  # no phrase reaches into the next line
         for value, attribute in identifiers.items():
             words = value.partition(":")[2] or value if ":" in value else value
             parts = set(words_of(plain(words)))
             made_of = parts | {words}
-            if made_of <= ours or words in ours or any(_phrase(words) in p for p in phrases):
+            if made_of <= ours or words in ours or _phrase(words) in phrases:
                 continue
             # A spacing, say, is written as one text in the header and as another in a table.
             fact = words in repeated or (parts and parts <= repeated)

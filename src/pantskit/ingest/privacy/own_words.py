@@ -17,8 +17,10 @@ from pantskit.ingest.facts.vocabulary import output_words
 
 # Packages whose words can reach a record, a table or a message of ingest.
 _PACKAGES = ("core", "ingest", "measure")
-_ONLY_READ = {"vocabulary.toml", "written_forms.py"}  # `Mann`, `August`: read and never written
-_NAMES_PEOPLE = "sources"  # descriptions of public datasets cite their authors: `Li`, `Ma`
+# `Mann`, `August`, `Li`: read, and never written by ingest.
+_ONLY_READ = {"vocabulary.toml", "written_forms.py", "table3.toml"}
+# Folders that describe public datasets: they cite authors (`Li`, `Ma`), towns and hospitals.
+_NAME_PEOPLE = {"sources", "download", "published"}
 
 _NOT_CODE = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"""|#[^\n]*')
 _WORD = re.compile(r"[a-z0-9]+")
@@ -87,7 +89,7 @@ def _texts(suffix: str) -> list[str]:
     found = []
     for folder in folders:  # grows
         for entry in folder.iterdir():
-            if entry.name == _NAMES_PEOPLE:
+            if entry.name in _NAME_PEOPLE:
                 continue
             if entry.is_dir():
                 folders.append(entry)
