@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -366,5 +366,7 @@ def _claimed(out: Path) -> Iterator[None]:
             remove_leftovers(out)
         yield
         mark.unlink(missing_ok=True)
+        with suppress(OSError):  # other marks may be there
+            mark.parent.rmdir()
     finally:
         os.close(descriptor)
