@@ -101,12 +101,12 @@ def lesion_away(case: Planting, where: str | int) -> None:
     if isinstance(where, str):
         case.put("pancreatic_lesion", onto(lesion, centre(case.mask("liver"))))
     else:
-        case.put("pancreatic_lesion", moved(lesion, case.voxels(front=where)))
+        case.shift("pancreatic_lesion", front=where)
 
 
 @kind("duct-outside", DUCT, structures=("pancreatic_duct",), levels=(60, 25, 12))
 def duct_outside(case: Planting, mm: float) -> None:
-    case.put("pancreatic_duct", moved(case.mask("pancreatic_duct"), case.voxels(front=mm)))
+    case.shift("pancreatic_duct", front=mm)
 
 
 THIN = "a duct of 2 mm is seen in places only: a part left out looks the same"
@@ -249,7 +249,7 @@ def veins_cut(case: Planting, mm: float) -> None:
 
 @kind("postcava-on-the-left", CAVA, structures=("postcava",), levels=(80, 60, 50))
 def postcava_on_the_left(case: Planting, mm: float) -> None:
-    case.put("postcava", moved(case.mask("postcava"), case.voxels(left=mm)))
+    case.shift("postcava", left=mm)
 
 
 # Organs
@@ -306,7 +306,7 @@ def lung_with_effusion(case: Planting, fraction: float) -> None:
 def bladder_too_high(case: Planting, how: str) -> None:
     bladder = case.mask("bladder")
     if how == "60 mm":
-        case.put("bladder", moved(bladder, case.voxels(down=-60)))
+        case.shift("bladder", down=-60)
         return
     kidneys = case.mask("kidney_left") | case.mask("kidney_right")
     place = centre(bladder)
@@ -318,7 +318,7 @@ def bladder_too_high(case: Planting, how: str) -> None:
 
 @kind("prostate-too-high", PLACE, structures=("prostate",), levels=(200, 100, 50))
 def prostate_too_high(case: Planting, mm: float) -> None:
-    case.put("prostate", moved(case.mask("prostate"), case.voxels(down=-mm)))
+    case.shift("prostate", down=-mm)
 
 
 @kind(
@@ -373,9 +373,9 @@ def adrenal_in_kidney(case: Planting, how: str) -> None:
     levels=(100, 60, 30),
 )
 def duodenum_away(case: Planting, mm: float) -> None:
-    case.put("duodenum", moved(case.mask("duodenum"), case.voxels(down=mm)))
+    case.shift("duodenum", down=mm)
 
 
 @kind("spleen-too-low", PLACE, structures=("spleen",), levels=(150, 80, 40))
 def spleen_too_low(case: Planting, mm: float) -> None:
-    case.put("spleen", moved(case.mask("spleen"), case.voxels(down=mm)))
+    case.shift("spleen", down=mm)

@@ -155,6 +155,18 @@ class Planting:
         self.mask(structure)
         self._dropped.add(structure)
 
+    def shift(self, structure: str, **mm: float) -> None:
+        """Move a structure by a way in mm, as `voxels` takes it.
+
+        Raises:
+            DoesNotApplyError: If more than half of it would leave the scan.
+        """
+        mask = self.mask(structure)
+        there = moved(mask, self.voxels(**mm))
+        if there.sum() < mask.sum() / 2:
+            raise DoesNotApplyError(f"{structure} would leave the scan")
+        self.put(structure, there)
+
     def voxels(self, *, left: float = 0, front: float = 0, down: float = 0) -> tuple[int, ...]:
         """Whole voxels of a way in mm; a way that is not 0 is one voxel at least."""
         steps = []

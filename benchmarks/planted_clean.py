@@ -21,7 +21,7 @@ from planted_report import table
 from pantskit.check.dataset import check_dataset
 from pantskit.core.dataset import Dataset
 from pantskit.core.geometry import Geometry
-from pantskit.core.labels import PANTS, STRUCTURES
+from pantskit.core.labels import PANTS
 from pantskit.core.volume import Volume, write_volume
 from pantskit.phantom.case import THIN_PIXELS, PhantomCase, lesion_shifts, make_case
 from pantskit.phantom.cohort import make_cohort, write_case
@@ -32,6 +32,8 @@ from pantskit.phantom.voxelize import tissue_map
 
 AT_ONCE = 25
 MARKS = (1000, 2000, 5000, 10000)
+TINY = 6  # every nth voxel of a small phantom
+FEW = ("liver", "spleen", "pancreas")
 
 
 def cohort(folder: Path, cases: int, seed: int, size: str) -> Dataset:
@@ -150,16 +152,18 @@ def report_alarms(parts: list[Alarms]) -> None:
 
 
 def make_many(folder: Path, cases: int, seed: int) -> Dataset:
-    """Copies of one tiny case (every third voxel of a small phantom), each of other content."""
+    """Copies of one tiny case of three structures in a map alone, each of other content."""
+    if (folder / "dataset.json").is_file() and len(Dataset.open(folder).cases()) == cases:
+        return Dataset.open(folder)
     made = make_case(CohortPlan(1, seed=seed, sites=4), 0)
     ct = made.ct.reoriented()
-    pick = (slice(None, None, 3),) * 3
-    affine = ct.geometry.affine @ np.diag([3.0, 3, 3, 1])
+    pick = (slice(None, None, TINY),) * 3
+    affine = ct.geometry.affine @ np.diag([TINY, TINY, TINY, 1.0])
     small = np.ascontiguousarray(ct.array[pick])
     grid = replace(ct.geometry, shape=small.shape, affine=affine)
-    masks = {s: Volume(made.mask(s), made.geometry).reoriented().array[pick] for s in STRUCTURES}
+    masks = {s: Volume(made.mask(s), made.geometry).reoriented().array[pick] for s in FEW}
     labels = PANTS.combine(masks)
-    dataset = Dataset.create(folder, name="many")
+    dataset = Dataset.create(folder, name="many", annotated=FEW)
     liver = np.argwhere(masks["liver"])
     for n in range(cases):
         name = f"Many_{n:08d}"

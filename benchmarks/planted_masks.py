@@ -42,6 +42,8 @@ OF_THE_CT = "The masks of a case are those of its CT."
     words=("lesions",),
 )
 def tumour_without_lesion(case: Planting, level: str) -> None:
+    if "pancreatic_lesion" not in case.clean.coded.annotated:
+        raise DoesNotApplyError("nobody annotated tumours")
     if case.has("pancreatic_lesion"):
         case.put("pancreatic_lesion", np.zeros(case.ct.shape, np.bool_))
     case.fields["lesions"] = 1
