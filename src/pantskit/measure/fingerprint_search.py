@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,15 @@ from pantskit.measure.fingerprint import Descriptions, Fingerprint, Likeness, co
 # Places whose descriptions fall on the same side of so many random planes meet in a bucket; a few
 # sets of planes, since noise moves some across. Buckets hold a fraction of a place on average.
 _TABLES = 8
-_SPARE_BITS = 2
+# So many that alike anatomy of other patients seldom fills a bucket: with 2 instead of 7, strongly
+# changed copies met in 3 places and not in 9.
+_SPARE_BITS = 7
 # What meets in a large bucket is common anatomy, or empty.
 _LARGEST_BUCKET = 12
-# Meetings of two scans before they are compared: copies of phantoms had 38 and more; phantoms of
-# other patients, who are shaped alike, 12 in the middle.
-_MEETINGS = 20
+# Up to so many pairs, all are compared. Of more, those that meet most often: in 4 places at least,
+# and no more than 10 a scan, so that the time does not grow with the number of pairs.
+_FEW_PAIRS = 5_000
+_MEETINGS, _PAIRS_A_SCAN = 4, 10
 _CHUNK = 1 << 18
 _STRIDE = 1 << 32  # of the first owner in the number of a pair
 
@@ -43,21 +47,24 @@ def find_alike(
 
 
 def candidates(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
-    """Pairs of scans of which several places meet; few others are among them."""
+    """Pairs of scans worth comparing: all of few scans, else those of which most places meet."""
+    usable = [n for n, p in enumerate(prints) if len(p.places)]
+    if len(usable) * (len(usable) - 1) // 2 <= _FEW_PAIRS:
+        return list(combinations(usable, 2))
     sizes = [len(p.places) for p in prints]
-    total = sum(sizes)
-    if total < 2:
-        return []
     owners = np.repeat(np.arange(len(prints), dtype=np.int64), sizes)
-    descriptions = np.concatenate([p.descriptions for p in prints if len(p.places)])
-    bits = min(60, int(np.ceil(np.log2(total))) + _SPARE_BITS)
+    descriptions = np.concatenate([prints[n].descriptions for n in usable])
+    bits = min(60, int(np.ceil(np.log2(sum(sizes)))) + _SPARE_BITS)
     random = np.random.default_rng(0)
     meetings = [
         _meetings(_keys(descriptions, random.normal(size=(descriptions.shape[1], bits))), owners)
         for _ in range(_TABLES)
     ]
     pairs, counts = np.unique(np.concatenate(meetings), return_counts=True)
-    chosen = pairs[counts >= _MEETINGS]
+    fewest = _MEETINGS
+    while np.count_nonzero(counts >= fewest) > _PAIRS_A_SCAN * len(usable):
+        fewest += 1
+    chosen = pairs[counts >= fewest]
     return [(int(p // _STRIDE), int(p % _STRIDE)) for p in chosen]
 
 

@@ -335,7 +335,8 @@ def test_panorama_of_two_folders_prefers_manual_labels_and_keeps_who_made_them(
     made.require_truth(mini, "PANORAMA_100001_00001", [*always, "pancreatic_lesion"])
     made.require_truth(mini, "PANORAMA_100002_00001", always)
     first, second = (made.records[f"PANORAMA_10000{n}_00001"].data for n in (1, 2))
-    assert first["labels"]["origin"]["pancreas"] == "expert"
+    assert first["labels"]["origin"]["pancreatic_lesion"] == "expert", "drawn by hand"
+    assert first["labels"]["origin"]["pancreas"] == "model", "predicted in every scan"
     assert second["labels"]["origin"]["pancreas"] == "model"
     assert second["metadata"]["lesions"] is None, "other lesions than PDAC are not drawn"
     differing = int(lesion.sum())
