@@ -6,24 +6,34 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from predict_measured import Aims, apart
 from train_data import blob_patients, keep, kept, phantoms, planned
+from train_turns import TickFile, in_turns
 
 SCRIPT = Path(__file__).with_name("train.py")
 _WARM_UP = 5  # iterations that are not counted: kernels are chosen, processes started
-_ROUNDS = 2  # the better one counts, as others may use the machine
 _GPU_GB = 8.0  # of the default plan
+_ROUNDS = 2  # of the GPU's engines
+_ENDLESS = 100_000  # iterations: the engines are stopped
 _PATIENTS = 2  # full-size ones
 _PROCESSES = "nnUNet_n_proc_DA"
 
 
-def iterations(number: int, scratch: Path) -> int:
-    """A small plan on the CPU; how many aims were missed."""
-    return _compared("cpu", "small", number, scratch)
+def iterations(rounds: int, seconds: float, scratch: Path) -> int:
+    """A small plan on the CPU, the engines in turns; how many aims were missed."""
+    folder = _prepared("cpu", "small", _ENDLESS, scratch)
+    # nnU-Net's own choice of augmenting processes, and none, which suits a busy CPU better.
+    found = in_turns(SCRIPT, ("pantskit", "nnunet", "nnunet-0"), folder, rounds, seconds)
+    for engine, rows in found.items():
+        turns = " ".join(f"{row['per_s']:.2f}" for row in rows)
+        print(f"{engine:<12} iterations/s in turns: {turns}", flush=True)
+        _show(engine, _medians(rows) | {"load": os.getloadavg()[0]})
+    return _beside({engine: _medians(rows) for engine, rows in found.items()})
 
 
 def gpu(number: int, device: str, size: str, scratch: Path) -> int:
@@ -39,10 +49,21 @@ def gpu(number: int, device: str, size: str, scratch: Path) -> int:
 
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch sees no CUDA device; this part is unmeasured here")
-    return _compared(device, size, number, scratch)
+    folder = _prepared(device, size, number, scratch)
+    rows: dict[str, list[dict[str, Any]]] = {"pantskit": [], "nnunet": []}
+    for _ in range(_ROUNDS):
+        for engine, found in rows.items():
+            row = apart(
+                "iterations-job", engine, str(folder), "--device", device, "--iterations",
+                str(number), script=SCRIPT,
+            )  # fmt: skip
+            _show(engine, row)
+            found += [] if row is None else [row]
+    return _beside({engine: _medians(found) for engine, found in rows.items() if found})
 
 
-def _compared(device: str, size: str, number: int, scratch: Path) -> int:
+def _prepared(device: str, size: str, number: int, scratch: Path) -> Path:
+    """Folder of a training whose cases are prepared."""
     from pantskit.train.cases import prepare_case
 
     dataset = (
@@ -57,31 +78,28 @@ def _compared(device: str, size: str, number: int, scratch: Path) -> int:
     keep(folder, task)
     plan = task.plans["configurations"]["3d_fullres"]
     print(f"patches of {plan['patch_size']}, batch {plan['batch_size']}, {device}", flush=True)
-    # nnU-Net's own choice of augmenting processes, and none, which suits a busy CPU better.
-    engines = ["pantskit", "nnunet"] + ["nnunet-0"] * (device == "cpu")
-    rows: dict[str, Any] = {}
-    for _ in range(_ROUNDS):
-        for engine in engines:
-            row = apart(
-                "iterations-job", engine, str(folder), "--device", device, "--iterations",
-                str(number), script=SCRIPT,
-            )  # fmt: skip
-            _show(engine, row)
-            best = rows.get(engine)
-            if row is None or best is None or row["per_s"] > best["per_s"]:
-                rows[engine] = row
-    ours, aims = rows.pop("pantskit"), Aims()
-    if ours is None:
+    return folder
+
+
+def _beside(medians: dict[str, dict[str, float]]) -> int:
+    """Print our figures beside the others'; how many aims were missed."""
+    if "pantskit" not in medians:
         return 1
-    found = {name: row for name, row in rows.items() if row is not None}
-    if found:
-        best = max(found, key=lambda name: found[name]["per_s"])
-        aims.at_least(f"iterations a second, times {best}'s", ours["per_s"] / found[best]["per_s"],
-                      1.0)  # fmt: skip
+    ours, aims = medians.pop("pantskit"), Aims()
+    for name, theirs in medians.items():
+        aims.at_least(f"iterations a second, times {name}'s", ours["per_s"] / theirs["per_s"], 1.0)
+        cpu = [row["step_cpu_s"] for row in (theirs, ours)]
+        print(f"    CPU-s a step, times {name}'s: {cpu[1] / cpu[0]:.2f}")
     if "device_gb" in ours:
         aims.at_most("GiB of device memory", ours["device_gb"], _GPU_GB)
         aims.at_most("share of the time that the device waits for batches", ours["waited"], 0.05)
     return aims.missed
+
+
+def _medians(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Of each figure, over the rounds."""
+    figures = [k for k, value in rows[0].items() if isinstance(value, float)]
+    return {k: float(np.median([row[k] for row in rows])) for k in figures}
 
 
 def _recipe(size: str, number: int) -> Any:
@@ -97,23 +115,27 @@ def _recipe(size: str, number: int) -> Any:
     )
 
 
-def iterations_job(engine: str, folder: Path, device: str, number: int) -> None:
-    """One engine; prints a line of JSON."""
-    from pantskit.networks.runtime import own_cores, start_torch
+def iterations_job(engine: str, folder: Path, device: str, number: int, into: Path | None) -> None:
+    """One engine, with the threads and the way of waiting that it has by itself."""
+    if engine == "pantskit":
+        from pantskit.networks.runtime import start_torch
 
-    chosen = start_torch(device)  # before torch is imported: how its threads wait
-    import torch
+        chosen = start_torch(device)
+    else:
+        import torch
 
+        chosen = torch.device(device)
     task = kept(folder)
-    shutil.rmtree(task.model, ignore_errors=True)  # or it would go on from there
-    if device == "cpu":
-        torch.set_num_threads(own_cores())
-    ticks: Ticks = []
+    # Each has its own, or it would go on from there.
+    task = replace(task, model=folder / f"model-{engine}")
+    shutil.rmtree(task.model, ignore_errors=True)
+    ticks: Any = TickFile(into) if into else []
     if engine == "pantskit":
         _train_ours(task, chosen, ticks)
     else:
         _train_theirs(task, chosen, ticks, engine, folder)
-    print(json.dumps(_row(ticks, number, chosen)))
+    if into is None:
+        print(json.dumps(_row(ticks, number, chosen)))
 
 
 def _row(ticks: Ticks, number: int, device: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from pantskit.train import resume
 from pantskit.train.augmentation import few_transforms, without_benchmarks
 from pantskit.train.batches import NumberedBatches, draw_batches, seed_for
 from pantskit.train.curve import Epoch, LearningCurve
+from pantskit.train.layout import channels_last
 from pantskit.train.partial_training import PartialLabelsTrainer
 from pantskit.train.ranks import Ranks
 from pantskit.train.recipe import Recipe
@@ -186,7 +187,7 @@ class RecipeTrainer(PartialLabelsTrainer):
         if self.recipe.pretrained:
             encoder = encoder_of(network, self.recipe.network.encoder)
             load_encoder(encoder, Path(self.recipe.pretrained))
-        return network
+        return channels_last(network) if self.device.type == "cpu" else network
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Where the network has it: not all of them keep the switch where nnU-Net's do."""
