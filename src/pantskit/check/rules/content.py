@@ -144,7 +144,7 @@ def fat_peak(scan: Scan) -> tuple[float, float]:
     """
     if scan.ct is None:
         return 0.0, 0.0
-    levels = np.clip(scan.ct[::2, ::2, ::2], -250, 250).astype(np.int64).ravel() + 250
+    levels = np.clip(scan.ct[::4, ::4, ::2], -250, 250).astype(np.int64).ravel() + 250
     counts = np.bincount(levels, minlength=501)[1:].astype(np.float64)
     smooth = np.convolve(counts, np.ones(15) / 15, "same")
     window = np.arange(29, 230)  # index 0 is -249 HU

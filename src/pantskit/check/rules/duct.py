@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pantskit.check.course import Course, course_of_gland, widest_gap, without
 from pantskit.check.findings import Fault, Severity, Voxel
@@ -45,7 +46,7 @@ def duct_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
     "is seen in places only, and leaves a remark.",
     standard="Pancreatic duct: from the tail to the ampulla of Vater.",
     missing_mm=35,
-    wide_mm2=12,
+    wide_mm2=10,
 )
 def duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """The duct comes near to both ends of the gland; what lies behind a tumour may be closed."""
@@ -55,7 +56,6 @@ def duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     duct, tumour = course.of(scan, DUCT), _tumour(scan, course)
     if not len(duct):
         return
-    severity = None if _is_wide(scan, course, limits["wide_mm2"]) else INFO
     first, last = float(duct[0]), float(duct[-1])
     closed = tumour is not None and tumour[0] - 15 < last < tumour[1] + 15
     for missing, end in (
@@ -64,7 +64,9 @@ def duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     ):
         if missing > limits["missing_mm"] and not scan.cut(PANCREAS):
             text = f"the pancreatic duct ends {missing:.0f} mm before the end of the {end}"
-            at = _at(scan, course, first if end == "tail" else last)
+            place = first if end == "tail" else last
+            wide = _section(scan, duct, place) > limits["wide_mm2"]
+            severity, at = None if wide else INFO, _at(scan, course, place)
             yield scan.fault(text, DUCT, missing, severity=severity, at=at)
 
 
@@ -77,7 +79,7 @@ def duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     gap_mm=12,
     voxels=2.5,
     piece_share=0.1,
-    wide_mm2=12,
+    wide_mm2=10,
 )
 def duct_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """Along the gland the duct has no gap but at a tumour; some voxels' length is none.
@@ -93,7 +95,8 @@ def duct_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
     missing = without(start, end, _tumour(scan, course))
     below = float((duct <= start).mean()) if len(duct) else 0.0
     if missing > least and min(below, 1 - below) > limits["piece_share"]:
-        severity = None if _is_wide(scan, course, limits["wide_mm2"]) else INFO
+        wide = min(_section(scan, duct, start), _section(scan, duct, end)) > limits["wide_mm2"]
+        severity = None if wide else INFO
         text = f"the pancreatic duct has a gap of {missing:.0f} mm along the gland"
         yield scan.fault(text, DUCT, missing, severity=severity, at=_at(scan, course, start))
 
@@ -112,11 +115,11 @@ def _tumour(scan: Scan, course: Course) -> tuple[float, float] | None:
     return (float(places[0]), float(places[-1])) if len(places) else None
 
 
-def _is_wide(scan: Scan, course: Course, least_mm2: float) -> bool:
-    """Whether the duct's mean section, where there is one, is that of a duct that shows on CT."""
-    step = 8.0
-    length = step * len(np.unique(np.floor(course.of(scan, DUCT) / step)))
-    return length > 0 and 1000 * scan.ml(DUCT) / length > least_mm2
+def _section(scan: Scan, duct: NDArray[np.float32], place: float) -> float:
+    """Mean section of the duct in mm2 within 30 mm of a place, over the stretches that show it."""
+    step, near = 6.0, duct[np.abs(duct - place) <= 30]
+    length = step * len(np.unique(np.floor(near / step)))
+    return len(near) * scan.geometry.voxel_volume_mm3 / length if length else 0.0
 
 
 def _at(scan: Scan, course: Course, place: float) -> Voxel:

@@ -358,6 +358,7 @@ def step_slices(scan: Scan, limits: Limits) -> Iterator[Fault]:
     leaning_share=0.8,
     seen_share=0.06,
     seen_part=0.5,
+    wall_share=0.2,
     tip_cm2=3,
     tip_part=0.75,
     least_ml=2,
@@ -430,14 +431,18 @@ def _face(scan: Scan, structure: str, axis: int, end: int) -> _Face | None:
 def _goes_on(scan: Scan, structure: str, face: _Face, axis: int, end: int, limits: Limits) -> bool:
     """Whether the CT shows a structure behind a plane that is larger than a round end's.
 
-    Under the tips of liver and spleen lies nothing like them: there a smaller one tells.
+    An organ that leans on the wall has muscle behind it, which is as bright in some phases: the
+    plane must be larger. Under the tips of liver and spleen lies nothing like them: there a small
+    one tells.
     """
     if scan.ct is None:
         return False
     i, j, _ = scan.geometry.spacing
     tip = structure in ("liver", "spleen") and axis == 2 and end == 0
     tip = tip and len(face.voxels) * i * j >= 100 * limits["tip_cm2"]
-    large = face.share > face.of_ball + limits["seen_share"]
+    left_lobe = structure == "liver" and (axis, end) == (0, 0)
+    leans = axis < 2 and structure not in _FREE and not left_lobe
+    large = face.share > face.of_ball + limits["wall_share" if leans else "seen_share"]
     if not tip and not large:
         return False
     part = face_share(scan, structure, face.voxels, axis=axis, upper=end == 1)
