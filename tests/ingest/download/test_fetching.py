@@ -84,7 +84,9 @@ def test_a_member_that_is_missing_is_fetched_again_and_others_stay(
 )
 def test_trouble_that_passes_is_waited_for(fetch, members, name, tmp_path, turns) -> None:
     data = ARCHIVES[name](members)
-    outcome = fetch(name, Served(data, turns=turns), md5=hashlib.md5(data).hexdigest())
+    impatient = Link(stall_s=0.4, tries=30, backoff_s=0.01)
+    md5 = hashlib.md5(data).hexdigest()
+    outcome = fetch(name, Served(data, turns=turns), md5=md5, link=impatient)
     assert (outcome.status, outcome.message) == ("done", "")
     assert tree(tmp_path / "out") == expected(members)
 
@@ -231,7 +233,7 @@ def test_what_will_not_pass_is_said_at_once(fetch, server, status, said) -> None
 
 
 def test_a_host_without_a_name_or_a_listener_is_one_line(fetch) -> None:
-    quick = Link(stall_s=0.4, tries=2, backoff_s=0.01)
+    quick = Link(stall_s=20, tries=2, backoff_s=0.01)
     unknown = fetch("a.tar", url="http://no-such-host.invalid/a.tar", link=quick)
     assert "no-such-host.invalid" in unknown.message
     closed = fetch("b.tar", url="http://127.0.0.1:9/b.tar", link=quick)
