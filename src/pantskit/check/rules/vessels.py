@@ -30,6 +30,7 @@ BILE = "common_bile_duct"
     standard="Coeliac artery: from its origin at the aorta; superior mesenteric artery likewise.",
     distance_mm=3,
     below_mm=25,
+    apart_mm=15,
 )
 def artery_origin(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """Coeliac and superior mesenteric artery begin at the aorta, the second close to the first."""
@@ -46,7 +47,8 @@ def artery_origin(scan: Scan, limits: Limits) -> Iterator[Fault]:
             # It runs down beside the aorta: without its origin it is as near. The origins lie
             # 5 to 20 mm apart.
             below = scan.heights_mm(CELIAC)[0] - scan.heights_mm(SMA)[1]
-            if below > limits["below_mm"]:
+            apart = limits["apart_mm"] if distance > 0.5 else limits["below_mm"]
+            if below > apart:
                 text = f"{SMA} begins {below:.0f} mm below {CELIAC}: its origin is left out"
                 yield scan.fault(text, SMA, below, at=at)
 
@@ -261,8 +263,8 @@ def _middles(scan: Scan, structure: str) -> NDArray[np.float64]:
     reason="Portal and splenic vein end at their organs: a gap was left out.",
     standard="Portal vein: to where it enters the liver; splenic vein: from the spleen on.",
     liver_mm=12,
-    spleen_mm=15,
-    bile_mm=15,
+    spleen_mm=12,
+    bile_mm=6,
     slab_mm=8,
 )
 def veins_reach(scan: Scan, limits: Limits) -> Iterator[Fault]:
