@@ -92,6 +92,13 @@ def test_each_kind_has_what_a_finding_could_name() -> None:
         assert set(kind.structures) <= {*STRUCTURES, "*"}
 
 
+def test_levels_that_cannot_be_told_are_levels_and_have_a_reason() -> None:
+    for kind in KINDS.values():
+        assert set(kind.below) <= set(kind.levels), kind.name
+        assert all(kind.below.values())
+        assert any(kind.told(str(level)) for level in kind.levels), kind.name
+
+
 def test_each_kind_says_which_rules_ought_to_find_it_and_they_exist() -> None:
     assert set(planted_faults.OUGHT) == set(KINDS)
     known = {rule.name for rule in built_in_rules()}
@@ -229,6 +236,62 @@ def test_a_short_aorta_lacks_its_upper_quarter(plant: Plant) -> None:
     now = np.flatnonzero(case.now("aorta").any(axis=(0, 1)))
     assert now[-1] == was[-1]
     assert now[0] - was[0] == round(0.25 * len(was))
+
+
+def test_of_a_wall_alone_all_that_is_missing_was_inside(plant: Plant) -> None:
+    case = plant("aorta-wall-alone", 1.0)
+    was, now = before(case, "aorta"), case.now("aorta")
+    assert not (now & ~was).any()
+    for i, j, k in np.argwhere(was & ~now):
+        assert was[i - 1 : i + 2, j - 1 : j + 2, k].all()
+
+
+def test_slices_that_are_kept_lie_where_they_lay(plant: Plant) -> None:
+    case = plant("scan-of-few-slices", 3)
+    case.write()
+    read = Clean.load(Dataset.open(case.root), case.clean.case_id)
+    start, stop = case.window or (0, 0)
+    assert read.ct.array.shape[2] == stop - start == 3
+    assert np.array_equal(read.ct.array, case.clean.ct.array[:, :, start:stop])
+    was = case.clean.ct.geometry.to_world([1, 2, start])
+    assert read.ct.geometry.to_world([1, 2, 0]) == pytest.approx(was, abs=1e-3)
+    assert np.array_equal(read.coded.mask("liver"), before(case, "liver")[:, :, start:stop])
+    assert read.row["shape"] == str(read.ct.array.shape)
+
+
+def test_masks_drawn_on_thick_slices_are_alike_in_runs_of_five(plant: Plant) -> None:
+    liver = plant("drawn-on-thick-slices", 5).now("liver")
+    for first in range(0, liver.shape[2] - 4, 5):
+        for k in range(1, 5):
+            assert np.array_equal(liver[:, :, first], liver[:, :, first + k])
+
+
+def test_a_vein_that_ends_early_is_as_far_from_its_organ_as_said(plant: Plant) -> None:
+    for organ in ("liver", "spleen"):
+        case = plant(f"veins-short-of-{organ}", KINDS[f"veins-short-of-{organ}"].levels[0])
+        far = case.distance(before(case, organ))
+        assert far[case.now("veins")].min() > KINDS[f"veins-short-of-{organ}"].levels[0]
+        assert far[before(case, "veins")].min() < 15
+
+
+def test_what_would_leave_the_scan_is_not_planted(plant: Plant) -> None:
+    with pytest.raises(DoesNotApplyError, match="leave the scan"):
+        plant("duodenum-away", 10_000)
+
+
+def test_a_case_is_left_alone_when_there_are_not_enough_others(plant: Plant) -> None:
+    with pytest.raises(DoesNotApplyError, match="1 further cases, not 11"):
+        plant("mask-forgotten-in-one-case", "colon")
+
+
+def test_outcomes_are_kept_and_gone_on_from(tmp_path: Path) -> None:
+    row = planted_run.Outcome("hole", "25", "P1", True, True, ("hole",), (), (), (), "", 0.5)
+    first = planted_run.Outcomes.kept_in(tmp_path / "kept.json")
+    first.add("P1", "hole", [row], skipped=2)
+    again = planted_run.Outcomes.kept_in(tmp_path / "kept.json")
+    assert again.rows == [row]
+    assert again.skipped == {"hole": 2}
+    assert again.done == [["P1", "hole"]]
 
 
 @pytest.mark.parametrize("mm", [40, 10, 2])
