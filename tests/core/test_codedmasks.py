@@ -64,6 +64,18 @@ def test_masks_of_one_structure_are_united() -> None:
     np.testing.assert_array_equal(coded.mask("liver"), box(slice(0, 2)))
 
 
+def test_a_part_of_a_mask_goes_where_it_begins() -> None:
+    coded = CodedMasks.empty(SHAPE)
+    coded.add("aorta", box(2))
+    part = np.zeros((3, 2, 2), np.bool_)
+    part[1:, 1, 0] = True
+    coded.add("liver", part, (1, 2, 4))
+    np.testing.assert_array_equal(coded.mask("liver"), box(slice(2, 4), 3, 4))
+    np.testing.assert_array_equal(coded.mask("aorta"), box(2))
+    with pytest.raises(LabelError, match="one shape"):
+        coded.add("liver", part)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_masks_counts_map_and_exactness_are_those_of_the_masks_themselves(seed: int) -> None:
     masks = random_masks(seed)

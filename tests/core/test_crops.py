@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +112,33 @@ def test_a_mask_in_memory_is_cut_alike() -> None:
     crop = cut_mask(two_parts().astype(np.bool_), GRID)
     assert (crop.start, crop.array.shape) == ((20, 7, 3), (80, 35, 118))
     assert cut_mask(np.zeros(SHAPE, np.bool_), GRID).array.size == 0
+
+
+@pytest.mark.parametrize("orientation", ["LAI", "RAS", "PSR", "IRP", "SLA"])
+def test_a_crop_with_turned_axes_is_a_crop_of_the_turned_mask(orientation: str) -> None:
+    mask = np.zeros((7, 5, 6), np.bool_)
+    mask[1, 2:4, 0] = mask[3, 3, 4] = True
+    geometry = Geometry.from_spacing(mask.shape, (0.8, 0.9, 2.5), origin=(10, -20, 30))
+    turned = Volume(mask, geometry).reoriented(orientation)
+    crop = cut_mask(mask, geometry).reoriented(orientation)
+    expected = cut_mask(turned.array, turned.geometry)
+    assert crop.start == expected.start
+    np.testing.assert_array_equal(crop.array, expected.array)
+    assert crop.geometry.same_grid(turned.geometry)
+    assert crop.geometry.orientation == orientation
+
+
+def test_an_empty_crop_can_be_turned() -> None:
+    crop = cut_mask(np.zeros((7, 5, 6), np.bool_), Geometry.from_spacing((7, 5, 6), (1, 1, 2)))
+    assert crop.reoriented().array.size == 0
+
+
+def test_zeros_that_an_intercept_makes_ones_are_inside(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(two_parts(), GRID.affine)
+    path = tmp_path / "mask.nii.gz"
+    nib.save(image, path)
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[112:120] = struct.pack("<2f", -1.0, 1.0)  # scl_slope, scl_inter
+    path.write_bytes(gzip.compress(raw))
+    require_same(path)
+    assert read_mask_crop(path).array.sum() == two_parts().size - two_parts().sum()

@@ -117,19 +117,21 @@ class CodedMasks:
         """Codes that some voxel holds: the labels of a label map, 0 included."""
         return [int(code) for code in np.flatnonzero(self._slice_counts().any(axis=0))]
 
-    def add(self, structure: str, mask: Mask) -> None:
+    def add(self, structure: str, mask: Mask, start: tuple[int, int, int] | None = None) -> None:
         """Unite a mask into a structure, which is annotated from then on even if empty.
 
         Args:
             structure: one of the 28.
             mask: (i, j, k) bool; only its bounding box is looked at twice.
+            start: (i, j, k) index of its first voxel, where it is a part beyond which nothing is
+                inside.
 
         Raises:
             LabelError: If it is no structure, the shape differs, or more than 65,536 sets occur.
         """
         if structure not in STRUCTURES:
             raise LabelError(f"{structure}: none of the 28 structures")
-        if mask.shape != self.codes.shape:
+        if start is None and mask.shape != self.codes.shape:
             raise LabelError(
                 f"masks of one shape are needed to combine, found {mask.shape} for {structure} "
                 f"beside {self.codes.shape}"
@@ -140,10 +142,11 @@ class CodedMasks:
             return
         if not self.codes.flags.writeable:
             self.codes = self.codes.copy(order="F")
-        i, j, slices = box
+        first = start or (0, 0, 0)
+        i, j = (slice(n + s.start, n + s.stop) for n, s in zip(first, box[:2], strict=False))
         after: dict[int, int] = {}
-        for k in range(slices.start, slices.stop):
-            self._add_slice(structure, mask[i, j, k], (i, j, k), after)
+        for k in range(box[2].start, box[2].stop):
+            self._add_slice(structure, mask[*box[:2], k], (i, j, first[2] + k), after)
         self._by_slice = None
 
     def _add_slice(
@@ -272,9 +275,9 @@ class CodedMasks:
         if len(wanted) > _FEW:
             return table.take(codes, mode="clip")  # no code is beyond: spares the check
         first, *others = wanted
-        found: NDArray[np.uint8] = np.multiply(codes == first, table[first])
+        found = _where(codes, first, table[first])
         for code in others:
-            found |= np.multiply(codes == code, table[code])
+            found |= _where(codes, code, table[code])
         return found
 
     def _slice_counts(self) -> NDArray[np.int64]:
@@ -300,6 +303,12 @@ class CodedMasks:
         if len(self.sets) > 1 << 8:
             self.codes = self.codes.astype(np.uint16, copy=False)
         return len(self.sets) - 1
+
+
+def _where(codes: Codes, code: int, value: np.uint8) -> NDArray[np.uint8]:
+    """The value where a code is, else 0."""
+    here: NDArray[np.uint8] = (codes == code).view(np.uint8)
+    return here if value == 1 else np.multiply(here, value)
 
 
 def ids_of(space: LabelSpace) -> dict[str, int]:

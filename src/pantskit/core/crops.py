@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from nibabel.orientations import apply_orientation
 
-from pantskit.core.geometry import Geometry
+from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
 from pantskit.core.labels import Mask
 from pantskit.core.volume import (
     faults_of_mask,
@@ -33,6 +34,20 @@ class MaskCrop:
     start: tuple[int, int, int]
     geometry: Geometry
     faults: tuple[str, ...] = ()
+
+    def reoriented(self, orientation: str = STANDARD_ORIENTATION) -> MaskCrop:
+        """The same voxels with axes flipped and permuted, as `Volume.reoriented`: a view."""
+        axis_map = self.geometry.axis_map(orientation)
+        start = [0, 0, 0]
+        for axis, (to, flip) in enumerate(axis_map):
+            first, length = self.start[axis], self.array.shape[axis]
+            start[int(to)] = first if flip > 0 else self.geometry.shape[axis] - first - length
+        return MaskCrop(
+            apply_orientation(self.array, axis_map),
+            (start[0], start[1], start[2]),
+            self.geometry.reoriented(orientation),
+            self.faults,
+        )
 
 
 def read_mask_crop(path: Path) -> MaskCrop:

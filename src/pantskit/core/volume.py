@@ -161,7 +161,7 @@ def read_filled_slabs(path: Path, faults: list[str]) -> Iterator[tuple[int, Arra
 
     Yields:
         Index of the first slice; (i, j, n) voxels as `read_volume` gives them. In between
-        lie slices whose every byte is 0.
+        lie slices whose every voxel is 0.
 
     Raises:
         ImageError: If the file is not a whole 3D NIfTI image.
@@ -180,7 +180,7 @@ def read_filled_slabs(path: Path, faults: list[str]) -> Iterator[tuple[int, Arra
                 chunk = file.read(size)
                 if len(chunk) < size:
                     raise short
-                if np.frombuffer(chunk, np.bool_).any():
+                if header.intercept or np.frombuffer(chunk, np.bool_).any():
                     stored = np.frombuffer(chunk, header.dtype)
                     slab = stored.reshape((*header.shape[:2], -1), order="F")
                     yield k, _decoded(slab, header)

@@ -140,7 +140,6 @@ def _labels(
     )
     dataset = Dataset(plan.root, {})
     written = write_case_labels(dataset, plan.case_id, plan.split, found.coded, ct)
-    lesion = found.coded.mask(LESION)
     record = {
         **written,
         "united": {s: names for s, names in found.sources.items() if len(names) > 1},
@@ -150,9 +149,17 @@ def _labels(
         "resampled": bool(resampling),
         "resampling": resampling,
         "faults": found.faults,
-        "lesions": None if lesion is None else len(components(lesion, ct.affine)[1]),
+        "lesions": _lesions(found.coded, ct),
     }
     return record, found.coded
+
+
+def _lesions(masks: CodedMasks, geometry: Geometry) -> int | None:
+    """How many lesions there are; None where nobody looked for them."""
+    mask, slices = masks.mask(LESION), masks.slices(LESION)
+    if mask is None or not slices:
+        return None if mask is None else 0
+    return len(components(mask[:, :, slices.start : slices.stop], geometry.affine)[1])
 
 
 def _earlier_labels(plan: CasePlan, ct: Geometry) -> dict[str, Any]:

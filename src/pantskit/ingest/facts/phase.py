@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.dataset import PHASES
+from pantskit.measure.compiled import compiled
 
 # Organs that tell a phase, and the structures whose voxels they take together.
 ORGANS = {
@@ -214,19 +215,23 @@ def _histograms(ct: NDArray[np.int16], masks: CodedMasks) -> dict[str, NDArray[n
     row_of = np.zeros(np.iinfo(masks.codes.dtype).max + 1, np.uint16)
     row_of[: len(rows)] = rows
     for k in range(0, ct.shape[2], step):
-        row = row_of.take(masks.codes[:, ::step, k].ravel("F"))
-        inside = np.flatnonzero(row)
-        if inside.size:
-            hu = ct[:, ::step, k].ravel("F")[inside]
-            bins = np.clip(hu, _LOWEST, _HIGHEST).astype(np.int64) - _LOWEST
-            cells = bins + row[inside] * np.int64(_BINS)
-            table += np.bincount(cells, minlength=table.size).reshape(table.shape)
+        codes, hu = masks.codes[:, ::step, k].ravel("F"), ct[:, ::step, k].ravel("F")
+        _count(codes, hu, row_of, table)
     return {
         name: table[
             [r for r, held in zip(rows, masks.sets, strict=True) if r and organ & held]
         ].sum(0)
         for name, organ in zip(ORGANS, organs, strict=True)
     }
+
+
+@compiled
+def _count(codes: Any, hu: Any, row_of: Any, table: Any) -> None:
+    """Add the voxels to the histogram of their row; row 0 counts nothing."""
+    for n in range(len(codes)):
+        row = row_of[codes[n]]
+        if row:
+            table[row, min(max(hu[n], _LOWEST), _HIGHEST) - _LOWEST] += 1
 
 
 def phases_left(organs: Mapping[str, OrganHU]) -> set[str]:

@@ -34,10 +34,12 @@ class CaseMasks:
     unmapped: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
-    def add(self, name: str, structure: str, mask: Mask) -> None:
-        """Unite a mask into its structure."""
+    def add(
+        self, name: str, structure: str, mask: Mask, start: tuple[int, int, int] | None = None
+    ) -> None:
+        """Unite a mask, or the part of it that begins at `start`, into its structure."""
         self.sources.setdefault(structure, []).append(name)
-        self.coded.add(structure, mask)
+        self.coded.add(structure, mask, start)
 
     @property
     def empty(self) -> list[str]:

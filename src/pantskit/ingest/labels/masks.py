@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pantskit.core.codedmasks import CodedMasks, Codes
+from pantskit.core.crops import MaskCrop, read_mask_crop
 from pantskit.core.errors import GeometryError, LabelError, PantskitError
 from pantskit.core.geometry import Geometry, require_same_grid
 from pantskit.core.labels import PANCREAS, STRUCTURES, LabelMap, Mask, find_structure
@@ -35,7 +36,7 @@ from pantskit.ingest.privacy.own_words import shown_name
 
 _PARTS = ("pancreas_head", "pancreas_body", "pancreas_tail")
 
-Placed = tuple[Mask, Geometry | None, tuple[str, ...]]  # a mask, its grid, its faults
+Placed = MaskCrop | Mask  # on a grid, or on the CT's own slices
 
 
 def read_masks(
@@ -167,22 +168,24 @@ def _united(masks: Sequence[tuple[str, Callable[[], Placed]]], case_id: str) -> 
         if structure is None:
             continue
         try:
-            mask, grid, faults = read()
+            placed = read()
         except PantskitError as error:
             raise type(error)(f"mask {name}: {error}") from None
-        if grid is not None:
+        if isinstance(placed, MaskCrop):
             # Masks of one case may differ in axes and be one grid.
-            volume = Volume(mask, grid).reoriented()
-            mask, grid = volume.array, volume.geometry
+            part = placed.reoriented()
+            mask, start, grid, shape = part.array, part.start, part.geometry, part.geometry.shape
+        else:
+            part, mask, start, grid, shape = None, placed, None, None, placed.shape
         if found is None:
-            found = CaseMasks(CodedMasks.empty(mask.shape), grid, unmapped=unmapped)
+            found = CaseMasks(CodedMasks.empty(shape), grid, unmapped=unmapped)
         if grid is not None and found.geometry is not None:
             what = f"{case_id}: mask {name} and the others"
             require_same_grid(grid, found.geometry, what=what)
         elif grid is not found.geometry:
             raise GeometryError(f"{case_id}: mask {name} is not on the slices of the others")
-        found.add(name, structure, mask)
-        found.faults += [f"mask {name}: {fault}" for fault in faults]
+        found.add(name, structure, mask, start)
+        found.faults += [f"mask {name}: {fault}" for fault in (part.faults if part else ())]
     if found is None:
         raise LabelError(
             f"{case_id}: none of the masks is one of the 28 structures "
@@ -206,8 +209,10 @@ def _mask_file(file: SourceFile, reader: Reader, by_name: bool) -> Placed:
     """A mask's file; where a label map was given too, one that holds several values is refused."""
     with _on_disk(file, reader, "the file") as path:
         if path.suffix.lower() not in NRRD_SUFFIXES:
+            if by_name:
+                return read_mask_crop(path)
             image = read_volume(path)
-            if not (by_name or _is_mask(image)):
+            if not _is_mask(image):
                 raise LabelError(
                     "holds several values and bears a structure's name, so that --label-map "
                     "does not speak of it; name a label map after its CT, or leave --label-map out"
@@ -224,7 +229,11 @@ def _mask_file(file: SourceFile, reader: Reader, by_name: bool) -> Placed:
                 )
             mask = segments.mask(segments.segments[0])
             volume = Volume(mask, segments.geometry, segments.faults)
-    return volume.array, volume.geometry, volume.faults
+    return _whole(volume)
+
+
+def _whole(volume: Volume) -> MaskCrop:
+    return MaskCrop(volume.array, (0, 0, 0), volume.geometry, volume.faults)
 
 
 def _is_mask(image: Volume) -> bool:
@@ -249,9 +258,8 @@ def _mask_series(slices: Sequence[ImageHeader], scan: Scan, reader: Reader) -> P
             mask = np.zeros(scan.planes.size, np.bool_, order="F")
             for k, header in zip(order.tolist(), slices, strict=True):
                 mask[:, :, k] = decode_slice(header, reader).pixels.T != 0
-            return mask, None, ()
-    volume = read_mask_series(slices, reader)
-    return volume.array, volume.geometry, volume.faults
+            return mask
+    return _whole(read_mask_series(slices, reader))
 
 
 def _complete_pancreas(found: CaseMasks) -> None:
