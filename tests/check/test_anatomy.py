@@ -148,6 +148,18 @@ def test_scan_that_is_mirrored_is_one_warning_with_its_likely_causes():
     assert faults("wrong-side", view) == []
 
 
+def test_situs_inversus_whose_paired_organs_are_named_by_side_is_one_warning():
+    masks = {name: mask[::-1] for name, mask in trunk().items()}
+    for left in [name for name in masks if name.endswith("_left")]:
+        right = left.removesuffix("left") + "right"
+        masks[left], masks[right] = masks[right], masks[left]
+    view = scan(masks)
+    (fault,) = faults("mirrored", view)
+    assert "the patient has situs inversus" in fault.message
+    for rule in ("sides", "wrong-side", "postcava-side", "parts-order", "veins-reach"):
+        assert faults(rule, view) == []
+
+
 def test_array_upside_down_is_an_error():
     view = scan({name: mask[:, :, ::-1] for name, mask in trunk().items()})
     assert faults("upside-down", view)

@@ -198,3 +198,19 @@ def test_wall_without_its_lumen_is_a_ring():
     assert faults("ring", scan({"aorta": aorta})) == []
     (fault,) = faults("ring", scan({"aorta": aorta & ~block((27, 30), (9, 12), (0, 100))}))
     assert fault.value == pytest.approx(9 / 16)
+
+
+def test_organs_out_of_a_small_view_are_not_called_removed():
+    empty = block((0, 0), (0, 0), (0, 0))
+    chest = {"lung_left": block((6, 26), (6, 32), (82, 100)), "duodenum": empty, "spleen": empty}
+    assert all("out of view" in f.message for f in faults("empty", scan(chest)))
+    few = trunk(duodenum=empty)
+    (fault,) = faults("empty", scan(few))
+    assert "Whipple" in fault.message
+
+
+def test_liver_above_a_view_of_two_slices_is_not_called_forgotten():
+    masks = trunk(liver=block((0, 0), (0, 0), (0, 0)))
+    assert faults("empty-in-view", scan(masks)) != []
+    masks["kidney_right"] = block((42, 50), (4, 12), (42, 100))
+    assert faults("empty-in-view", scan(masks)) == []

@@ -40,12 +40,13 @@ _ABOVE = {"lung_left", "lung_right"}
 def empty(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """An organ that was annotated has voxels; a tumour, or a woman's prostate, need not."""
     female = str(scan.metadata.get("sex") or "").strip().upper() == "F"
+    part_only = len(scan.empty) > len(scan.regions)
     for structure in STRUCTURES:
         if structure not in scan.empty or structure == LESION:
             continue
         if structure == "prostate" and female:
             continue
-        cause = "" if structure in _BELOW | _ABOVE else _CAUSES.get(structure, "")
+        cause = "" if structure in _BELOW | _ABOVE or part_only else _CAUSES.get(structure, "")
         title = STRUCTURES[structure].title
         yield Fault(f"{title} is annotated and empty ({cause or 'out of view?'})", structure, 0)
 
@@ -86,6 +87,8 @@ def _beyond_view(scan: Scan, structure: str) -> bool:
         return scan.cut_above("superior_mesenteric_artery")
     if structure == "superior_mesenteric_artery":
         return scan.cut_below("celiac_artery")
+    if structure == "liver":
+        return scan.cut_above("kidney_right")
     beside = {"pancreas": "pancreas_head", "veins": "pancreas"}.get(structure)
     return beside is not None and scan.cut(beside)
 

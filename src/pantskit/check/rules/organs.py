@@ -56,11 +56,16 @@ def _middle(scan: Scan) -> float | None:
 
 
 def mirrored(scan: Scan) -> bool:
-    """Whether all that has a side lies on the other one: three organs or more, none in place."""
+    """Whether all that has a side lies on the other one: three organs or more, none in place.
+
+    Paired organs may be named by their true side: then the single ones tell.
+    """
     x = {s: mm for s, mm in right_of_middle(scan).items() if abs(mm) > 5}
-    wrong = [s for s, mm in x.items() if mm < 0]
+    single = {s: mm for s, mm in x.items() if STRUCTURES[s].side is None}
+    judged = single if len(single) >= 3 else x
+    wrong = [s for s, mm in judged.items() if mm < 0]
     core = [s for s in ("liver", "spleen", "stomach", "gall_bladder") if s in x]
-    return bool(len(wrong) >= 3 and len(wrong) > 0.7 * len(x) and all(x[s] < 0 for s in core))
+    return bool(len(wrong) >= 3 and len(wrong) > 0.7 * len(judged) and all(x[s] < 0 for s in core))
 
 
 @rule(
@@ -74,9 +79,15 @@ def whole_scan_mirrored(scan: Scan, limits: Limits) -> Iterator[Fault]:
     if not mirrored(scan):
         return
     wrong = [s for s, mm in right_of_middle(scan).items() if mm < -5]
+    paired = any(STRUCTURES[s].side for s in wrong)
+    cause = (
+        "an axis is flipped (image and labels), or the patient has situs inversus; look at the "
+        "heart and at the CT's source"
+        if paired
+        else "paired organs are on theirs: the patient has situs inversus, or an axis is flipped"
+    )
     yield scan.fault(
-        f"{', '.join(sorted(wrong)[:6])} lie on the other side: an axis is flipped (image and "
-        "labels), or the patient has situs inversus; look at the heart and at the CT's source",
+        f"{', '.join(sorted(wrong)[:6])} lie on the other side: {cause}",
         "liver" if "liver" in scan.regions else wrong[0],
         len(wrong),
     )
