@@ -79,7 +79,7 @@ def artery_order(scan: Scan, limits: Limits) -> Iterator[Fault]:
     standard="Aorta: the entire lumen from the diaphragm to the bifurcation.",
     slack_mm=15,
     dome_mm=25,
-    beyond_mm=18,
+    beyond_mm=10,
     cava_mm=45,
 )
 def aorta_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
@@ -190,7 +190,7 @@ def aorta_iliac(scan: Scan, limits: Limits) -> Iterator[Fault]:
     standard="Vena cava: the entire lumen from its origin to the right atrium.",
     slack_mm=15,
     dome_mm=25,
-    beyond_mm=18,
+    beyond_mm=10,
     aorta_mm=15,
 )
 def postcava_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
