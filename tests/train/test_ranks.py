@@ -16,7 +16,9 @@ from typing import Any
 import blobs
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from pantskit.cli.app import app
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError
 from pantskit.networks.folder import Model
@@ -241,6 +243,24 @@ def test_losses_of_two_processes_are_those_of_their_cases_in_one(tmp_path: Path)
     words = (*LAUNCH, "--nproc-per-node", "2", str(tmp_path / "losses.py"))
     result = subprocess.run(words, check=False, capture_output=True, text=True, env=one_thread())
     assert result.stdout.count("equal") == 2, result.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--patch", "9,9"], ["--recipe", "none.toml"], ["--device", "tpu"], ["--epochs", "0"]]
+)
+def test_wrong_setting_is_said_by_the_first_process_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str]
+) -> None:
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "::"}.items():
+        monkeypatch.setenv(name, value)
+    dataset = blobs.write_dataset(tmp_path / "dataset", 2, 0)
+    words = ["train", str(dataset.root), "--out", str(tmp_path / "model"), *wrong]
+    for rank, lines in ((0, 1), (1, 0)):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2
+        assert result.output.count("\n") == result.output.count("error: ") == lines, result.output
 
 
 def test_patches_are_shared_evenly_and_in_order() -> None:

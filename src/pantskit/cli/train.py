@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -107,31 +109,37 @@ def command(
     from pantskit.cli.training_progress import training_progress
     from pantskit.core.dataset import Dataset
     from pantskit.core.selection import read_case_list
+    from pantskit.networks.runtime import device_kind
     from pantskit.train.outcome import Listener
     from pantskit.train.ranks import Ranks
     from pantskit.train.recipe import Recipe, read_patch
     from pantskit.train.run import train_model
 
-    settings = Recipe.read(recipe).changed(
-        architecture=architecture,
-        pretrained=pretrained and str(pretrained),
-        epochs=epochs,
-        iterations=iterations,
-        patch_size=patch and read_patch(patch),
-        fold=fold,
-        gpu_memory_gb=gpu_memory,
-        mixed_precision=mixed_precision,
-        compile=compiled,
-    )
     first = Ranks.of_environment().first  # of the processes of torchrun, the one that reports
+    with nullcontext() if first else _left_to_the_first():
+        settings = Recipe.read(recipe).changed(
+            architecture=architecture,
+            pretrained=pretrained and str(pretrained),
+            epochs=epochs,
+            iterations=iterations,
+            patch_size=patch and read_patch(patch),
+            fold=fold,
+            gpu_memory_gb=gpu_memory,
+            mixed_precision=mixed_precision,
+            compile=compiled,
+        )
+        opened = Dataset.open(dataset)
+        chosen = read_case_list(cases) if cases else None
+        if not first:
+            device_kind(device)
     with training_progress() if first else nullcontext(Listener()) as listener:
         result = train_model(
-            Dataset.open(dataset),
+            opened,
             out,
             recipe=settings,
             scheme=scheme,
             split=split,
-            cases=read_case_list(cases) if cases else None,
+            cases=chosen,
             subset=subset,
             skip_bad=skip_bad,
             only_estimate=only_estimate,
@@ -143,6 +151,18 @@ def command(
     if first:
         _report(result, as_json=as_json)
     raise typer.Exit(result.exit_status)
+
+
+@contextmanager
+def _left_to_the_first() -> Iterator[None]:
+    """Say nothing of what the first process meets and says as well."""
+    from pantskit.cli.app import COULD_NOT_RUN
+    from pantskit.core.errors import PantskitError
+
+    try:
+        yield
+    except (PantskitError, OSError):
+        raise typer.Exit(COULD_NOT_RUN) from None
 
 
 def _report(result: TrainingResult, *, as_json: bool) -> None:
