@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pantskit.check.brightness import Brightness
 from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.ranges import BUILT_IN, Ranges
 from pantskit.check.region import BODY_AXES, Region, Turn, box_gap_mm, common
@@ -29,7 +30,7 @@ T = TypeVar("T")
 _POINTS = 20_000
 
 
-class Scan:
+class Scan(Brightness):
     """One case as the rules of masks, anatomy and content see it.
 
     Attributes:
@@ -70,8 +71,7 @@ class Scan:
         self.metadata = metadata or {}
         self.ranges = ranges
         self._turn = Turn.of(source)
-        self.ct = None if ct is None else self._turn.turned(ct)
-        self.regions: dict[str, Region] = {}
+        super().__init__(None if ct is None else self._turn.turned(ct))
         self.empty: set[str] = set()
         for structure, (mask, start) in crops.items():
             if not mask.any():
@@ -83,7 +83,6 @@ class Scan:
         self._surfaces: dict[str, NDArray[np.int64]] = {}
         self._points: dict[str, NDArray[np.float64]] = {}
         self._gaps: dict[tuple[str, str], tuple[float, Voxel]] = {}
-        self._hu: dict[str, NDArray[np.int64]] = {}
         self._kept: dict[str, Any] = {}
 
     def once(self, name: str, make: Callable[[], T]) -> T:
@@ -362,53 +361,6 @@ class Scan:
         other = self.regions[structure]
         box = common(region.box, other.box)
         return 0 if box is None else int(np.count_nonzero(region.crop(box) & other.crop(box)))
-
-    def values(self, structure: str) -> NDArray[np.int64]:
-        """Histogram of the HU under a structure: (4096,) voxels from -1024 to 3071 HU.
-
-        Raises:
-            ValueError: If there is no CT; rules ask first.
-        """
-        if self.ct is None:
-            raise ValueError("there is no CT")
-        if structure not in self._hu:
-            region = self.regions[structure]
-            # Transposed: in the order of memory.
-            under = self.ct[region.box].T[region.array.T]
-            if under.dtype.kind == "f":
-                under = np.rint(np.nan_to_num(under))
-            levels = np.clip(under, -1024, 3071).astype(np.int16) + np.int16(1024)
-            self._hu[structure] = np.bincount(levels, minlength=4096)
-        return self._hu[structure]
-
-    def mean_hu(self, structure: str) -> float:
-        """Mean HU under a structure."""
-        counts = self.values(structure)
-        return float(counts @ np.arange(-1024, 3072) / counts.sum())
-
-    def mean_hu_without(self, structure: str, others: Iterable[str]) -> tuple[float, int]:
-        """Mean HU under a structure where it is none of the others, and over how many voxels."""
-        region = self.regions[structure]
-        own = region.array.copy(order="F")
-        for other in (self.regions[s] for s in others if s in self.regions):
-            box = common(region.box, other.box)
-            if box is not None:
-                own[within(region.box, box)] &= ~other.crop(box)
-        if self.ct is None or not own.any():
-            return float("nan"), 0
-        under = self.ct[region.box].T[own.T]
-        return float(under.mean()), int(under.size)
-
-    def median_hu(self, structure: str) -> float:
-        """Median HU under a structure."""
-        sums = np.cumsum(self.values(structure))
-        return float(np.searchsorted(sums, sums[-1] / 2) - 1024)
-
-    def share_between(self, structure: str, low: float, high: float) -> float:
-        """Share of a structure's voxels with low <= HU < high."""
-        counts = self.values(structure)
-        ends = np.clip([low + 1024, high + 1024], 0, 4096).astype(int)
-        return float(counts[ends[0] : ends[1]].sum() / counts.sum())
 
     def count_under(self, structure: str, labels: NDArray[Any], value: int) -> int:
         """Voxels of a structure at which a label map on the file's grid holds a value."""

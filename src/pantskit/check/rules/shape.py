@@ -1,16 +1,14 @@
-"""The shape of one mask: strays, pieces, holes, missed and repeated slices, straight cuts."""
+"""The shape of one mask: strays, pieces, holes, missed and repeated slices."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pantskit.check.border import face_share
-from pantskit.check.findings import Fault, Severity, Voxel
+from pantskit.check.border import like_inside
+from pantskit.check.findings import Fault, Severity
 from pantskit.check.region import Region, box_gap_mm
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
@@ -50,23 +48,6 @@ _THICK = (
     "lung_left", "lung_right", "prostate", "spleen", "postcava",
 )  # fmt: skip
 _ROD = ("aorta", "postcava", "femur_left", "femur_right")
-
-# Those that lie free: others are flat where they lean on the wall of the belly.
-_FREE = ("kidney_left", "kidney_right", "spleen", "prostate")
-
-# Closed organs: a straight side in the middle of the body is where somebody stopped.
-_ROUND = (
-    "bladder", "gall_bladder", "kidney_left", "kidney_right", "liver", "prostate", "spleen",
-    "stomach",
-)  # fmt: skip
-
-# The CT shows their border; the stomach lies on its like, the prostate in it.
-_SEEN = tuple(s for s in _ROUND if s not in ("stomach", "prostate"))
-
-_FACES = (
-    (0, 0, "left"), (0, 1, "right"), (1, 0, "rear"), (1, 1, "front"), (2, 0, "lower"),
-    (2, 1, "upper"),
-)  # fmt: skip
 
 
 @rule(
@@ -182,7 +163,9 @@ def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
             if part.voxels >= least
             and (free := scan.unclaimed(structure, part)).voxels >= least
             and not (structure in _WITH_SINUS and _may_be_sinus(scan, free, limits["flesh_hu"]))
-            and not (free.voxels * voxel_ml < limits["cleft_ml"] and _is_cleft(scan, free))
+            and not (
+                free.voxels * voxel_ml < limits["cleft_ml"] and _is_cleft(scan, structure, free)
+            )
         ]
         if not found:
             continue
@@ -201,9 +184,13 @@ def _may_be_sinus(scan: Scan, inside: Region, flesh_hu: float) -> bool:
     return scan.ct is None or float(scan.ct[inside.box][inside.array].mean()) < flesh_hu
 
 
-def _is_cleft(scan: Scan, inside: Region) -> bool:
-    """Whether something small that is enclosed is fat, as between lobes."""
-    return scan.ct is not None and float(scan.ct[inside.box][inside.array].mean()) < _FAT_HU
+def _is_cleft(scan: Scan, structure: str, inside: Region) -> bool:
+    """Whether something small that is enclosed is fat, or a single voxel unlike the organ."""
+    if scan.ct is None:
+        return False
+    hu = float(scan.ct[inside.box][inside.array].mean())
+    low, high = like_inside(scan, structure)
+    return hu < _FAT_HU or (inside.voxels == 1 and not low <= hu <= high)
 
 
 _FAT_HU = -20.0
@@ -345,108 +332,6 @@ def step_slices(scan: Scan, limits: Limits) -> Iterator[Fault]:
             structure,
             share,
         )
-
-
-@rule(
-    "straight-cut",
-    WARNING,
-    Scope.LABELS,
-    reason="An organ that ends in a plane, where the scan goes on, was annotated in part.",
-    standard="Entire organ: all segments of the liver, entire spleen, kidneys, stomach from fundus "
-    "to pylorus, gall bladder with fundus, body and neck.",
-    share=0.35,
-    leaning_share=0.8,
-    seen_share=0.06,
-    seen_part=0.5,
-    wall_share=0.2,
-    tip_cm2=3,
-    tip_part=0.75,
-    least_ml=2,
-)
-def straight_cut(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """A closed organ does not end in a straight plane inside the scan.
-
-    Where the CT shows the same tissue behind most of the plane, a small one is told as well.
-    """
-    for structure in (s for s in _ROUND if s in scan.regions):
-        if scan.ml(structure) < limits["least_ml"]:
-            continue
-        for axis, end, name in _FACES:
-            face = _face(scan, structure, axis, end)
-            if face is None:
-                continue
-            most = face.of_ball + limits["share"]
-            if axis < 2 and structure not in _FREE:
-                most = 1.0 if structure == "stomach" else max(most, limits["leaning_share"])
-            seen = structure in _SEEN and _goes_on(scan, structure, face, axis, end, limits)
-            if face.share > most or seen:
-                yield scan.fault(
-                    f"{structure} ends in a plane on its {name} side ({face.share:.0%} of its "
-                    f"largest section) though {'it' if seen else 'the scan'} goes on: annotated "
-                    "in part?",
-                    structure,
-                    face.share,
-                    at=scan.at(face.middle),
-                )
-                break
-
-
-@dataclass(frozen=True)
-class _Face:
-    """The last section of a structure on one side.
-
-    Attributes:
-        share: its size over that of the largest parallel section.
-        of_ball: what a ball would have there.
-        voxels: (n, 3) of the scan.
-    """
-
-    share: float
-    of_ball: float
-    voxels: NDArray[np.int64]
-
-    @property
-    def middle(self) -> Voxel:
-        """One of its voxels."""
-        i, j, k = self.voxels[len(self.voxels) // 2].tolist()
-        return i, j, k
-
-
-def _face(scan: Scan, structure: str, axis: int, end: int) -> _Face | None:
-    """The last section on one side; None where the structure reaches the edge of the view."""
-    region = scan.regions[structure]
-    part, n = region.box[axis], scan.geometry.shape[axis]
-    low, high = scan.view if axis == 2 else (0, n)
-    if (part.start <= low + 1) if end == 0 else (part.stop >= high - 1):
-        return None
-    others = tuple(a for a in range(3) if a != axis)
-    sections = np.count_nonzero(region.array, axis=others)
-    index = 0 if end == 0 else len(sections) - 1
-    depth = min(1.0, 2 / max(len(sections), 1))  # of a whole voxel, over the half length
-    plane = np.moveaxis(region.array, axis, 0)[index]
-    voxels = np.insert(np.argwhere(plane), axis, index, axis=1) + region.start
-    return _Face(float(sections[index] / sections.max()), 1 - (1 - depth) ** 2, voxels)
-
-
-def _goes_on(scan: Scan, structure: str, face: _Face, axis: int, end: int, limits: Limits) -> bool:
-    """Whether the CT shows a structure behind a plane that is larger than a round end's.
-
-    An organ that leans on the wall has muscle behind it, which is as bright in some phases: the
-    plane must be larger. Under the tips of liver and spleen lies nothing like them: there a small
-    one tells.
-    """
-    if scan.ct is None:
-        return False
-    i, j, _ = scan.geometry.spacing
-    tip = structure in ("liver", "spleen") and axis == 2 and end == 0
-    tip = tip and len(face.voxels) * i * j >= 100 * limits["tip_cm2"]
-    left_lobe = structure == "liver" and (axis, end) == (0, 0)
-    leans = axis < 2 and structure not in _FREE and not left_lobe
-    large = face.share > face.of_ball + limits["wall_share" if leans else "seen_share"]
-    if not tip and not large:
-        return False
-    part = face_share(scan, structure, face.voxels, axis=axis, upper=end == 1)
-    return part > limits["seen_part" if large else "tip_part"]
 
 
 def _ordered(scan: Scan) -> list[str]:
