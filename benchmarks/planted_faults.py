@@ -73,7 +73,7 @@ slices-shifted              | missed-slice
 labels-of-another-slab      | other-ct
 labels-of-another-case      | other-ct
 liver-in-part               | straight-cut volume
-pancreas-eroded             | volume
+pancreas-eroded             | volume rim
 pancreas-dilated            | volume fat
 kidneys-swapped             | sides
 lungs-swapped               | sides
@@ -88,7 +88,7 @@ body-absent                 | parts-missing parts-apart
 parts-border-shifted        | parts-borders
 lesion-away                 | lesion-outside
 duct-outside                | duct-outside
-duct-cut                    | duct-extent
+duct-cut                    | duct-extent duct-broken
 duct-short                  | duct-extent
 aorta-short-above           | aorta-extent
 aorta-short-below           | aorta-extent
@@ -99,9 +99,9 @@ veins-short-of-liver        | veins-reach
 veins-short-of-spleen       | veins-reach
 veins-cut                   | veins-broken
 postcava-on-the-left        | postcava-side
-femur-too-short             | femur-length
-femur-too-long              | femur-length
-kidney-pelvis-filled        | fat
+femur-too-short             | femur-length femur-ends
+femur-too-long              | femur-length femur-ends
+kidney-pelvis-filled        | renal-sinus
 lung-with-effusion          | effusion
 bladder-too-high            | bladder-place
 prostate-too-high           | prostate-place
@@ -110,7 +110,7 @@ bile-duct-into-stomach      | neighbours
 adrenal-in-kidney           | adrenal-height
 duodenum-away               | neighbours place
 spleen-too-low              | place
-hu-offset                   | image-values
+hu-offset                   | hu-offset image-values
 hu-scaled                   | image-values hu
 phase-wrong                 | phase
 age-impossible              | age
