@@ -179,6 +179,16 @@ def test_mask_that_dataset_json_does_not_list_is_told(dataset):
     assert check_dataset(dataset, workers=0).findings == ()
 
 
+def test_mask_that_only_some_cases_have_need_not_be_listed(dataset):
+    ct = np.full(GEOMETRY.shape, -100, np.int16)
+    ct[0] = 0
+    write_volume(dataset.image_path("case_2", "train"), Volume(ct, GEOMETRY))
+    spleen = {"spleen": np.zeros(GEOMETRY.shape, bool)}
+    write_case_labels(dataset, "case_2", "train", spleen, GEOMETRY)
+    dataset.info["annotated"] = ["stomach"]
+    assert "description" not in {f.rule for f in check_dataset(dataset, workers=0).findings}
+
+
 def test_case_without_a_row_and_row_without_a_case(dataset):
     dataset.write_metadata([{"case_id": "case_9"}])
     assert rules(check_dataset(dataset, workers=0)) == {

@@ -119,17 +119,18 @@ def mask_forgotten(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
     reason="Readers go by dataset.json: what it leaves out is not trained on, scored or exported.",
 )
 def description(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
-    """Every structure that has masks is one that dataset.json calls annotated; told once."""
-    if not cohort.listed:
+    """Every structure that all cases have masks of is listed in dataset.json; told once.
+
+    What some cases have and others not, as in a dataset of several sources, need not be.
+    """
+    labelled = [case for case in cohort.cases if case.annotated]
+    if not cohort.listed or not labelled:
         return
     for structure in (s for s in STRUCTURES if s not in cohort.listed):
-        having = [case.case_id for case in cohort.cases if structure in case.annotated]
-        if having:
-            cases = having[0] if len(having) == 1 else f"{len(having)} cases ({having[0]}, ...)"
-            text = (
-                f"dataset.json does not list {structure} as annotated; masks of it are in {cases}"
-            )
-            yield Fault(text, structure, len(having))
+        if all(structure in case.annotated for case in labelled):
+            which = "the case has" if len(labelled) == 1 else f"all {len(labelled)} cases have"
+            text = f"dataset.json does not list {structure} as annotated; {which} a mask of it"
+            yield Fault(text, structure, len(labelled))
 
 
 @rule(
