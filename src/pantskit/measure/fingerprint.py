@@ -197,7 +197,7 @@ def compare(a: Fingerprint, b: Fingerprint) -> Likeness:
     best: tuple[int, tuple[float, ...], Places] = (0, (), np.zeros(3, np.float32))
     for flips in product((1.0, -1.0), repeat=3):
         shifts = b.places[theirs] - a.places[mine] * np.array(flips, np.float32)
-        together = np.abs(shifts[:, None] - shifts[None]).max(-1) <= _NEAR_MM
+        together = _near(shifts[:, 0]) & _near(shifts[:, 1]) & _near(shifts[:, 2])
         votes = together.sum(1)
         if votes.size and votes.max() > best[0]:
             best = (int(votes.max()), flips, np.median(shifts[together[votes.argmax()]], axis=0))
@@ -207,11 +207,14 @@ def compare(a: Fingerprint, b: Fingerprint) -> Likeness:
     return _overlaid(a, b, np.array(flips, np.float32), shift)
 
 
+def _near(shifts: Places) -> NDArray[np.bool_]:
+    return np.asarray(np.abs(shifts[:, None] - shifts[None]) <= _NEAR_MM)
+
+
 def _look_alike(a: Fingerprint, b: Fingerprint) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of places that are each other's nearest by their descriptions, and near."""
     first, second = (f.descriptions.astype(np.float32) for f in (a, b))
-    squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None]
-    distance = (squares - 2 * first @ second.T).clip(0)
+    distance = _squared_distances(first, second)
     there, back = distance.argmin(1), distance.argmin(0)
     nearest = distance[np.arange(len(first)), there]
     alike = (back[there] == np.arange(len(first))) & (nearest < _ALIKE * np.median(distance))
@@ -246,11 +249,16 @@ def _lie_together(
     first: Places, second: Places, near_mm: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of places that are each other's nearest, and near."""
-    distance = ((first[:, None] - second[None]) ** 2).sum(-1)
+    distance = _squared_distances(first, second)
     there, back = distance.argmin(1), distance.argmin(0)
     every = np.arange(len(first))
     mine = np.flatnonzero((back[there] == every) & (distance[every, there] < near_mm**2))
     return mine, there[mine]
+
+
+def _squared_distances(first: Places, second: Places) -> NDArray[np.float32]:
+    squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None]
+    return np.asarray((squares - 2 * first @ second.T).clip(0), np.float32)
 
 
 def _seen(places: Places, extent: Places) -> int:
