@@ -278,6 +278,19 @@ def test_folder_of_another_dataset_says_what_was_expected(
         run("lits", tmp_path / "src")
 
 
+def test_folder_of_another_dataset_is_named(mini: Miniature, run: Callable, tmp_path: Path) -> None:
+    mini.write_ct(tmp_path / "src" / "volume-21.nii.gz")
+    mini.write_labels(tmp_path / "src" / "labels-21.nii.gz", {1: mini.mask("liver")})
+
+    with pytest.raises(DatasetError, match="lie as in ct_org: is it that dataset"):
+        run("kits23", tmp_path / "src")
+    # The CTs of LiTS have the same names, so its cases are found and lack labels.
+    half = import_dataset("lits", [tmp_path / "src"], tmp_path / "out", ImportSettings(workers=0))
+
+    assert [record.status for record in half.run.records] == ["failed"]
+    assert any("files lie as in ct_org" in line for line in summary_lines(half, tmp_path / "out"))
+
+
 def test_bare_cancer_in_a_dataset_json_is_refused(
     mini: Miniature, run: Callable, tmp_path: Path
 ) -> None:

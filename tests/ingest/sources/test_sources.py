@@ -111,6 +111,23 @@ def test_extended_labels_of_pancreas_ct_are_another_label_map(
     assert made.only.data["labels"]["unmapped"] == ["5 esophagus"]
 
 
+def test_extended_labels_lie_beside_the_dicom_of_pancreas_ct(
+    mini: Miniature, run: Callable, tmp_path: Path
+) -> None:
+    write_dicom(tmp_path / "Pancreas-CT" / "PANCREAS_0003" / "study" / "series", mini.ct)
+    archive = tmp_path / "label_tciapancreasct_multiorgan" / "label_tcia_multiorgan"
+    wanted = {1: "spleen", 3: "kidney_left", 4: "gall_bladder", 6: "liver", 7: "stomach"}
+    wanted |= {11: "pancreas", 14: "duodenum"}
+    mini.write_labels(archive / "label0003.nii.gz", {i: mini.mask(s) for i, s in wanted.items()})
+    own = tmp_path / "TCIA_pancreas_labels-02-05-2017" / "label0003.nii.gz"
+    mini.write_labels(own, {1: mini.mask("pancreas")})
+
+    made = run("pancreas_ct", tmp_path)
+
+    made.require_truth(mini, "NIHPancreas_0003", list(wanted.values()))
+    assert any("second label" in fault for fault in made.only.data["labels"]["faults"])
+
+
 def test_ct_org_splits_lungs_and_kidneys_and_says_who_made_the_lungs(
     mini: Miniature, run: Callable, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ class ImportSummary:
         labels_alone: whether there was no CT at all, so that labels were taken without.
         same: groups of cases in the dataset that hold one scan.
         on_two_sides: those of them that are in both splits.
+        like: datasets that the files lie as, where no case of this one is complete.
     """
 
     source: Source
@@ -80,6 +81,7 @@ class ImportSummary:
     labels_alone: bool = False
     same: tuple[tuple[str, ...], ...] = ()
     on_two_sides: tuple[tuple[str, ...], ...] = ()
+    like: tuple[str, ...] = ()
 
     @property
     def exit_status(self) -> int:
@@ -154,6 +156,7 @@ def import_dataset(
         labels_alone=fitting.without_ct,
         same=tuple(same),
         on_two_sides=tuple(on_two_sides(same, dataset.metadata)),
+        like=fitting.like,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pantskit.core.errors import DatasetError
+from pantskit.ingest.sources.catalogue import known_sources
 from pantskit.ingest.sources.declaration import Layout, Source
 
 _TOKEN = re.compile(
@@ -67,11 +68,13 @@ class Fitting:
         cases: by case ID.
         tried: for each layout its name and the numbers of images and labels that fit.
         others: number of files that fit no pattern.
+        like: where there are CTs and no case is complete, the datasets that the files lie as.
     """
 
     cases: tuple[FoundCase, ...]
     tried: tuple[tuple[Layout, int, int], ...]
     others: int
+    like: tuple[str, ...] = ()
 
     @property
     def without_ct(self) -> bool:
@@ -141,6 +144,20 @@ def fit(source: Source, folders: Sequence[Path]) -> Fitting:
         DatasetError: If nothing fits: the message says what was expected and what was there.
     """
     files = list_files(folders)
+    cases, tried = _cases_among(source, files)
+    if not cases:
+        raise DatasetError(_nothing_fits(source, folders, files))
+    taken = {file for case in cases.values() for file in case.files}
+    ordered = tuple(cases[c] for c in sorted(cases))
+    found = Fitting(ordered, tuple(tried), len(files) - len(taken))
+    doubtful = not found.without_ct and not any(case.complete for case in ordered)
+    return replace(found, like=_lie_as(source, files)) if doubtful else found
+
+
+def _cases_among(
+    source: Source, files: Sequence[Path]
+) -> tuple[dict[str, FoundCase], list[tuple[Layout, int, int]]]:
+    """The cases by ID, and what each layout took."""
     left = dict.fromkeys(files)
     cases: dict[str, FoundCase] = {}
     tried: list[tuple[Layout, int, int]] = []
@@ -156,11 +173,17 @@ def fit(source: Source, folders: Sequence[Path]) -> Fitting:
             if case.complete:
                 for file in case.files:
                     left.pop(file, None)
-    if not cases:
-        raise DatasetError(_nothing_fits(source, folders, files))
-    taken = {file for case in cases.values() for file in case.files}
-    ordered = tuple(cases[c] for c in sorted(cases))
-    return Fitting(ordered, tuple(tried), len(files) - len(taken))
+    return cases, tried
+
+
+def _lie_as(source: Source, files: Sequence[Path]) -> tuple[str, ...]:
+    """Other datasets of which whole cases lie among these files, those with most first."""
+    whole: dict[str, int] = {}
+    for other in known_sources():
+        if other.name != source.name:
+            cases, _ = _cases_among(other, files)
+            whole[other.name] = sum(case.complete for case in cases.values())
+    return tuple(sorted((n for n in whole if whole[n]), key=lambda name: -whole[name]))
 
 
 def _better(earlier: FoundCase | None, case: FoundCase) -> FoundCase:
@@ -266,8 +289,14 @@ def _nothing_fits(source: Source, folders: Sequence[Path], files: Sequence[Path]
     )
     first = folders[0].absolute()
     seen = ", ".join(str(f.relative_to(first)) for f in files[:3] if f.is_relative_to(first))
+    like = ", ".join(_lie_as(source, files))
+    instead = (
+        f"They lie as in {like}: is it that dataset?"
+        if like
+        else "Is it another dataset (`pantskit import --list`), or an archive that is not unpacked "
+        "yet?"
+    )
     return (
         f"{where}: none of its {len(files)} files lies as in {source.title} (there is {seen}). "
-        f"Expected {expected}. Is it another dataset (`pantskit import --list`), or an archive "
-        "that is not unpacked yet?"
+        f"Expected {expected}. {instead}"
     )

@@ -26,6 +26,7 @@ def summary_record(summary: ImportSummary, out: Path) -> dict[str, Any]:
         ],
         "other_files": summary.others,
         "labels_alone": summary.labels_alone,
+        "lies_as": list(summary.like),
         "same_scans": [list(group) for group in summary.same],
         "same_scans_on_two_sides": [list(group) for group in summary.on_two_sides],
         "structures": structure_counts(summary.run.records),
@@ -66,6 +67,8 @@ def summary_lines(summary: ImportSummary, out: Path) -> list[str]:
         lines.append("there is no CT in these folders: labels were taken alone")
     if summary.others:
         lines.append(f"{summary.others} files fit no layout and were left")
+    if summary.like:
+        lines.append(f"no case is complete; the files lie as in {', '.join(summary.like)}")
     lines += [f"{r.status}: {r.message}" for r in summary.run.not_done]
     lines += _alike("odd", [(f, r.case_id) for r in records for f in _faults(r)])
     skipped = [
