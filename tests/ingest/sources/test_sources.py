@@ -125,7 +125,25 @@ def test_extended_labels_lie_beside_the_dicom_of_pancreas_ct(
     made = run("pancreas_ct", tmp_path)
 
     made.require_truth(mini, "NIHPancreas_0003", list(wanted.values()))
-    assert any("second label" in fault for fault in made.only.data["labels"]["faults"])
+    faults = made.only.data["labels"]["faults"]
+    assert any("second label" in f and "is the same" in f for f in faults), "its 1 is our 11"
+
+
+def test_masks_and_the_map_of_one_case_are_compared_by_structure(
+    mini: Miniature, run: Callable, tmp_path: Path
+) -> None:
+    case = tmp_path / "BDMAP_00000001"
+    mini.write_ct(case / "ct.nii.gz")
+    for name in ("aorta", "liver", "spleen"):
+        mini.write_labels(case / "segmentations" / f"{name}.nii.gz", {1: mini.mask(name)})
+    other = mini.mask("spleen").copy()
+    other[tuple(np.argwhere(other)[0])] = False
+    mini.write_labels(case / "combined_labels.nii.gz", {1: mini.mask("aorta"), 8: other})
+
+    made = run("abdomenatlas", tmp_path)
+
+    wrong = 1 + int(mini.mask("liver").sum())  # the map has no liver, and a voxel less of spleen
+    assert any(f"differs in {wrong} voxels" in f for f in made.only.data["labels"]["faults"])
 
 
 def test_ct_org_splits_lungs_and_kidneys_and_says_who_made_the_lungs(

@@ -34,7 +34,7 @@ class FoundCase:
         labels: the label map, the masks, or the PNG slices; () where there is none.
         names: of masks, what each file calls its structure; else ().
         groups: what the patterns took from the file names.
-        also: further labels of the same case, from a layout that comes later.
+        also: findings of the same case in other layouts whose labels were left.
         fault: why it cannot become a case; "" if it can.
     """
 
@@ -46,13 +46,14 @@ class FoundCase:
     labels: tuple[Path, ...] = ()
     names: tuple[str, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
-    also: tuple[Path, ...] = ()
+    also: tuple[FoundCase, ...] = ()
     fault: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All its files."""
-        return (*self.images, *self.labels, *self.also)
+        left = (path for other in self.also for path in other.labels)
+        return (*self.images, *self.labels, *left)
 
     @property
     def complete(self) -> bool:
@@ -192,8 +193,8 @@ def _better(earlier: FoundCase | None, case: FoundCase) -> FoundCase:
         return case
     ranked = sorted((earlier, case), key=_rank)  # stable: the earlier layout first
     best, other = ranked
-    second = tuple(f for f in other.labels if f not in best.labels and best.labels)
-    return replace(best, also=tuple(dict.fromkeys((*best.also, *second))))
+    further = best.labels and set(other.labels) - set(best.labels)
+    return replace(best, also=(*best.also, *((other,) if further else ())))
 
 
 def _rank(case: FoundCase) -> tuple[bool, bool, bool, bool]:

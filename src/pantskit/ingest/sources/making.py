@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.dataset import SPLITS, Dataset, write_case_labels
 from pantskit.core.errors import LabelError, PantskitError, Skipped
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES, LabelMap
 from pantskit.core.run import Job
-from pantskit.core.volume import Volume, read_label_map, read_mask, write_volume
+from pantskit.core.volume import Volume, read_mask, write_volume
 from pantskit.ingest.facts.describe import describe_header, metadata_row
 from pantskit.ingest.facts.phase import decide_phase, measure_organs
 from pantskit.ingest.facts.view import look_at
@@ -26,6 +24,7 @@ from pantskit.ingest.sources.liver_side import require_liver_on_the_right
 from pantskit.ingest.sources.placing import Placed, place
 from pantskit.ingest.sources.reading import Labels, Scan, read_labels, read_scan
 from pantskit.ingest.sources.same_scans import voxel_hash
+from pantskit.ingest.sources.second_label import second_label_notes
 from pantskit.ingest.sources.sides import Middle, middle_of, require_sides, split_sides
 from pantskit.measure.components import components
 
@@ -254,6 +253,7 @@ def _about(plan: ImportPlan, labels: Labels, placed: Placed) -> dict[str, Any]:
     }
     origin = plan.case.layout.origin or plan.source.origin
     origins = {s: plan.source.origins.get(s, origin) for s in structures}
+    second = second_label_notes(plan.source, plan.case, plan.facts.get("sex"))
     return {
         "made_of": made_of,
         "united": {s: names for s, names in made_of.items() if len(names) > 1},
@@ -264,26 +264,8 @@ def _about(plan: ImportPlan, labels: Labels, placed: Placed) -> dict[str, Any]:
         "off_mm": round(placed.off_mm, 4),
         "organ_voxels_with_organ_hu": placed.fit and round(placed.fit.inside, 4),
         "sides": placed.sides,
-        "faults": [*labels.faults, *placed.notes, *_second_label(plan, labels)],
+        "faults": [*labels.faults, *placed.notes, *second],
     }
-
-
-def _second_label(plan: ImportPlan, labels: Labels) -> list[str]:
-    """What a second label of the case, which was left, says otherwise."""
-    notes = []
-    for path in plan.case.also:
-        try:
-            first, second = read_label_map(plan.case.labels[0]), read_label_map(path)
-        except PantskitError as error:
-            notes.append(f"a second label was left, and cannot be read: {error}")
-            continue
-        if first.array.shape != second.array.shape:
-            differ = "lies on another grid"
-        else:
-            count = int(np.count_nonzero(first.array != second.array))
-            differ = f"differs in {count} voxels" if count else "is the same"
-        notes.append(f"a second label ({path.parent.name}/{path.name}) was left; it {differ}")
-    return notes
 
 
 def _row(
