@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from miniatures import Miniature, write_dicom, write_nifti
 
+from pantskit.core.errors import DatasetError
 from pantskit.core.volume import Volume, read_volume
 
 KIDNEYS = ("kidney_left", "kidney_right")
@@ -553,6 +554,29 @@ def test_monai_datalist(mini: Miniature, run: Callable, tmp_path: Path) -> None:
 
     made.require_truth(mini, "x", ["spleen"])
     assert made.records["y"].status == "skipped"
+
+
+def test_monai_datalist_of_a_folder_a_patient_is_named_by_the_folders(
+    mini: Miniature, run: Callable, tmp_path: Path
+) -> None:
+    for patient in "ab":
+        mini.write_ct(tmp_path / "data" / patient / "ct.nii.gz")
+        mini.write_labels(tmp_path / "data" / patient / "seg.nii.gz", {1: mini.mask("liver")})
+    data = "../data"
+    entry = {p: {"image": f"{data}/{p}/ct.nii.gz", "label": f"{data}/{p}/seg.nii.gz"} for p in "ab"}
+    file = tmp_path / "lists" / "datalist.json"
+    file.parent.mkdir()
+    said = {"labels": {"0": "background", "1": "liver"}, "training": list(entry.values())}
+    file.write_text(json.dumps(said))
+
+    made = run("monai", file.parent)
+
+    assert set(made.records) == {"a_ct", "b_ct"}
+    made.require_truth(mini, "b_ct", ["liver"])
+
+    file.write_text(json.dumps(said | {"validation": [entry["a"]]}))
+    with pytest.raises(DatasetError, match="a_ct is listed twice"):
+        run("monai", file.parent)
 
 
 def test_a_dataset_of_ones_own_is_a_file(mini: Miniature, run: Callable, tmp_path: Path) -> None:

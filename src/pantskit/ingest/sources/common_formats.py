@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -180,13 +181,16 @@ def _monai(path: Path, given: LabelMap | None) -> tuple[Source, Fitting, Path]:
     if labels is None and "labels" in data:
         labels = _said(data, file)
     source = _source("MONAI", root, labels, (layout,))
+    listed = [
+        _listed(entry, root, replace(layout, split=split), file)
+        for key, split in _LISTS.items()
+        for entry in data.get(key, ())
+    ]
     cases: dict[str, FoundCase] = {}
-    for key, split in _LISTS.items():
-        for entry in data.get(key, ()):
-            case = _listed(entry, root, replace(layout, split=split), file)
-            if case.case_id in cases:
-                raise DatasetError(f"{file}: {case.case_id} is listed twice; name files apart")
-            cases[case.case_id] = case
+    for case in _named_apart(listed):
+        if case.case_id in cases:
+            raise DatasetError(f"{file}: {case.case_id} is listed twice; name files apart")
+        cases[case.case_id] = case
     if not cases:
         raise DatasetError(f"{file}: lists no case under {', '.join(_LISTS)}")
     ordered = tuple(cases[c] for c in sorted(cases))
@@ -211,9 +215,22 @@ def _listed(entry: Any, root: Path, layout: Layout, file: Path) -> FoundCase:
         layout,
         images=tuple(p for p in paths[:1] if p.is_file()),
         labels=tuple(p for p in paths[1:] if p.is_file()),
-        groups={"id": name},
+        groups={"id": name, "folder": Path(image).parent.name},
         fault=f"{', '.join(missing)} is listed in {file.name} and not there" if missing else "",
     )
+
+
+def _named_apart(cases: list[FoundCase]) -> list[FoundCase]:
+    """Where a folder a patient holds files of one name (`a/ct.nii.gz`), its name comes before."""
+    times = Counter(case.case_id for case in cases)
+    apart = []
+    for case in cases:
+        folder = re.sub(r"[^A-Za-z0-9._-]+", "_", case.groups["folder"]).strip(".")
+        if times[case.case_id] > 1 and folder:
+            name = f"{folder}_{case.case_id}"
+            case = replace(case, case_id=name, patient_id=name)
+        apart.append(case)
+    return apart
 
 
 def _datalist_in(folder: Path) -> Path:
