@@ -489,6 +489,7 @@ def test_abdomenatlas_by_masks_and_by_its_combined_map(
         for structure in ids.values():
             assert np.array_equal(labels.mask(structure), mini.truth(structure))
         assert "spleen" in made.only.data["labels"]["empty"]
+        assert labels.mask("colon") is None, "version 1.0 did not draw it"
     assert made.only.data["labels"]["origin"]["liver"] == "model"
 
 
