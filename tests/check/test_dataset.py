@@ -85,6 +85,40 @@ def test_combined_map_with_an_unknown_value_and_a_gap_is_told(dataset):
     assert set(messages) <= {"combined-ids"}  # the DSC of the map and the mask falls, too
 
 
+@pytest.mark.parametrize(("inside", "rule"), [(True, "complete"), (False, "content")])
+def test_combined_map_that_differs_from_its_masks_in_one_voxel_is_told(dataset, inside, rule):
+    path = dataset.labels_path("case_1", "train") / "combined_labels.nii.gz"
+    combined = read_volume(path)
+    values = combined.array.copy(order="F")
+    at = tuple(np.argwhere((values == 14) == inside)[0])
+    values[at] = 0 if inside else 14
+    write_volume(path, combined.with_array(values), label_space="pants")
+    (found,) = check_dataset(dataset, workers=0).findings
+    assert (found.rule, found.severity, found.value) == (f"combined-{rule}", "warning", 1)
+
+
+def test_mask_of_a_float_type_is_told_even_where_it_holds_0_and_1_only(dataset):
+    path = dataset.labels_path("case_1", "train") / "segmentations" / "liver.nii.gz"
+    mask = read_volume(path)
+    write_volume(path, mask.with_array(mask.array.astype(np.float32)))
+    (found,) = check_dataset(dataset, workers=0).findings
+    assert (found.rule, found.severity) == ("label-file", "warning")
+    assert "liver.nii.gz: mask is stored as float32" in found.message
+
+
+@pytest.mark.parametrize("name", ["liver.nii", "Liver.nii.gz", "liver_1.nii.gz", "../liver.nii.gz"])
+def test_second_file_of_a_structure_is_told_with_both_names(dataset, tmp_path, name):
+    out = tmp_path / "out"
+    assert check_dataset(dataset, out, workers=0).findings == ()
+    path = dataset.labels_path("case_1", "train") / "segmentations" / "liver.nii.gz"
+    write_volume(path.parent / name, read_volume(path))
+    (found,) = check_dataset(dataset, out, workers=0).findings  # the record of before is outdated
+    assert (found.rule, found.severity, found.structure) == ("mask-twice", "warning", "liver")
+    assert "segmentations/liver.nii.gz is read" in found.message
+    second = name.replace("../", "case_1/") if "/" in name else f"segmentations/{name}"
+    assert f"; {second} may mean liver" in found.message
+
+
 def test_nothing_to_check_is_an_error(dataset):
     with pytest.raises(DatasetError, match="split test: no cases to check"):
         check_dataset(dataset, split="test", workers=0)

@@ -13,6 +13,7 @@ from pantskit.check.baseline import Accepted, mark_accepted, read_baseline
 from pantskit.check.case import CaseTask, apply_rules, check_files
 from pantskit.check.cohort import Cohort, Measured
 from pantskit.check.findings import Finding, Severity, worst_first
+from pantskit.check.read import beside
 from pantskit.check.registry import Scope
 from pantskit.check.settings import DEFAULT, CheckSettings
 from pantskit.core.dataset import Case, Dataset
@@ -160,7 +161,8 @@ def _job(case: Case, dataset: Dataset, settings: CheckSettings) -> Job:
     row = dataset.metadata.get(case.case_id, {})
     expected = _listed(dataset)
     task = CaseTask(case, row, bool(dataset.metadata), expected, settings)
-    inputs = (case.image_path, *(labels.paths if labels else ()))
+    second = [p for paths in beside(case, labels).values() for p in paths] if labels else []
+    inputs = (case.image_path, *(labels.paths if labels else ()), *second)
     return Job(case.case_id, task, inputs, settings=[row, sorted(expected)])
 
 

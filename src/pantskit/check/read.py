@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,8 @@ from pantskit.check.scan import Scan
 from pantskit.core.dataset import Case
 from pantskit.core.errors import PantskitError
 from pantskit.core.geometry import Geometry, require_same_grid
-from pantskit.core.labels import LabelArray, Mask
-from pantskit.core.labelsets import CaseLabels
+from pantskit.core.labels import LabelArray, Mask, find_structure
+from pantskit.core.labelsets import SEGMENTATIONS, CaseLabels
 from pantskit.core.volume import Volume, read_label_map, read_volume
 from pantskit.measure.boxes import Box, join, label_boxes
 
@@ -91,6 +93,32 @@ def read_case(
         ranges=ranges,
     )
     return files
+
+
+def beside(case: Case, labels: CaseLabels) -> dict[str, tuple[Path, ...]]:
+    """Structures of a case to further files that mean them, beside the one that is read."""
+    found: dict[str, tuple[Path, ...]] = {}
+    used = set(labels.mask_paths.values())
+    for folder in (case.labels_path, case.labels_path / SEGMENTATIONS):
+        for path in (p for p in _masks_in(folder) if p not in used):
+            structure = find_structure(path.name)
+            if structure in labels.mask_paths and structure not in labels.rivals:
+                found[structure] = (*found.get(structure, ()), path)
+    return found
+
+
+def _masks_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(
+            Path(e.path)
+            for e in entries
+            if e.name[0] != "." and e.name.lower().endswith(_MASKS) and e.is_file()
+        )
+
+
+_MASKS = (".nii", ".nii.gz", ".npz")
 
 
 def _ct_on_grid(files: CaseFiles, geometry: Geometry) -> NDArray[Any] | None:

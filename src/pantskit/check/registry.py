@@ -19,8 +19,8 @@ Limits = Mapping[str, float]
 Find = Callable[[Any, Limits], Iterator[Fault]]
 
 _GROUPS = (
-    "files", "metadata", "labels", "shape", "cut", "organs", "pancreas", "duct", "vessels",
-    "pelvis", "content", "cohort",
+    "files", "combined", "metadata", "labels", "shape", "cut", "organs", "pancreas", "duct",
+    "vessels", "pelvis", "content", "cohort",
 )  # fmt: skip
 
 

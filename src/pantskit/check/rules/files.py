@@ -7,16 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from pantskit.check.findings import Fault, Severity
-from pantskit.check.read import CaseFiles
+from pantskit.check.read import CaseFiles, beside
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.core.errors import PantskitError
-from pantskit.core.geometry import STANDARD_ORIENTATION, require_same_grid
+from pantskit.core.geometry import STANDARD_ORIENTATION
 from pantskit.core.hounsfield import HU_RANGE, require_hounsfield
-from pantskit.core.labels import LABEL_SPACES, PANTS, label_counts
-from pantskit.core.labelsets import label_space_of_counts
+from pantskit.core.labelsets import CaseLabels
+from pantskit.core.volume import read_header
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
-_NAMED = 5  # values in a message
 
 
 @rule(
@@ -174,13 +173,46 @@ def labels(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
 )
 def label_file(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """Label files are plain: integers, binary masks, no slope; told once for many files."""
+    if files.labels is None:
+        return
     alike: dict[str, list[str]] = {}
-    for fault in files.labels.faults if files.labels else ():
+    for fault in (*files.labels.faults, *_floats(files.labels)):
         name, _, text = fault.partition(": ")
         alike.setdefault(text, []).append(name)
     for text, names in alike.items():
         where = names[0] if len(names) == 1 else f"{len(names)} files ({names[0]}, ...)"
         yield Fault(f"{where}: {text}")
+
+
+def _floats(labels: CaseLabels) -> Iterator[str]:
+    """What to say of masks of a float type: 0 and 1 today, 0.9999 after the next program."""
+    for structure, path in labels.mask_paths.items():
+        if path.suffix.lower() == ".npz" or structure in labels.rivals:
+            continue
+        try:
+            header = read_header(path)
+        except PantskitError:
+            continue  # `labels` tells
+        if header.dtype.kind == "f":
+            yield f"{path.name}: mask is stored as {header.dtype}; the standard's are uint8"
+
+
+@rule(
+    "mask-twice",
+    WARNING,
+    Scope.FILES,
+    reason="Which of two files counts is in doubt: another program, or another version of one, may "
+    "take the other.",
+)
+def mask_twice(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
+    """A structure has one file, whatever the spelling, the suffix, and a number behind its name."""
+    if files.labels is None:
+        return
+    for structure, others in beside(files.case, files.labels).items():
+        used = files.labels.mask_paths[structure]
+        names = ", ".join(f"{p.parent.name}/{p.name}" for p in others)
+        text = f"{used.parent.name}/{used.name} is read; {names} may mean {structure}, too"
+        yield Fault(f"{text}: keep one", structure, 1 + len(others))
 
 
 @rule(
@@ -209,145 +241,3 @@ def grid(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """Labels and CT are on one grid."""
     if files.grid_problem:
         yield Fault(files.grid_problem)
-
-
-@rule(
-    "combined-map",
-    ERROR,
-    Scope.FILES,
-    reason="The combined map is what many programs train on.",
-)
-def combined_map(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """The combined map can be read."""
-    if files.combined_problem:
-        yield Fault(files.combined_problem)
-
-
-@rule("combined-file", WARNING, Scope.FILES, reason="As for label files.")
-def combined_file(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """The combined map is a plain file of integers."""
-    for fault in files.combined.faults if files.combined else ():
-        yield Fault(f"combined map: {fault}")
-
-
-@rule(
-    "combined-grid",
-    ERROR,
-    Scope.FILES,
-    reason="A combined map elsewhere than its masks is a label of nothing.",
-)
-def combined_grid(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """The combined map lies on the masks' grid."""
-    if files.combined is None or files.geometry is None:
-        return
-    try:
-        what = f"{files.case.case_id}: combined map and masks"
-        require_same_grid(files.combined.geometry, files.geometry, what=what)
-    except PantskitError as error:
-        yield Fault(str(error))
-
-
-@rule(
-    "combined-ids",
-    ERROR,
-    Scope.FILES,
-    reason="By the wrong numbering veins read as tumour: maps in circulation are alphabetical.",
-)
-def combined_ids(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """The combined map's ids are those that it declares, or the release README's."""
-    combined, scan = files.combined, files.scan
-    if combined is None or scan is None or not scan.regions:
-        return
-    if combined.geometry.shape != scan.source.shape:
-        return
-    declared = LABEL_SPACES.get(combined.label_space or "")
-    found = None
-    if combined.array.dtype == np.uint8:
-        inside = {s: scan.label_counts(s, combined.array) for s in scan.regions}
-        found = label_space_of_counts(label_counts(combined.array), inside)
-    if found is None:
-        yield Fault("the combined map's ids match the masks under no known label space")
-    elif declared is None and found is not PANTS:
-        yield Fault(
-            f"the combined map declares no label space; by the masks its ids are {found.name}, "
-            f"not the release README's ({found.id_of('pancreatic_lesion')} is the tumour)"
-        )
-    elif declared is not None and declared is not found:
-        yield Fault(f"the combined map declares {declared.name}, its ids are {found.name}")
-
-
-@rule(
-    "combined-values",
-    ERROR,
-    Scope.FILES,
-    reason="A value that stands for nothing is background to one program and a class to another.",
-)
-def combined_values(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """Every value of the combined map is background or a structure of its label space."""
-    if files.combined is None:
-        return
-    space = LABEL_SPACES.get(files.combined.label_space or "", PANTS)
-    known = {0, *map(space.id_of, space.names)}
-    planes, length = files.combined.array.T, int(files.combined.array.max()) + 1
-    counts = np.sum([np.bincount(plane.ravel(), minlength=length) for plane in planes], axis=0)
-    odd = [n for n in np.flatnonzero(counts).tolist() if n not in known]
-    if odd:
-        shown = ", ".join(f"{n} in {counts[n]} voxels" for n in odd[:_NAMED])
-        yield Fault(f"the combined map holds {shown}: no structure of {space.name}")
-
-
-@rule(
-    "combined-complete",
-    WARNING,
-    Scope.FILES,
-    reason="A program that reads the combined map alone takes it for background.",
-    share=0.02,
-    voxels=20,
-)
-def combined_complete(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """No voxel of a mask is background in the combined map: what is painted over has an id."""
-    combined, scan = files.combined, files.scan
-    if combined is None or scan is None or combined.geometry.shape != scan.source.shape:
-        return
-    space = LABEL_SPACES.get(combined.label_space or "", PANTS)
-    if combined.array.dtype != np.uint8:
-        return
-    for structure in [s for s in scan.regions if s in space.names]:
-        under = scan.label_counts(structure, combined.array)
-        missing, size = int(under[0]), int(under.sum())
-        if missing > max(limits["voxels"], limits["share"] * size):
-            yield scan.fault(
-                f"{missing} of the {size} voxels of its mask are background in the combined map: "
-                "write the map anew from the masks",
-                structure,
-                missing,
-            )
-
-
-@rule(
-    "combined-content",
-    WARNING,
-    Scope.FILES,
-    reason="Masks that were corrected later leave the combined map behind.",
-    share=0.02,
-    voxels=20,
-)
-def combined_content(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """What the combined map calls a structure lies in the structure's mask."""
-    combined, scan = files.combined, files.scan
-    if combined is None or scan is None or combined.geometry.shape != scan.source.shape:
-        return
-    space = LABEL_SPACES.get(combined.label_space or "")
-    if space is None or combined.array.dtype != np.uint8:
-        return
-    sizes = label_counts(combined.array)
-    for structure in [s for s in space.names if s in scan.annotated]:
-        number = space.id_of(structure)
-        outside = int(sizes[number]) - scan.count_under(structure, combined.array, number)
-        if outside > max(limits["voxels"], limits["share"] * sizes[number]):
-            yield scan.fault(
-                f"{outside} of the {sizes[number]} voxels that the combined map calls {structure} "
-                "lie outside its mask: write the map anew from the masks",
-                structure,
-                outside,
-            )
