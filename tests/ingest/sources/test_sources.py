@@ -130,6 +130,18 @@ def test_extended_labels_lie_beside_the_dicom_of_pancreas_ct(
     assert any("second label" in f and "is the same" in f for f in faults), "its 1 is our 11"
 
 
+def test_nothing_is_said_of_a_structure_of_which_no_mask_is_there(
+    mini: Miniature, run: Callable, tmp_path: Path
+) -> None:
+    mini.write_ct(tmp_path / "s0001" / "ct.nii.gz")
+    mini.write_labels(tmp_path / "s0001/segmentations/liver.nii.gz", {1: mini.mask("liver")})
+
+    made = run("totalsegmentator", tmp_path)  # whose cysts of the kidneys need not be there
+
+    made.require_truth(mini, "TotalSegmentator_s0001", ["liver"])
+    assert made.only.data["labels"]["faults"] == []
+
+
 def test_masks_and_the_map_of_one_case_are_compared_by_structure(
     mini: Miniature, run: Callable, tmp_path: Path
 ) -> None:

@@ -250,7 +250,7 @@ def _lacking(labels: LabelSet, files: Mapping[str, Path]) -> dict[str, str]:
     for structure in labels.structures:
         parts = [n for n, m in labels.masks.items() if structure in m.structures]
         missing = [n for n in parts if n not in files and not labels.masks[n].optional]
-        if missing and len(missing) < len(parts):
+        if missing and any(n in files for n in parts):
             lacking[structure] = f"{_few(missing)} is missing"
     return lacking
 
