@@ -46,13 +46,6 @@ def command(
     mirror: Annotated[
         str, typer.Option(help="Address of a folder that has all files by their names.")
     ] = "",
-    keep_partial: Annotated[
-        bool,
-        typer.Option(
-            "--keep-partial",
-            help="Keep each .tar.gz until it is done: more disk, but nothing is fetched twice.",
-        ),
-    ] = False,
     stall: Annotated[
         float, typer.Option(min=0.05, help="Seconds without a byte after which to ask again.")
     ] = 60.0,
@@ -95,7 +88,6 @@ def command(
         kinds=tuple(kind for kind, wanted in chosen.items() if wanted),
         names=tuple(files or ()),
         folder=folder,
-        keep=keep_partial,
     )
     if dry_run:
         typer.echo(json.dumps(_plan_record(plan), indent=2) if as_json else _plan_text(plan))

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,10 @@ from tests.ingest.download.conftest import QUICK, of_files
 from pantskit.core.errors import DatasetError
 from pantskit.core.files import TEMPORARY_PREFIX
 from pantskit.ingest.download.declared import RemoteFile
+from pantskit.ingest.download.inflating import BEGINNING, Point
 from pantskit.ingest.download.journal import FOLDER, Journal, Member
 from pantskit.ingest.download.plan import plan_download
+from pantskit.ingest.download.remote import BLOCK_BYTES
 from pantskit.ingest.download.run import download
 
 SCRIPT = Path(__file__).parents[2] / "support" / "killable_download.py"
@@ -35,12 +38,10 @@ class Downloader:
         self._process = process
         self.child = 0
 
-    def start(self, out: Path, files: list[list[str]], *, keep: bool = False) -> None:
+    def start(self, out: Path, files: list[list[str]]) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(
-            json.dumps({"out": str(out), "files": files, "keep": keep}) + "\n"
-        )
+        self._process.stdin.write(json.dumps({"out": str(out), "files": files}) + "\n")
         self._process.stdin.flush()
         self.child = int(self._process.stdout.readline())
 
@@ -93,7 +94,7 @@ def test_killed_at_any_byte_and_taken_up_the_files_are_the_same(
     server.files = {f"/{name}": one for name, one in served.items()}
     noise = random.Random(11)
     kills = 0
-    for round_ in range(12):  # every other one keeps what came of archives
+    for round_ in range(12):
         victim = served[noise.choice(list(served))]
         at, wait_s = noise.randrange(1, len(victim.data)), noise.choice((0, 0, 0.002, 0.01))
 
@@ -106,7 +107,7 @@ def test_killed_at_any_byte_and_taken_up_the_files_are_the_same(
             one.sent = lambda _: None
         victim.sent = kill
         out = tmp_path / f"out{round_ % 3}"
-        downloader.start(out, files, keep=round_ % 2 == 1)
+        downloader.start(out, files)
         kills += downloader.status() == -signal.SIGKILL
         files_of(out, all_members)
     assert kills >= 3
@@ -134,7 +135,7 @@ def test_killed_a_hundred_times_the_files_are_the_same(
         wanted = expected({p: d for part in parts.values() for p, d in part.items()})
         out = tmp_path / f"out{round_}"
         for _ in range(13):
-            downloader.start(out, files, keep=round_ % 2 == 1)
+            downloader.start(out, files)
             time.sleep(noise.uniform(0, 0.25))
             downloader.kill()
             downloader.status()
@@ -164,52 +165,181 @@ def test_a_tar_goes_on_behind_its_last_whole_member(fetch, server, members, tmp_
     assert tree(tmp_path / "out") == expected(members)
 
 
-def test_a_tar_gz_is_read_from_its_beginning_and_not_written_again(
-    fetch, server, members, tmp_path
-) -> None:
-    data = tar_gz(members)
-    server.files["/a.tar.gz"] = Served(data)
-    file = RemoteFile("a.tar.gz", url=f"{server.url}/a.tar.gz")
-    _begin_and_lose(server, file, tmp_path / "out", cut=300_000)
-    times = {p: (tmp_path / "out" / p).stat().st_mtime_ns for p in tree(tmp_path / "out")}
+@pytest.fixture
+def close_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pantskit.ingest.download.inflating.SPACING_BYTES", 20_000)
+
+
+def begun_tar_gz(
+    server: FileServer, members: dict[str, bytes], out: Path, **declared: str
+) -> dict[str, int]:
+    """Have a.tar.gz begun and lost; when each member that is whole was written."""
+    server.files["/a.tar.gz"] = Served(tar_gz(members))
+    file = RemoteFile("a.tar.gz", url=f"{server.url}/a.tar.gz", **declared)
+    _begin_and_lose(server, file, out, cut=300_000)
+    times = {p: (out / p).stat().st_mtime_ns for p in tree(out)}
     assert 0 < len(times) < len(members)
     server.asked.clear()
-    assert fetch("a.tar.gz").status == "done"
-    assert server.ranges_asked("/a.tar.gz") == [""]
+    return times
+
+
+def first_byte_asked(server: FileServer) -> int:
+    (asked,) = server.ranges_asked("/a.tar.gz")
+    return int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+
+
+@pytest.mark.usefixtures("close_points")
+def test_a_tar_gz_goes_on_at_the_last_point_before_what_is_missing(
+    fetch, server, members, tmp_path
+) -> None:
+    out = tmp_path / "out"
+    times = begun_tar_gz(server, members, out)
+    whole = list(members)[: len(times)]
+    before_missing = len(tar_gz({path: members[path] for path in whole}))
+
+    outcome = fetch("a.tar.gz")
+
+    assert (outcome.status, outcome.message) == ("done", "")
+    # Noise is stored in blocks of 16 kB or more, so a point lies at most two spacings back.
+    assert before_missing - 60_000 < first_byte_asked(server) < before_missing
+    assert {p: (out / p).stat().st_mtime_ns for p in times} == times
+    assert tree(out) == expected(members)
+    assert sorted(p.name for p in (out / FOLDER).iterdir()) == ["a.tar.gz.json", "a.tar.gz.members"]
+
+
+def test_a_tar_gz_that_is_killed_again_and_again_fetches_only_what_is_missing(
+    server: FileServer, downloader: Downloader, tmp_path: Path
+) -> None:
+    """Each kill comes when one more member is whole and little behind it was sent."""
+    noise = random.Random(8)
+    members = {f"member {n}": noise.randbytes(300_000) for n in range(6)}
+    out, names = tmp_path / "out", list(members)
+    ends = [len(tar_gz({path: members[path] for path in names[:n]})) for n in range(6)]
+    data = tar_gz(members)
+    files = [["a.tar.gz", f"{server.url}/a.tar.gz"]]
+    known = 0
+    for count in (1, 2, 3, 4):
+        # One of its own for each round: the last one's connection may still be sending.
+        served = server.files["/a.tar.gz"] = Served(data)
+
+        def kill(position: int, served=served, count: int = count, before: int = known) -> None:
+            if before + position > ends[count] + BLOCK_BYTES:  # so many are read at a time
+                served.sent = lambda _: None
+                _wait_for_point(out, ends[count - 1] - 60_000)
+                downloader.kill()
+
+        served.sent = kill
+        server.asked.clear()
+        downloader.start(out, files)
+        assert downloader.status() == -signal.SIGKILL
+        files_of(out, members)
+        assert first_byte_asked(server) == known
+        known = _first_byte_known(out)
+        assert known > ends[count - 1] - 60_000
+    server.files["/a.tar.gz"] = Served(data)
+    server.asked.clear()
+    downloader.start(out, files)
+    assert downloader.status() == 0
+    assert first_byte_asked(server) == known
+    assert tree(out) == expected(members)
+    assert part_files(out) == []
+
+
+def _wait_for_point(out: Path, byte: int) -> None:
+    """Until the download could go on behind this byte of the archive."""
+    until = time.monotonic() + 20
+    while _first_byte_known(out) <= byte and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def _first_byte_known(out: Path) -> int:
+    journal = Journal(out, "a.tar.gz")
+    return journal.point_before(journal.resume_at()).first_byte
+
+
+@pytest.mark.usefixtures("close_points")
+def test_what_was_verified_says_that_a_part_has_no_sha256(fetch, server, members, tmp_path) -> None:
+    declared = {"sha256": hashlib.sha256(tar_gz(members)).hexdigest()}
+    begun_tar_gz(server, members, tmp_path / "out", **declared)
+    within = "length, CRC-32 of the gzip stream, member headers"
+    assert fetch("a.tar.gz", **declared).facts["verified"] == [within]
+
+
+@pytest.mark.usefixtures("close_points")
+def test_a_server_without_ranges_sends_all_again(fetch, server, members, tmp_path) -> None:
+    times = begun_tar_gz(server, members, tmp_path / "out")
+    assert fetch("a.tar.gz", Served(tar_gz(members), ranges=False)).status == "done"
     assert {p: (tmp_path / "out" / p).stat().st_mtime_ns for p in times} == times
     assert tree(tmp_path / "out") == expected(members)
 
 
-def test_a_tar_gz_that_is_kept_goes_on_at_its_last_byte(
-    server: FileServer, members, tmp_path: Path
+@pytest.mark.usefixtures("close_points")
+def test_a_tar_gz_whose_point_is_no_use_is_read_from_its_beginning(
+    fetch, server, members, tmp_path, monkeypatch
 ) -> None:
-    data = tar_gz(members)
-    server.files["/a.tar.gz"] = Served(data)
-    sha256 = hashlib.sha256(data).hexdigest()
-    file = RemoteFile("a.tar.gz", url=f"{server.url}/a.tar.gz", size=len(data), sha256=sha256)
-    out = tmp_path / "out"
-    _begin_and_lose(server, file, out, cut=300_000, keep=True)
-    part = out / FOLDER / "a.tar.gz.part"
-    there = part.stat().st_size
-    assert part.read_bytes() == data[:there]
-    assert there > 0
-    server.asked.clear()
-
-    (outcome,) = download(plan_download(of_files(file), out, keep=True), QUICK)
-
-    assert (outcome.status, outcome.message) == ("done", "")
-    assert outcome.facts["verified"][0] == "sha256"
-    assert server.ranges_asked("/a.tar.gz") == [f"bytes={there}-"]
-    assert tree(out) == expected(members)
-    assert not part.exists()
-
-
-def test_a_tar_gz_that_is_kept_needs_room_for_itself(tmp_path: Path) -> None:
-    file = RemoteFile("a.tar.gz", url="https://x.example/a", size=1000, unpacked=5000)
-    for keep, needed in ((False, 5000), (True, 6000)):
-        assert plan_download(of_files(file), tmp_path, keep=keep).to_write == needed
+    """Damaged; a member before it is missing; no library that could take it up."""
+    first = next(iter(members))
+    for number, spoil in enumerate(
+        (
+            lambda out: (out / FOLDER / "a.tar.gz.point").write_text("{}"),
+            lambda out: (out / "1" / first).unlink(),
+            lambda _: monkeypatch.setattr(
+                "pantskit.ingest.download.unpacking.system_zlib", lambda: None
+            ),
+        )
+    ):
+        mine = {f"{number}/{path}": data for path, data in members.items()}
+        out = tmp_path / "out"
+        file = RemoteFile("a.tar.gz", url=f"{server.url}/a.tar.gz")
+        server.files["/a.tar.gz"] = Served(tar_gz(mine))
+        _begin_and_lose(server, file, out, cut=300_000)
+        assert (out / FOLDER / "a.tar.gz.point").is_file()
+        spoil(out)
+        server.asked.clear()
+        assert fetch("a.tar.gz").status == "done"
+        assert first_byte_asked(server) == 0
+        assert tree(out) == expected(mine)
+        shutil.rmtree(out)
 
 
+@pytest.mark.usefixtures("close_points")
+def test_a_bad_end_is_found_after_a_stop_and_nothing_is_kept(
+    fetch, server, members, tmp_path
+) -> None:
+    for position, said in ((-8, "CRC-32"), (-1, "unpacks to"), (None, "cut short")):
+        begun_tar_gz(server, members, tmp_path / "out")
+        damaged = bytearray(tar_gz(members))
+        if position is None:
+            del damaged[-5:]
+        else:
+            damaged[position] ^= 1
+        outcome = fetch("a.tar.gz", Served(bytes(damaged)))
+        assert first_byte_asked(server) > 0
+        assert outcome.status == "failed"
+        assert outcome.message.startswith("a.tar.gz: damaged or cut short")
+        assert said in outcome.message
+        assert tree(tmp_path / "out") == {}
+        assert list((tmp_path / "out" / FOLDER).iterdir()) == []
+
+
+def test_after_a_loss_of_power_the_point_that_is_on_disk_is_taken(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "a.tar.gz")
+    journal.begin('"1"', 100)
+    points = []
+    for number in (1, 2):
+        (tmp_path / f"member {number}").write_bytes(b"12345")
+        journal.add(Member(f"member {number}", 5, 1024 * number))
+        points.append(Point(1024 * number - 100, 10 * number, 3, 5, 6, b"window"))
+        journal.keep_point(points[-1])
+        if number == 1:
+            journal.sync()
+    again = Journal(tmp_path, "a.tar.gz")
+    assert again.point_before(2048) == points[1]
+    assert again.point_before(1024) == points[0]
+    assert again.point_before(900) == BEGINNING
+
+
+@pytest.mark.usefixtures("close_points")
 def test_another_file_after_a_stop_is_begun_again(fetch, server, members, tmp_path) -> None:
     for name, make in (("a.tar.gz", tar_gz), ("b.tar", tar), ("c.xlsx", tar)):
         server.files[f"/{name}"] = Served(make(members))
@@ -261,15 +391,13 @@ def test_a_plain_file_goes_on_where_it_stopped(fetch, server, tmp_path) -> None:
     assert (tmp_path / "out/t.xlsx").read_bytes() == data
 
 
-def _begin_and_lose(
-    server: FileServer, file: RemoteFile, out: Path, *, cut: int, keep: bool = False
-) -> None:
+def _begin_and_lose(server: FileServer, file: RemoteFile, out: Path, *, cut: int) -> None:
     """Have the server send so many bytes, and then nothing but errors."""
     from file_server import Turn
 
     served = server.files[f"/{file.name}"]
     served.turns = [Turn(cut=cut), *[Turn(status=500)] * QUICK.tries]
-    (outcome,) = download(plan_download(of_files(file), out, keep=keep), QUICK)
+    (outcome,) = download(plan_download(of_files(file), out), QUICK)
     assert outcome.status == "failed"
     served.turns = []
 

@@ -1,7 +1,8 @@
 """What of a file is on disk already, so that a run that was killed goes on and a done one rests.
 
 `.pantskit/downloads/<name>.members` has a line for each member that is whole, appended after it
-appeared; `<name>.json` is there when the file is done.
+appeared; `<name>.point` says where a .tar.gz can be taken up behind some of them; `<name>.json` is
+there when the file is done.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from pantskit import __version__
 from pantskit.core.files import write_json, write_text
 from pantskit.ingest.download.declared import RemoteFile
+from pantskit.ingest.download.inflating import BEGINNING, Point, read_point, write_point
 
 FOLDER = Path(".pantskit", "downloads")
 
@@ -32,7 +34,7 @@ class Member:
     Attributes:
         path: relative to the output folder.
         size: bytes.
-        after: where in an uncompressed .tar the next header begins; 0 elsewhere.
+        after: where in the .tar, unpacked, the next header begins; 0 for what is none.
     """
 
     path: str
@@ -53,6 +55,8 @@ class Journal:
         self._path = out / FOLDER / f"{name}.members"
         self._record = out / FOLDER / f"{name}.json"
         self.part = out / FOLDER / f"{name}.part"
+        # The newest, and the newest of those that a loss of power cannot take any more.
+        self._points = [out / FOLDER / f"{name}.{end}" for end in ("point", "point-on-disk")]
         self.validator = ""
         self.size: int | None = None
         self.members: dict[str, Member] = {}
@@ -112,6 +116,9 @@ class Journal:
 
     def sync(self) -> None:
         """Have all that was written on disk, and remember so."""
+        newest, on_disk = self._points
+        if newest.is_file():
+            newest.replace(on_disk)
         os.sync()
         self._append(json.dumps(_ON_DISK) + "\n")
         self._unsynced = 0
@@ -137,13 +144,27 @@ class Journal:
         return known is not None and known.size == size and (self._out / path).is_file()
 
     def resume_at(self) -> int:
-        """Up to where an uncompressed .tar need not be read again: no member before is missing."""
+        """Up to where a .tar, unpacked, need not be read again: no member before is missing."""
         at = 0
         for member in sorted(self.members.values(), key=lambda m: m.after):
             if not self.is_whole(member.path, member.size):
                 break
             at = member.after
         return at
+
+    def keep_point(self, point: Point) -> None:
+        """Remember where a .tar.gz can be taken up; all members before are in the journal."""
+        write_point(point, self.validator, self._points[0])
+
+    def point_before(self, at: int) -> Point:
+        """The last point from which byte `at` of the unpacked .tar can be reached."""
+        found = (read_point(path, self.validator) for path in self._points)
+        return max((p for p in found if p and p.at <= at), key=lambda p: p.at, default=BEGINNING)
+
+    def _drop_kept(self) -> None:
+        """Remove what serves to go on."""
+        for path in (self.part, *self._points):
+            path.unlink(missing_ok=True)
 
     def whole_bytes(self) -> int:
         """Bytes of members that are there."""
@@ -166,7 +187,7 @@ class Journal:
                 if any(folder.iterdir()):
                     break
                 folder.rmdir()
-        self.part.unlink(missing_ok=True)
+        self._drop_kept()
         if not was_done:
             self._path.unlink(missing_ok=True)
             self.validator, self.size, self.members, self._on_disk = "", None, {}, 0
@@ -174,7 +195,7 @@ class Journal:
     def finish(self, file: RemoteFile, facts: dict[str, Any]) -> None:
         """Write the record that the file is done."""
         self._close()
-        self.part.unlink(missing_ok=True)
+        self._drop_kept()
         os.sync()
         write_json(
             self._record,

@@ -26,7 +26,6 @@ class Wanted:
         state: done, begun or missing.
         whole_bytes: of its members that are on disk already.
         part_bytes: of the file itself that are kept.
-        keep: whether what came of a .tar.gz is kept until it is done.
     """
 
     file: RemoteFile
@@ -34,16 +33,14 @@ class Wanted:
     state: str
     whole_bytes: int = 0
     part_bytes: int = 0
-    keep: bool = False
 
     @property
     def to_write(self) -> int:
         """Bytes that it will still take on disk, as far as is known."""
         if self.state == "done":
             return 0
-        archive = (self.file.size or 0) - self.part_bytes if self.keep else 0
         there = self.whole_bytes if self.file.suffix else self.part_bytes
-        return max(self.file.takes - there, 0) + max(archive, 0)
+        return max(self.file.takes - there, 0)
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,6 @@ def plan_download(
     kinds: tuple[str, ...] = (),
     names: tuple[str, ...] = (),
     folder: Path | None = None,
-    keep: bool = False,
 ) -> Plan:
     """Look at what is there and what is to be done; changes nothing, and asks no server.
 
@@ -125,8 +121,6 @@ def plan_download(
         kinds: images, labels, metadata; () for all.
         names: patterns of file names, as `*ImageTe*`; () for all.
         folder: of archives that were fetched by hand.
-        keep: keep what came of a .tar.gz until it is done, so that another run need not fetch
-            it again.
 
     Raises:
         ConfigError: If the dataset has no such files, or an account is needed.
@@ -138,7 +132,7 @@ def plan_download(
         files = tuple(f for f in files if local[f.name])
         if not files:
             raise DatasetError(f"{folder}: no archive of {download.source.name} is there")
-    wanted = tuple(_wanted(f, local.get(f.name), out, keep) for f in files)
+    wanted = tuple(_wanted(f, local.get(f.name), out) for f in files)
     return Plan(download, out, wanted, shutil.disk_usage(_existing(out)).free)
 
 
@@ -189,13 +183,12 @@ def _local(file: RemoteFile, folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _wanted(file: RemoteFile, local: Path | None, out: Path, keep: bool) -> Wanted:
+def _wanted(file: RemoteFile, local: Path | None, out: Path) -> Wanted:
     journal = Journal(out, file.name)
     if journal.is_done(file):
         return Wanted(file, local, "done")
     there, part = journal.whole_bytes(), journal.part_bytes()
-    keep = keep and local is None and file.suffix in (".tar.gz", ".tgz")
-    return Wanted(file, local, "begun" if there or part else "missing", there, part, keep)
+    return Wanted(file, local, "begun" if there or part else "missing", there, part)
 
 
 def _existing(path: Path) -> Path:

@@ -24,7 +24,7 @@ from pantskit.ingest.download.journal import Journal
 from pantskit.ingest.download.plan import Plan, Wanted, gigabytes
 from pantskit.ingest.download.remote import Link
 from pantskit.ingest.download.streams import LocalStream, RemoteStream, Stream
-from pantskit.ingest.download.unpacking import Kept, keep_file, unpack_tar, unpack_zip
+from pantskit.ingest.download.unpacking import keep_file, unpack_tar, unpack_zip
 
 _STARTS = 3
 _LOOK_S = 0.2
@@ -222,12 +222,18 @@ class _Share:
     journal: Journal
     out: Path
     came: int = 0
+    before: int = 0
     size: int = 0
 
     def heard(self, count: int) -> None:
         """Count bytes that came."""
         self.came += count
         self.meter.heard(count)
+
+    def skipped(self, count: int) -> None:
+        """Count bytes that need not come."""
+        self.before += count
+        self.meter.skipped(count)
 
     def told(self, size: int) -> None:
         """Take the size that the server tells, where nobody knew it, and look at the disk.
@@ -250,6 +256,7 @@ class _Share:
     def in_vain(self) -> None:
         """Forget all of it: the file is begun again."""
         self.meter.heard(-self.came)
+        self.meter.skipped(-self.before)
         self.meter.told(-self.size)
 
 
@@ -266,10 +273,7 @@ def _fetch(
         left_out = unpack_zip(stream, file, out, journal)
         compared = _local_checksum(stream, file, sums)
     elif file.suffix:
-        if wanted.keep or journal.part.is_file():
-            stream = Kept(stream, journal)
-        share.meter.skipped(journal.resume_at() if file.suffix == ".tar" else 0)
-        left_out = unpack_tar(stream, file, out, journal, sums)
+        left_out = unpack_tar(stream, file, out, journal, sums, share.skipped)
         compared = sums.require(file, stream)
     else:
         keep_file(stream, file, out, journal, sums)

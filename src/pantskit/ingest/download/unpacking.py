@@ -10,8 +10,8 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -23,6 +23,7 @@ from pantskit.core.gzipped import DAMAGED
 from pantskit.ingest.download.checksums import Checksums
 from pantskit.ingest.download.declared import RemoteFile
 from pantskit.ingest.download.errors import BadArchiveError
+from pantskit.ingest.download.inflating import BEGINNING, Inflated, Point, system_zlib
 from pantskit.ingest.download.journal import Journal, Member
 from pantskit.ingest.download.members import Gate
 from pantskit.ingest.download.remote import BLOCK_BYTES
@@ -49,12 +50,13 @@ class _Forward:
     Args:
         file: to read from.
         name: of the archive, for errors.
+        position: which byte of the .tar, unpacked, the file begins with.
     """
 
-    def __init__(self, file: _Readable, name: str) -> None:
+    def __init__(self, file: _Readable, name: str, position: int) -> None:
         self._file = file
         self._name = name
-        self._position = 0
+        self._position = position
         self.header = b""  # the last one that was read
 
     def tell(self) -> int:
@@ -84,12 +86,17 @@ class _Forward:
 
 
 def unpack_tar(
-    stream: Stream, file: RemoteFile, out: Path, journal: Journal, sums: Checksums
+    stream: Stream,
+    file: RemoteFile,
+    out: Path,
+    journal: Journal,
+    sums: Checksums,
+    skipped: Callable[[int], None],
 ) -> int:
     """Write out a .tar or .tar.gz.
 
     What is in the journal is not written again. A .tar is read from behind that; a .tar.gz from
-    its beginning, since what its middle means depends on what came before.
+    the last point before, since what its middle means depends on what came before.
 
     Args:
         stream: the archive.
@@ -97,6 +104,7 @@ def unpack_tar(
         out: the output folder.
         journal: of this archive.
         sums: of the bytes as they come.
+        skipped: called with the number of bytes that need not be read again.
 
     Returns:
         How many members were left out.
@@ -105,16 +113,30 @@ def unpack_tar(
         BadArchiveError: If it is damaged or holds what it must not.
     """
     packed = file.suffix != ".tar"
-    start = 0 if packed else journal.resume_at()
-    sums.begin(start)
-    with Ahead(stream.blocks(start), sums.update) as ahead:
+    resumable = not packed or system_zlib() is not None
+    start = journal.resume_at() if resumable else 0
+    point = journal.point_before(start) if packed else BEGINNING
+    if packed and point is BEGINNING:
+        start = 0
+    first = point.first_byte if packed else start
+    skipped(first)
+    sums.begin(first)
+    with Ahead(stream.blocks(first), sums.update) as ahead:
         ahead.begin()  # the size of the archive is known from here on
-        before = [m.path for m in journal.members.values() if 0 < m.after <= start]
-        gate = Gate(file, stream.size or file.size, before)
+        before = [m for m in journal.members.values() if 0 < m.after <= start]
+        gate = Gate(file, stream.size or file.size, (m.path for m in before))
+        gate.grow("before", sum(m.size for m in before))
         journal.begin(stream.validator, stream.size)
         try:
-            content = igzip.IGzipFile(fileobj=ahead, mode="rb") if packed else ahead
-            _tar_members(_Forward(cast("_Readable", content), file.name), start, gate, out, journal)
+            if not packed:
+                _tar_members(_Forward(ahead, file.name, start), start, gate, out, journal)
+            elif resumable:
+                with closing(Inflated(ahead, point)) as content:
+                    source = _Forward(content, file.name, point.at)
+                    _tar_members(source, start, gate, out, journal, content.latest_point)
+            else:
+                plain = cast("_Readable", igzip.IGzipFile(fileobj=ahead, mode="rb"))
+                _tar_members(_Forward(plain, file.name, 0), 0, gate, out, journal)
         except DAMAGED as error:
             raise BadArchiveError(f"{file.name}: damaged or cut short: {error}") from None
         except (tarfile.TarError, ValueError) as error:
@@ -122,24 +144,35 @@ def unpack_tar(
     return gate.left_out
 
 
-def _tar_members(source: _Forward, start: int, gate: Gate, out: Path, journal: Journal) -> None:
+def _tar_members(
+    source: _Forward,
+    start: int,
+    gate: Gate,
+    out: Path,
+    journal: Journal,
+    latest_point: Callable[[], Point | None] = lambda: None,
+) -> None:
     """Write out all members, then read to the end, where checksums are."""
     writer = _Writer(out, gate)
+    source.seek(start)
     with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r:") as tar:
         member = tar.next()
         while member is not None:
             at = source.tell()
             target = gate.tar(member)
-            if target is not None and not journal.is_whole(target, member.size):
-                writer.write(target, source.take(member.size), member.size, member.name)
-                after = start + at + -(-member.size // _TAR_BLOCK) * _TAR_BLOCK
-                journal.add(Member(target, member.size, after))
+            if target is not None:
+                if not journal.is_whole(target, member.size):
+                    writer.write(target, source.take(member.size), member.size, member.name)
+                    after = at + -(-member.size // _TAR_BLOCK) * _TAR_BLOCK
+                    journal.add(Member(target, member.size, after))
+                if point := latest_point():
+                    journal.keep_point(point)
             # It keeps them all otherwise: 300,000 in the labels of PanTS.
             tar.members.clear()  # type: ignore[attr-defined]
             member = tar.next()
         # tarfile takes a header that makes no sense for the end of the archive.
         if len(source.header) < _TAR_BLOCK or any(source.header):
-            raise tarfile.ReadError(f"damaged or cut short at byte {start + source.tell():,}")
+            raise tarfile.ReadError(f"damaged or cut short at byte {source.tell():,}")
     for block in iter(lambda: b"".join(source.take(_BLOCK_BYTES)), b""):
         gate.grow("the end of the archive", len(block) if any(block) else 0)
 
