@@ -193,11 +193,18 @@ def test_slab_that_is_displaced_is_a_jump():
     assert fault.at[2] in (67, 71)
 
 
-def test_wall_without_its_lumen_is_a_ring():
+@pytest.mark.parametrize("low", [34, 50, 76])  # its lower, a middle and its upper quarter
+def test_wall_without_its_lumen_is_a_ring_be_it_over_a_quarter_of_the_length(low):
     aorta = block((26, 31), (8, 13), (34, 90))
     assert faults("ring", scan({"aorta": aorta})) == []
-    (fault,) = faults("ring", scan({"aorta": aorta & ~block((27, 30), (9, 12), (0, 100))}))
-    assert fault.value == pytest.approx(9 / 16)
+    (fault,) = faults("ring", scan({"aorta": aorta & ~block((27, 30), (9, 12), (low, low + 14))}))
+    assert fault.value == 14 * 4
+    assert "14 of its 56 slices (56 mm), around 126 voxels" in fault.message
+
+
+def test_two_slices_that_enclose_something_make_no_ring():
+    femur = block((8, 14), (14, 20), (2, 34)) & ~block((10, 12), (16, 18), (20, 22))
+    assert faults("ring", scan({"femur_left": femur})) == []
 
 
 def test_organs_out_of_a_small_view_are_not_called_removed():

@@ -257,19 +257,25 @@ def jump(scan: Scan, limits: Limits) -> Iterator[Fault]:
     reason="Only the wall was annotated: what it surrounds belongs to the structure.",
     standard="Aorta and vena cava: wall and entire lumen; femurs: cortex and marrow.",
     share=0.1,
-    slices=0.3,
+    least_mm=15,
+    slices=3,
 )
 def ring(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Vessels and bones are not rings in their axial slices."""
+    """Vessels and bones are not rings in their axial slices, be it over a part of their length.
+
+    A slice or two may enclose something by chance, as where a femur's neck leaves its shaft.
+    """
     for structure in (s for s in _ROD if s in scan.regions):
         region = scan.regions[structure]
         holes = ring_holes(region.array)
-        share, slices = float(holes.sum() / region.voxels), float((holes > 0).mean())
-        if share > limits["share"] and slices > limits["slices"]:
+        rings = holes > limits["share"] * (region.areas + holes)
+        mm = float(rings.sum() * scan.geometry.spacing[2])
+        if rings.sum() >= limits["slices"] and mm > limits["least_mm"]:
             yield scan.fault(
-                f"{structure} is a ring in {slices:.0%} of its slices, around {holes.sum()} voxels",
+                f"{structure} is a ring in {rings.sum()} of its {len(rings)} slices ({mm:.0f} mm), "
+                f"around {holes[rings].sum()} voxels",
                 structure,
-                share,
+                mm,
                 at=scan.at(region.in_slice(int(holes.argmax()))),
             )
 
