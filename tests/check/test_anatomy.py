@@ -93,6 +93,34 @@ def test_femurs_that_end_at_unlike_heights_are_both_named():
     assert [(f.structure, f.value) for f in found] == [("femur_left", 32), ("femur_right", 32)]
 
 
+def femurs(*, head=True, highest=100):
+    """A shaft of 24 mm on each side with a ball of 48 mm above it, 32 mm nearer to the middle."""
+    i, j, k = np.indices((60, 40, 100))
+    made = {}
+    for name, shaft, middle in (("femur_left", (8, 14), 19), ("femur_right", (46, 52), 40)):
+        ball = (i - middle) ** 2 + (j - 17) ** 2 + (k - 30) ** 2 <= 6**2
+        neck = block((min(shaft[0], middle), max(shaft[1], middle)), (14, 20), (26, 30))
+        made[name] = block(shaft, (14, 20), (2, 30)) | (head & (ball | neck))
+        made[name] &= k < highest
+    return made
+
+
+def test_femur_with_its_head_or_cut_by_the_view_is_no_fault():
+    assert faults("femur-head", scan(femurs())) == []
+    up_to_its_end = {s: np.roll(mask, 71, 2) for s, mask in femurs(highest=29).items()}
+    assert faults("femur-head", scan(up_to_its_end)) == []
+
+
+def test_femur_whose_head_is_cut_or_left_out_is_told():
+    cut = faults("femur-head", scan(femurs(highest=32)))
+    assert {f.structure for f in cut} == {"femur_left", "femur_right"}
+    assert all("a head is round" in f.message for f in cut)
+    lost = faults("femur-head", scan(femurs() | {"femur_left": femurs(head=False)["femur_left"]}))
+    assert [(f.structure, f.value) for f in lost] == [("femur_left", 0)]
+    alone = {"femur_left": femurs(head=False)["femur_left"]}
+    assert faults("femur-head", scan(alone)) == []  # nobody knows where the middle is
+
+
 def lumen(k):
     """A CT of fat with a vessel of 5 x 5 voxels where the trunk's aorta is, over slices k."""
     ct = np.full((60, 40, 100), -90, np.int16)

@@ -32,10 +32,14 @@ TRUNK = {
     "gall_bladder": ((38, 44), (26, 32), (54, 60)),
     "bladder": ((24, 36), (16, 26), (14, 24)),
     "prostate": ((27, 33), (14, 20), (8, 13)),
-    "femur_left": ((8, 14), (14, 20), (2, 34)),
-    "femur_right": ((46, 52), (14, 20), (2, 34)),
+    "femur_left": ((8, 14), (14, 20), (2, 32)),
+    "femur_right": ((46, 52), (14, 20), (2, 32)),
     "lung_left": ((6, 26), (6, 32), (82, 100)),
     "lung_right": ((34, 54), (6, 32), (82, 100)),
+}
+FEMORAL_HEADS = {
+    "femur_left": ((14, 22), (13, 21), (26, 34)),
+    "femur_right": ((38, 46), (13, 21), (26, 34)),
 }
 HU = {
     "lung_left": -850, "lung_right": -850, "aorta": 160, "veins": 175, "postcava": 140,
@@ -55,6 +59,8 @@ def block(i, j, k):
 def trunk(**changed):
     """Masks of the whole trunk; a structure may be replaced, or left out by None."""
     masks = {name: block(*box) for name, box in TRUNK.items()}
+    for name, box in FEMORAL_HEADS.items():
+        masks[name] |= block(*box)
     masks["pancreas"] = masks["pancreas_head"] | masks["pancreas_body"] | masks["pancreas_tail"]
     return {name: mask for name, mask in (masks | changed).items() if mask is not None}
 

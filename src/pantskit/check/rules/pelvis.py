@@ -9,6 +9,7 @@ import numpy as np
 from pantskit.check.findings import Fault, Severity
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
+from pantskit.core.labels import Mask
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
@@ -50,7 +51,7 @@ def femur_length(scan: Scan, limits: Limits) -> Iterator[Fault]:
     Scope.ANATOMY,
     reason="One femur's head was left out, or the mask is of the pelvis.",
     standard="Left and right proximal femurs with head and neck.",
-    apart_mm=45,
+    apart_mm=25,
 )
 def femur_heights(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """The heads of both femurs lie at one height."""
@@ -62,6 +63,55 @@ def femur_heights(scan: Scan, limits: Limits) -> Iterator[Fault]:
         femur = FEMURS[int(np.argmin(tops))]
         text = f"the top of {femur} lies {apart:.0f} mm below that of the other"
         yield scan.fault(text, femur, apart)
+
+
+@rule(
+    "femur-head",
+    WARNING,
+    Scope.ANATOMY,
+    reason="The head was left out, in part or whole: a femur's volume is half without it.",
+    standard="Left and right proximal femurs with head and neck.",
+    largest_radius_mm=28,
+    medial_mm=8,
+    least_mm=45,
+)
+def femur_head(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """A femur that ends inside the scan ends in a ball, nearer to the body's middle than its shaft.
+
+    The first section of the largest head, 56 mm wide, has a size that the slices' distance gives.
+    """
+    for femur in (f for f in FEMURS if f in scan.regions):
+        region = scan.regions[femur]
+        if scan.cut_above(femur) or scan.cut_aside(femur):
+            continue
+        i, j, k = scan.geometry.spacing
+        # A slice that shows a tip begins up to one above it; half of one is its blur.
+        radius, depth = limits["largest_radius_mm"], 1.5 * k + 2
+        cap = np.pi * (2 * radius * depth - depth**2) if depth < radius else np.inf
+        section = float(region.areas[-1]) * i * j
+        at = scan.at(region.in_slice(len(region.areas) - 1))
+        if section > cap:
+            text = f"{femur} ends above in a section of {section / 100:.0f} cm2: a head is round"
+            yield scan.fault(f"{text} there, and was left out or cut", femur, section, at=at)
+        elif (medial := _medial_mm(scan, femur, limits["least_mm"])) < limits["medial_mm"]:
+            text = f"the upper end of {femur} lies {medial:.0f} mm nearer to the body's middle than"
+            yield scan.fault(f"{text} its shaft: the head was left out", femur, medial, at=at)
+
+
+def _medial_mm(scan: Scan, femur: str, least_mm: float) -> float:
+    """How far a femur's upper end lies inward of its lower one; infinite where nobody can say."""
+    other = FEMURS[1 - FEMURS.index(femur)]
+    low, high = scan.heights_mm(femur)
+    if other not in scan.regions or high - low < least_mm:
+        return float("inf")
+    region = scan.regions[femur]
+    slices = max(1, round(0.2 * region.array.shape[2]))
+
+    def middle(part: Mask) -> float:
+        return float(np.argwhere(part)[:, 0].mean()) * scan.geometry.spacing[0]
+
+    right = middle(region.array[:, :, -slices:]) - middle(region.array[:, :, :slices])
+    return right if scan.centre_mm(other)[0] > scan.centre_mm(femur)[0] else -right
 
 
 @rule(
