@@ -144,6 +144,21 @@ def test_mesenteric_artery_that_begins_far_below_the_coeliac_one_lacks_its_origi
     assert fault.value == 11 * 4
 
 
+def test_bile_duct_that_stops_in_the_upper_part_of_the_head_does_not_reach_the_papilla():
+    # The head goes from 46 to 58; the duct touches the duodenum at every height.
+    assert faults("bile-duct-extent", scan(trunk(common_bile_duct=duct(54)))) == []
+    (fault,) = faults("bile-duct-extent", scan(trunk(common_bile_duct=duct(55))))
+    assert fault.value == 9 * 4
+    assert fault.at[2] == 55
+    tumour = {"pancreatic_lesion": block((36, 40), (15, 19), (51, 54))}
+    assert faults("bile-duct-extent", scan(trunk(common_bile_duct=duct(55), **tumour))) == []
+
+
+def duct(low):
+    """The trunk's bile duct from a slice on."""
+    return block((38, 40), (16, 18), (low, 60))
+
+
 def test_portal_vein_that_ends_before_the_bile_duct_does_is_short():
     masks = trunk(veins=block((14, 28), (14, 16), (60, 62)), liver=None)
     (fault,) = faults("veins-reach", scan(masks | {"liver": block((28, 54), (12, 32), (60, 82))}))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from pantskit.check.ends import UP, end_gap
 from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.rules.organs import mirrored
@@ -220,9 +221,15 @@ def lesion_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
     liver_mm=25,
     ampulla_mm=15,
     slack_mm=5,
+    low_share=0.62,
+    low_mm=35,
+    tumour_mm=10,
 )
 def bile_duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """The bile duct comes from the liver, above the pancreas, and ends at the duodenum."""
+    """The bile duct comes from the liver, above the pancreas, and ends at the duodenum.
+
+    The papilla lies at half the height of the head or lower; a tumour may close the duct above.
+    """
     duct = "common_bile_duct"
     if duct not in scan.regions or scan.cut(duct):
         return
@@ -232,10 +239,24 @@ def bile_duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
             yield scan.fault(f"{duct} ends {mm:.0f} mm from {other}", duct, mm, at=at)
     if HEAD not in scan.regions or scan.cut(HEAD):
         return
-    (low, high), (_, top) = scan.heights_mm(duct), scan.heights_mm(HEAD)
+    (low, high), (bottom, top) = scan.heights_mm(duct), scan.heights_mm(HEAD)
     if high < top - limits["slack_mm"]:
         mm = top - high
         yield scan.fault(f"{duct} ends {mm:.0f} mm below the top of the head", duct, mm)
     if low > top:
         mm = low - top
         yield scan.fault(f"{duct} ends {mm:.0f} mm above the head of the pancreas", duct, mm)
+        return
+    above = low - bottom
+    high_up = above > max(limits["low_mm"], limits["low_share"] * (top - bottom))
+    if high_up and not _at_tumour(scan, duct, limits["tumour_mm"]):
+        text = f"{duct} ends {above:.0f} mm above the lower end of the head ({top - bottom:.0f} mm"
+        at = scan.at(scan.regions[duct].in_slice(0))
+        yield scan.fault(f"{text} high): before the papilla", duct, above, at=at)
+
+
+def _at_tumour(scan: Scan, duct: str, most_mm: float) -> bool:
+    """Whether a duct's lower end is at a tumour, which closes it."""
+    if LESION not in scan.regions:
+        return False
+    return end_gap(scan, duct, LESION, axis=UP, last=False, slab_mm=5)[0] <= most_mm
