@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from blocks import faults
 
 from pantskit.check.cohort import Cohort, Measured
@@ -49,8 +51,19 @@ def test_rows_without_cases_are_told_once_and_not_of_a_part_of_the_dataset():
     assert faults("metadata-orphan", Cohort((case(0),), rows, partial=True)) == []
 
 
+def test_share_of_common_slices_is_told_and_a_single_one_is_chance():
+    slices = tuple(range(100, 116))
+    cases = case(0, voxels_hash="a", slices=slices), case(1, voxels_hash="b", slices=slices[2:])
+    (fault,) = faults("duplicate-scan", Cohort(cases))
+    assert (fault.case_id, fault.value) == ("case_01", 14 / 16)
+    one = case(2, voxels_hash="c", slices=(*range(50, 65), 100))
+    assert faults("duplicate-scan", Cohort((cases[0], one))) == []
+    # voxel for voxel, told once
+    assert len(faults("duplicate-scan", Cohort((cases[0], replace(cases[0], case_id="z"))))) == 1
+
+
 def test_measured_survives_its_record():
     import json
 
-    one = case(3, hu={"liver": 99.5}, cut=("liver",), voxels_hash="ab")
+    one = case(3, hu={"liver": 99.5}, cut=("liver",), voxels_hash="ab", slices=(7, 2**55))
     assert Measured.of_row(json.loads(json.dumps(one.row()))) == one

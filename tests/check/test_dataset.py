@@ -181,6 +181,19 @@ def test_same_scan_under_two_ids_is_found_whatever_its_file_looks_like(dataset):
     assert "in both splits" in found.message
 
 
+@pytest.mark.parametrize("part", [slice(0, 28), slice(2, 30), slice(12, 30)])
+def test_scan_that_comes_again_with_slices_less_is_found(dataset, part):
+    copy_case(dataset, "case_2", "test")
+    noise = np.random.default_rng(5).integers(-30, 30, GEOMETRY.shape, dtype=np.int16)
+    ct = read_volume(dataset.image_path("case_1", "train")).array + noise
+    write_volume(dataset.image_path("case_1", "train"), Volume(ct, GEOMETRY))
+    shorter = Geometry(ct[:, :, part].shape, GEOMETRY.affine)
+    write_volume(dataset.image_path("case_2", "test"), Volume(ct[:, :, part], shorter))
+    found = [f for f in check_dataset(dataset, workers=0).findings if f.rule == "duplicate-scan"]
+    assert [(f.case_id, f.severity) for f in found] == [("case_2", "error")]
+    assert "of case_1 are the same, in both splits" in found[0].message
+
+
 def test_labels_of_another_case_are_found(dataset):
     copy_case(dataset, "case_2")
     path = dataset.image_path("case_2", "train")

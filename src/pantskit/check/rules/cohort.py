@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import numpy as np
 
-from pantskit.check.cohort import Cohort, Measured
+from pantskit.check.cohort import SLICES_KEPT, Cohort, Measured
 from pantskit.check.findings import Fault, Severity
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.core.labels import LESION, STRUCTURES
@@ -20,18 +20,49 @@ ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
     ERROR,
     Scope.DATASET,
     reason="One scan under two IDs leaks from training into test and counts twice in every mean.",
+    share=0.15,
+    slices=2,
 )
 def duplicate_scan(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
-    """No two cases have the same voxels, whatever their headers and file types say."""
+    """No two cases have the same voxels, or slices, whatever their headers and file types say."""
     alike: dict[str, list[str]] = defaultdict(list)
     for case in cohort.cases:
         if case.voxels_hash:
             alike[case.voxels_hash].append(case.case_id)
     for names in alike.values():
         for name in names[1:]:
-            splits = {cohort.split(names[0]), cohort.split(name)}
-            where = ", in both splits" if len(splits) > 1 else ""
+            where = _in_both(cohort, names[0], name)
             yield Fault(f"the CT is that of {names[0]}, voxel for voxel{where}", case_id=name)
+    first = {names[0] for names in alike.values()}
+    for other, name, slices, share in _share_slices(
+        [c for c in cohort.cases if c.case_id in first]
+    ):
+        if slices >= limits["slices"] and share >= limits["share"]:
+            where = _in_both(cohort, other, name)
+            text = f"about {share:.0%} of its slices and those of {other} are the same{where}"
+            yield Fault(f"{text}: one scan, cut or continued", value=share, case_id=name)
+
+
+def _in_both(cohort: Cohort, one: str, other: str) -> str:
+    return ", in both splits" if cohort.split(one) != cohort.split(other) else ""
+
+
+def _share_slices(cases: list[Measured]) -> Iterator[tuple[str, str, int, float]]:
+    """Each case after the earlier one that it shares most slices with: how many, what share.
+
+    The lowest hashes of the slices of both are a sample of them all; how many of the sample both
+    have estimates the share.
+    """
+    holders: dict[int, list[int]] = defaultdict(list)
+    for n, case in enumerate(cases):
+        met = Counter(m for value in case.slices for m in holders[value])
+        if met:
+            other = cases[met.most_common(1)[0][0]]
+            lowest = set(sorted({*case.slices, *other.slices})[:SLICES_KEPT])
+            common = len(lowest.intersection(case.slices, other.slices))
+            yield other.case_id, case.case_id, common, common / len(lowest)
+        for value in case.slices:
+            holders[value].append(n)
 
 
 @rule(
