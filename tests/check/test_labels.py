@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from blocks import block, faults, scan, trunk
+from blocks import block, faults, painted, scan, trunk
 
 NOTHING = block((0, 0), (0, 0), (0, 0))
 
@@ -132,6 +132,19 @@ def test_hole_is_what_a_mask_encloses_on_all_sides():
     assert faults("hole", scan({"liver": liver & ~inner, "veins": inner})) == []
     groove = block((40, 44), (20, 24), (66, 80))
     assert faults("hole", scan({"liver": liver & ~groove})) == []
+
+
+def test_gap_between_two_structures_that_is_blurred_is_no_hole_but_a_lesion_is():
+    liver, vein = block((34, 54), (12, 32), (60, 80)), block((40, 44), (20, 24), (66, 70))
+    gap = block((44, 45), (20, 22), (66, 67))  # two voxels of 0.13 ml beside the vein
+    masks = {"liver": liver & ~vein & ~gap, "veins": vein}
+    ct = painted(masks)
+    ct[gap] = 20
+    assert faults("hole", scan(masks, ct=ct)) == []
+    ct[gap] = 100  # as the liver: left out
+    assert len(faults("hole", scan(masks, ct=ct))) == 1
+    ct[gap] = 20  # as dark, but no structure touches it
+    assert len(faults("hole", scan({"liver": liver & ~gap}, ct=ct))) == 1
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LAI", "LPS", "PIR"])

@@ -185,12 +185,26 @@ def _may_be_sinus(scan: Scan, inside: Region, flesh_hu: float) -> bool:
 
 
 def _is_cleft(scan: Scan, structure: str, inside: Region) -> bool:
-    """Whether something small that is enclosed is fat, or a single voxel unlike the organ."""
+    """Whether something small that is enclosed is fat, or the blurred border of two structures.
+
+    A single voxel unlike the organ is such a border, and so are some that another structure
+    touches.
+    """
     if scan.ct is None:
         return False
     hu = float(scan.ct[inside.box][inside.array].mean())
     low, high = like_inside(scan, structure)
-    return hu < _FAT_HU or (inside.voxels == 1 and not low <= hu <= high)
+    unlike = not low <= hu <= high
+    return hu < _FAT_HU or (unlike and (inside.voxels == 1 or _touched(scan, structure, inside)))
+
+
+def _touched(scan: Scan, structure: str, inside: Region) -> bool:
+    """Whether a voxel beside a region is of another structure."""
+    voxels = np.argwhere(inside.array) + inside.start
+    beside = (voxels[:, None] + np.vstack([np.eye(3, dtype=int), -np.eye(3, dtype=int)])).reshape(
+        -1, 3
+    )
+    return any(scan.contains(s, beside).any() for s in scan.regions if s != structure)
 
 
 _FAT_HU = -20.0
