@@ -171,6 +171,21 @@ def test_femur_to_the_knee_is_too_long():
     assert fault.value == pytest.approx(58 * 4)
 
 
+def test_femur_is_at_most_as_long_as_115_mm_and_5_cm_with_some_slack():
+    assert faults("femur-length", scan({"femur_left": block((8, 14), (14, 20), (2, 46))})) == []
+    (fault,) = faults("femur-length", scan({"femur_left": block((8, 14), (14, 20), (2, 48))}))
+    assert fault.value == pytest.approx(46 * 4)
+
+
+def test_kidney_of_half_the_others_size_is_told():
+    other = block((42, 50), (4, 12), (42, 58))
+    like = {"kidney_left": block((10, 18), (4, 12), (44, 54)), "kidney_right": other}
+    assert faults("kidney-sizes", scan(like)) == []
+    half = {"kidney_left": block((10, 18), (4, 12), (44, 52)), "kidney_right": other}
+    (fault,) = faults("kidney-sizes", scan(half))
+    assert (fault.structure, fault.value) == ("kidney_left", 2)
+
+
 @pytest.mark.parametrize("orientation", ["RAS", "LAI", "LPS", "RPI"])
 def test_sides_are_judged_in_the_world_and_not_by_index(orientation):
     masks = trunk()

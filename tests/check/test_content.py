@@ -106,8 +106,13 @@ def test_excreted_contrast_in_a_kidney_is_its_pelvis():
     masks = {"kidney_left": trunk()["kidney_left"]}
     ct = np.full((60, 40, 100), 150, np.int16)
     assert faults("renal-pelvis", scan(masks, ct=ct, phase="delayed")) == []
-    ct[12:14, 6:10, 50:56] = 500
-    assert faults("renal-pelvis", scan(masks, ct=ct, phase="delayed"))
+    ct[12:14, 6:9, 51:54] = 500  # 18 voxels of 0.064 ml
+    (fault,) = faults("renal-pelvis", scan(masks, ct=ct, phase="delayed"))
+    assert fault.value == pytest.approx(18 * 0.064)
+    assert ct[fault.at] == 500
+    ct[:] = 150
+    ct[10:18:3, 4:12:3, 44:62:3] = 500  # 54 voxels that do not touch
+    assert faults("renal-pelvis", scan(masks, ct=ct, phase="delayed")) == []
 
 
 def test_water_around_a_lung_is_told_earlier_than_flesh():

@@ -267,7 +267,7 @@ def adrenal_height(scan: Scan, limits: Limits) -> Iterator[Fault]:
     INFO,
     Scope.ANATOMY,
     reason="One kidney much smaller than the other is shrunken, or annotated in part.",
-    ratio=3,
+    ratio=1.8,
 )
 def kidney_sizes(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """Kidneys that are wholly in view have like volumes."""

@@ -22,7 +22,7 @@ FEMURS = ("femur_left", "femur_right")
     Scope.ANATOMY,
     reason="Femurs of unlike length make volumes incomparable; the standard sets the end.",
     standard="Proximal femur: head, neck and shaft to 5 cm below the lesser trochanter.",
-    longest_mm=200,
+    longest_mm=180,
     shortest_mm=100,
 )
 def femur_length(scan: Scan, limits: Limits) -> Iterator[Fault]:
