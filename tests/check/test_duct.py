@@ -79,3 +79,11 @@ def test_stretches():
     assert without(0, 10, (4, 20)) == 4
     assert without(0, 10, (-5, 30)) == 0
     assert without(0, 10, (12, 30)) == 10
+
+
+@pytest.mark.parametrize(("beyond", "told"), [(4, False), (10, True)])
+def test_quarter_of_a_duct_that_leaves_the_gland_is_told(beyond, told):
+    # 22 slices lie in the gland; of those below it the first is within a voxel and 3 mm.
+    duct = block((39, 41), (19, 21), (30 - beyond, 52))
+    masks = {"pancreas": GLAND, "pancreatic_duct": duct}
+    assert bool(faults("duct-outside", scan(masks))) == told

@@ -25,7 +25,7 @@ DUCT = "pancreatic_duct"
     Scope.ANATOMY,
     reason="The pancreatic duct runs in the gland; outside it is a vessel or bowel.",
     standard="Pancreatic duct: a tube within the pancreas, from the tail to the ampulla.",
-    share=0.4,
+    share=0.2,
     grown_mm=3,
 )
 def duct_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
