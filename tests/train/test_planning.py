@@ -115,6 +115,14 @@ def test_residual_encoder_is_planned_as_by_nnunets_own_planner(tmp_path: Path) -
         assert json.dumps(ours_3d[key], default=list) == json.dumps(theirs_3d[key], default=list)
 
 
+def test_memory_that_is_asked_for_is_no_reason_for_a_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    recipe = Recipe(architecture="resenc-m", patch_size=(32, 32, 32), gpu_memory_gb=12.0)
+    make_plans(tmp_path, recipe, dataset_json(CHANNELS, 3), scanned(tmp_path))
+    assert [str(w.message) for w in recwarn if "gpu_memory" in str(w.message)] == []
+
+
 def test_residual_encoder_keeps_its_blocks_on_a_patch_of_the_recipe(tmp_path: Path) -> None:
     recipe = Recipe(architecture="resenc-l", patch_size=(64, 64, 32), spacing=(2.0, 2.0, 5.0))
     plans = make_plans(tmp_path, recipe, dataset_json(CHANNELS, 3), scanned(tmp_path))

@@ -80,6 +80,7 @@ def draw_curve(epochs: Sequence[Epoch], path: Path) -> None:
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     loss_axis = figure.add_subplot(xlabel="epoch", ylabel="loss")
+    loss_axis.locator_params(axis="x", integer=True, min_n_ticks=1)
     style = {"marker": "o" if len(epochs) < 30 else "", "ms": 3}
 
     def line(axis: Any, values: Iterable[float | None], color: str, label: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,11 +142,13 @@ def make_plans(
         listing = {"none": {"images": ["none.nii.gz"], "label": "none.nii.gz"}}
         write_json(work / "raw" / DATASET_NAME / "dataset.json", description | {"dataset": listing})
         write_json(preprocessed / "dataset_fingerprint.json", print_)
-        planner = RecipePlanner(
-            DATASET_NAME,
-            gpu_memory_target_in_gb=recipe.gpu_memory_gb or recipe.network.gpu_memory_gb,
-            overwrite_target_spacing=list(recipe.spacing[::-1]) or None,
-        )
+        with warnings.catch_warnings():  # of a memory that is not its preset's: it was asked for
+            warnings.filterwarnings("ignore", message="WARNING: You are running nnUNetPlanner")
+            planner = RecipePlanner(
+                DATASET_NAME,
+                gpu_memory_target_in_gb=recipe.gpu_memory_gb or recipe.network.gpu_memory_gb,
+                overwrite_target_spacing=list(recipe.spacing[::-1]) or None,
+            )
         planner.UNet_base_num_features = recipe.features
         planner.UNet_max_features_3d = recipe.max_features
         if recipe.network.planner == "plain":  # a residual encoder has blocks of its own
