@@ -177,6 +177,16 @@ def test_femur_is_at_most_as_long_as_115_mm_and_5_cm_with_some_slack():
     assert fault.value == pytest.approx(46 * 4)
 
 
+@pytest.mark.parametrize(("mm", "told"), [(4, False), (5, False), (6.5, True), (2, True)])
+def test_kidneys_that_are_stretched_tell_of_a_wrong_distance_of_slices(mm, told):
+    # 32 mm wide; 72 and 64 mm high at 4 mm
+    kidneys = {s: trunk()[s] for s in ("kidney_left", "kidney_right")}
+    found = faults("stretched", scan(kidneys, spacing=(4, 4, mm)))
+    assert bool(found) == told
+    one = {"kidney_left": kidneys["kidney_left"]}
+    assert faults("stretched", scan(one, spacing=(4, 4, mm))) == []
+
+
 def test_kidney_of_half_the_others_size_is_told():
     other = block((42, 50), (4, 12), (42, 58))
     like = {"kidney_left": block((10, 18), (4, 12), (44, 54)), "kidney_right": other}

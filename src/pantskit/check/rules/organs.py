@@ -279,3 +279,39 @@ def kidney_sizes(scan: Scan, limits: Limits) -> Iterator[Fault]:
     if ratio > limits["ratio"]:
         text = f"{small} has {scan.ml(small):.0f} ml, {large} {scan.ml(large):.0f} ml"
         yield scan.fault(text, small, ratio)
+
+
+@rule(
+    "stretched",
+    WARNING,
+    Scope.ANATOMY,
+    reason="Kidneys as long as no kidney is, for their section: the slices' distance is wrong, or "
+    "slices were dropped or repeated. Sections and volumes alone may still be plausible.",
+    longest=2.95,
+    shortest=1.4,
+)
+def stretched(scan: Scan, limits: Limits) -> Iterator[Fault]:
+    """Kidneys are 1.4 to 2.95 times as high as wide; told where both are higher, or both lower.
+
+    They are 9 to 13 cm long and 4 to 6 cm across; wide is the square's side of the same area.
+    """
+    both = ("kidney_left", "kidney_right")
+    if any(s not in scan.regions or scan.cut(s) for s in both):
+        return
+    small, large = sorted(_slenderness(scan, s) for s in both)
+    mm = f"slices of {scan.geometry.spacing[2]:.3g} mm"
+    if small > limits["longest"]:
+        text = f"both kidneys are {small:.1f} times as high as wide, or more"
+        yield scan.fault(f"{text}: {mm} are too far apart?", both[0], small)
+    if large < limits["shortest"]:
+        text = f"both kidneys are {large:.1f} times as high as wide, or less"
+        yield scan.fault(f"{text}: {mm} are too near?", both[0], large)
+
+
+def _slenderness(scan: Scan, structure: str) -> float:
+    """Height over the side of the square that is as large as its larger sections."""
+    i, j, _ = scan.geometry.spacing
+    low, high = scan.heights_mm(structure)
+    # The largest section of all may be that of a cyst; the median one lacks the sinus.
+    section = float(np.percentile(scan.regions[structure].areas, 80)) * i * j
+    return (high - low) / float(np.sqrt(section))
