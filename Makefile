@@ -13,8 +13,9 @@ export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Two tests at a time fill two cores; more than four fill the memory of a small machine. A file's
-# tests stay together, since they share what was made for them.
-PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile
+# tests stay together, since they share what was made for them; in order, or the demo, a few tests of
+# minutes, would come last and alone.
+PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 unexport PYTHONPATH
 unexport PYTHONHOME
 
