@@ -102,6 +102,16 @@ def test_fluid_in_a_lung_is_an_effusion():
     assert fault.value == pytest.approx(10 / 26)
 
 
+def test_tumour_in_a_gland_does_not_make_it_too_large():
+    tail = block((4, 26), (10, 24), (50, 56))  # 118 ml
+    assert faults("volume", scan({"pancreas_tail": tail}))
+    masks = {
+        "pancreas_tail": tail,
+        "pancreatic_lesion": block((8, 20), (12, 22), (50, 56)),
+    }  # 46 ml
+    assert faults("volume", scan(masks)) == []
+
+
 def test_excreted_contrast_in_a_kidney_is_its_pelvis():
     masks = {"kidney_left": trunk()["kidney_left"]}
     ct = np.full((60, 40, 100), 150, np.int16)
