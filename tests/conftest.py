@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[1]
 SHARED_DATA = CHECKOUT.parent / "shared" / "data"
 NO_SHARED_DATA = "real data not beside the checkout (../shared/data)"
+
+
+# Started in the background of a script, a process ignores Ctrl-C, and so do those it starts: tests
+# interrupt some of these.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:

@@ -397,7 +397,10 @@ class RecipeTrainer(PartialLabelsTrainer):
             return
         scaler = self.grad_scaler
         checkpoint = {
-            "network_weights": self.plain_network.state_dict(),
+            # As any reader expects them, however this machine trains (layout.py).
+            "network_weights": {
+                name: value.contiguous() for name, value in self.plain_network.state_dict().items()
+            },
             "optimizer_state": self.optimizer.state_dict(),
             "grad_scaler_state": None if scaler is None else scaler.state_dict(),
             "logging": self._plain_log(),
