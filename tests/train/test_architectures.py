@@ -60,6 +60,7 @@ def test_architecture_trains_and_predicts(
     result = train(trained[0].root, model, tmp_path, name, *options)
     assert result.exit_code == 0, result.stderr
     if pretrained:
+        assert result.stderr.count("encoder: weights of swin.pt; ") == 1
         weights = Model.load(model).weights
         moved = [
             (weights[f"network.swinViT.{key}"] - value).abs().max().item()

@@ -186,7 +186,9 @@ class RecipeTrainer(PartialLabelsTrainer):
             start_from_shares(network, self.shares, regions=self.channels.regions)
         if self.recipe.pretrained:
             encoder = encoder_of(network, self.recipe.network.encoder)
-            load_encoder(encoder, Path(self.recipe.pretrained))
+            file = Path(self.recipe.pretrained)
+            left_out = load_encoder(encoder, file)
+            self._listener.say(f"encoder: weights of {file.name}; {left_out} others left there")
         return channels_last(network) if self.device.type == "cpu" else network
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
