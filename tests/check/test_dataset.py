@@ -51,6 +51,26 @@ def test_sound_case_has_no_findings_and_exit_0(dataset):
     assert result.exit_status == 0
 
 
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_structures_that_a_tumour_is_painted_over_are_not_wrong_ids(dataset, exchanged):
+    """14 is the liver and 28 the tumour; only when they are exchanged are ids wrong."""
+    folder = dataset.labels_path("case_1", "train")
+    liver = read_volume(folder / "segmentations" / "liver.nii.gz").array.astype(bool)
+    tumor = liver.copy()
+    tumor[:12] = False  # most of the liver
+    write_case_labels(
+        dataset, "case_1", "train", {"liver": liver, "pancreatic_lesion": tumor}, GEOMETRY
+    )
+    path = folder / "combined_labels.nii.gz"
+    combined = read_volume(path)
+    if exchanged:
+        values = np.select([combined.array == 14, combined.array == 28], [28, 14])
+        combined = combined.with_array(np.asfortranarray(values.astype(np.uint8)))
+    write_volume(path, combined, label_space="pants")
+    found = {f.rule for f in check_dataset(dataset, workers=0).findings}
+    assert ("combined-ids" in found) == exchanged
+
+
 def test_label_on_another_grid_is_an_error(dataset):
     other = Geometry.from_spacing(GEOMETRY.shape, (5.0, 4.0, 5.9))
     ct = np.full(GEOMETRY.shape, 0, np.int16)
