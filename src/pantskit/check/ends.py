@@ -80,7 +80,7 @@ def lumen_beyond(scan: Scan, vessel: str, *, upper: bool) -> float:
     near = max(_LEAST_HU, 3 * spread)
 
     def joined(k: int, section: Mask) -> Mask | None:
-        plane = scan.ct[rows][:, :, k]  # type: ignore[index]
+        plane = scan.ct[rows][:, :, k]  # type: ignore[index]  # the caller has seen that there is a CT
         return _joined(np.abs(plane.astype(np.float32) - middle) <= near, section)
 
     whole = joined(k, seen)

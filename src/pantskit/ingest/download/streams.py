@@ -210,7 +210,7 @@ class Ahead(io.RawIOBase):
             self._ended = not item
             self._rest = memoryview(item)
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io wants any buffer
         """Fill as much of a buffer as one block gives; 0 at the end."""
         self.begin()
         count = min(len(buffer), len(self._rest))
@@ -265,7 +265,7 @@ class Seekable(io.RawIOBase):
         self._position = min(max(base + offset, 0), self._stream.size)
         return self._position
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io wants any buffer
         """Fill as much of a buffer as there is at hand; 0 at the end."""
         assert self._stream.size is not None
         if self._position >= self._stream.size:

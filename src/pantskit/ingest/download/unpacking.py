@@ -168,7 +168,7 @@ def _tar_members(
                 if point := latest_point():
                     journal.keep_point(point)
             # It keeps them all otherwise: 300,000 in the labels of PanTS.
-            tar.members.clear()  # type: ignore[attr-defined]
+            tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
             member = tar.next()
         # tarfile takes a header that makes no sense for the end of the archive.
         if len(source.header) < _TAR_BLOCK or any(source.header):
@@ -231,10 +231,10 @@ class _Writer:
             count = _fill(part, blocks)
             if count != size:
                 raise self._gate.refused(name, f"ends after {count:,} of {size:,} bytes")
-            os.replace(part, path)  # noqa: PTH105
+            os.replace(part, path)  # noqa: PTH105  # see above
         except BaseException as error:
             with suppress(OSError):
-                os.unlink(part)  # noqa: PTH108
+                os.unlink(part)  # noqa: PTH108  # see above
             if isinstance(error, OSError):
                 error.filename, error.filename2 = path, None  # what the user knows of
             raise
@@ -243,7 +243,7 @@ class _Writer:
 def _fill(part: str, blocks: Iterator[bytes]) -> int:
     """Write blocks to a new file, locked as in use; how many bytes there were."""
     count = 0
-    with open(part, "wb", buffering=0) as file:  # noqa: PTH123
+    with open(part, "wb", buffering=0) as file:  # noqa: PTH123  # lean, as _Writer
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for block in blocks:
