@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from blocks import TRUNK, block, faults, painted, scan, trunk
+from blocks import TRUNK, ball, block, faults, painted, scan, trunk
 
 from pantskit.check.case import check_arrays
 from pantskit.check.registry import built_in_rules
@@ -118,7 +118,8 @@ def test_femur_whose_head_is_cut_or_left_out_is_told():
     lost = faults("femur-head", scan(femurs() | {"femur_left": femurs(head=False)["femur_left"]}))
     assert [(f.structure, f.value) for f in lost] == [("femur_left", 0)]
     alone = {"femur_left": femurs(head=False)["femur_left"]}
-    assert faults("femur-head", scan(alone)) == []  # nobody knows where the middle is
+    (fault,) = faults("femur-head", scan(alone))  # nobody knows where the middle is
+    assert "flat above" in fault.message
 
 
 def lumen(k):
@@ -169,6 +170,34 @@ def test_femur_to_the_knee_is_too_long():
     masks = {"femur_left": block((8, 14), (14, 20), (2, 60))}
     (fault,) = faults("femur-length", scan(masks))
     assert fault.value == pytest.approx(58 * 4)
+
+
+@pytest.mark.parametrize(("radius", "told"), [(5, True), (6, False)])
+def test_femur_of_a_small_head_is_shorter(radius, told):
+    # 163 mm: at most 152 with a head of 40 mm across, 165 with one of 48 mm
+    femur = block((8, 14), (14, 20), (2, 40)) | ball((17.5, 16.5, 44 - radius), radius)
+    found = faults("femur-length", scan({"femur_left": femur}, spacing=(4, 4, 3.8)))
+    assert bool(found) == told
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3, 4, 6])
+def test_head_that_is_cut_flat_is_told_by_the_ball_through_its_sections(slices):
+    whole = {"femur_left": femurs()["femur_left"]}
+    low = scan(whole).regions["femur_left"].box[2].stop
+    cut = {"femur_left": whole["femur_left"] & (np.arange(100) < low - slices)}
+    assert faults("femur-head", scan(whole)) == []
+    assert bool(faults("femur-head", scan(cut))) == (slices > 1)
+
+
+def test_femur_whose_upper_end_is_soft_tissue_is_too_high_from_10_mm_on():
+    masks = trunk()
+    ct = painted(masks)
+    raised = masks | {"femur_left": np.roll(masks["femur_left"], 3, 2)}
+    assert [f.structure for f in faults("femur-heights", scan(raised, ct=ct))] == ["femur_left"]
+    assert faults("femur-heights", scan(raised, ct=painted(raised))) == []  # a tilted pelvis
+    raised["femur_left"] = np.roll(masks["femur_left"], 6, 2)
+    both = {f.structure for f in faults("femur-heights", scan(raised))}
+    assert both == {"femur_left", "femur_right"}
 
 
 def test_femur_is_at_most_as_long_as_115_mm_and_5_cm_with_some_slack():

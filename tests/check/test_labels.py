@@ -36,6 +36,13 @@ def test_vital_organ_that_is_empty_amid_its_neighbours_was_forgotten():
     assert structures("empty-in-view", scan({"aorta": NOTHING})) == []
 
 
+def test_adrenal_gland_that_is_empty_above_a_kidney_in_view_was_forgotten():
+    masks = trunk(adrenal_gland_right=NOTHING)
+    assert structures("empty-in-view", scan(masks)) == ["adrenal_gland_right"]
+    kidney = {"kidney_right": block((42, 50), (4, 12), (42, 92))}  # 32 mm under the view's end
+    assert structures("empty-in-view", scan(masks | kidney)) == []
+
+
 @pytest.mark.parametrize(
     ("flag", "there", "expected"),
     [(1, False, 1), (0, True, 1), (1, True, 0), (0, False, 0), (None, True, 0), ("x", True, 0)],

@@ -37,10 +37,8 @@ TRUNK = {
     "lung_left": ((6, 26), (6, 32), (82, 100)),
     "lung_right": ((34, 54), (6, 32), (82, 100)),
 }
-FEMORAL_HEADS = {
-    "femur_left": ((14, 22), (13, 21), (26, 34)),
-    "femur_right": ((38, 46), (13, 21), (26, 34)),
-}
+# Balls of 48 mm, by their middle.
+FEMORAL_HEADS = {"femur_left": (17.5, 16.5, 27.5), "femur_right": (41.5, 16.5, 27.5)}
 HU = {
     "lung_left": -850, "lung_right": -850, "aorta": 160, "veins": 175, "postcava": 140,
     "celiac_artery": 160, "superior_mesenteric_artery": 160, "kidney_left": 180,
@@ -56,11 +54,16 @@ def block(i, j, k):
     return mask
 
 
+def ball(middle, radius):
+    """A mask of the voxels whose middle is within a radius, both in voxels."""
+    return sum((n - m) ** 2 for n, m in zip(np.indices(SHAPE), middle, strict=True)) <= radius**2
+
+
 def trunk(**changed):
     """Masks of the whole trunk; a structure may be replaced, or left out by None."""
     masks = {name: block(*box) for name, box in TRUNK.items()}
-    for name, box in FEMORAL_HEADS.items():
-        masks[name] |= block(*box)
+    for name, middle in FEMORAL_HEADS.items():
+        masks[name] |= ball(middle, 6)
     masks["pancreas"] = masks["pancreas_head"] | masks["pancreas_body"] | masks["pancreas_tail"]
     return {name: mask for name, mask in (masks | changed).items() if mask is not None}
 

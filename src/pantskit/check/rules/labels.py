@@ -69,8 +69,11 @@ def empty_in_view(scan: Scan, limits: Limits) -> Iterator[Fault]:
         yield Fault(text, structure, 0, scan.widest(around[0]))
 
 
-# Nobody lives without them, and no common operation removes them.
+# Nobody lives without them, and no common operation removes them; of the adrenal glands one may be
+# removed, mostly with its kidney.
 _AMID = {
+    "adrenal_gland_left": ("kidney_left", "adrenal_gland_right", "spleen"),
+    "adrenal_gland_right": ("kidney_right", "adrenal_gland_left", "liver"),
     "liver": ("kidney_right", "aorta"),
     "aorta": ("liver", "postcava"),
     "postcava": ("liver", "aorta"),
@@ -89,6 +92,9 @@ def _beyond_view(scan: Scan, structure: str) -> bool:
         return scan.cut_below("celiac_artery")
     if structure == "liver":
         return scan.cut_above("kidney_right")
+    if structure.startswith("adrenal"):  # it lies on the kidney, up to 40 mm higher
+        _, top = scan.heights_mm(structure.replace("adrenal_gland", "kidney"))
+        return top + 40 > scan.view[1] * scan.geometry.spacing[2]
     beside = {"pancreas": "pancreas_head", "veins": "pancreas"}.get(structure)
     return beside is not None and scan.cut(beside)
 
