@@ -180,6 +180,18 @@ def test_group_2_without_preamble_is_dicom(series, tmp_path):
     assert found.first.transfer_syntax == ExplicitVRLittleEndian
 
 
+def test_mark_without_the_preamble_before_it_is_dicom(series, tmp_path):
+    made = series()
+    made.write(tmp_path / "in")
+    for file in (tmp_path / "in").iterdir():
+        file.write_bytes(file.read_bytes()[128:])
+    (found,) = discover([tmp_path / "in"]).series
+    with Reader() as reader, reader.read(found.first.file) as stream:
+        one = pydicom.dcmread(stream)
+    assert len(found.slices) == 5
+    assert np.array_equal(one.pixel_array, made.stored[one.InstanceNumber - 1])
+
+
 def test_noise_text_and_nifti_are_never_dicom(tmp_path):
     rng = np.random.default_rng(1)
     nifti = struct.pack("<i", 348) + bytes(400)

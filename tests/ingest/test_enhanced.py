@@ -24,6 +24,7 @@ from pydicom.uid import (
 from pantskit.core.errors import ImageError
 from pantskit.ingest.dicom.headers import read_header
 from pantskit.ingest.dicom.pixels import read_series, series_layout
+from pantskit.ingest.discovery.kinds import skip_reason
 from pantskit.ingest.discovery.sources import Reader, SourceFile
 
 ROWS, COLUMNS = 9, 12
@@ -118,6 +119,22 @@ def test_each_frame_has_a_header_of_its_own(enhanced, tmp_path):
     assert one.description["SliceThickness"] == "2.5"
     assert one.frame_of_reference == "1.2.826.0.1.3680043.8.498.77"
     assert one.frames == 1
+
+
+@pytest.mark.parametrize(
+    ("technique", "reason"),
+    [("MAX_IP", "maximum intensity projection"), ("SURFACE_RENDER", "surface rendering")],
+)
+def test_frames_computed_from_others_are_no_anatomy(enhanced, tmp_path, technique, reason):
+    enhanced.shared.CTImageFrameTypeSequence[0].VolumeBasedCalculationTechnique = technique
+    headers = headers_of(enhanced.save(tmp_path / "a"))
+    assert {reason in skip_reason(header) for header in headers} == {True}
+
+
+@pytest.mark.parametrize("technique", ["NONE", "MIXED", "VOLUME", ""])
+def test_frames_of_a_plain_scan_say_so(enhanced, tmp_path, technique):
+    enhanced.shared.CTImageFrameTypeSequence[0].VolumeBasedCalculationTechnique = technique
+    assert {skip_reason(h) for h in headers_of(enhanced.save(tmp_path / "a"))} == {""}
 
 
 @pytest.mark.parametrize(

@@ -308,6 +308,14 @@ def test_a_folder_s_name_within_the_dataset_s_own_may_come_out_whole_words_only(
     assert attributes_in(other, "ds quell umberto") == {"folder name"}
 
 
+def test_a_dataset_may_be_called_as_the_numbered_folder_it_was_made_from():
+    found = path_identifiers(["in/quellberg12/1.dcm"])
+    assert attributes_in(LeakScan(found), "quellberg12") == {"folder name"}
+    assert attributes_in(LeakScan(found, own_words=["quellberg12"]), "quellberg12") == set()
+    other = LeakScan(found, own_words=["harbour12"])
+    assert attributes_in(other, "quellberg12") == {"folder name"}
+
+
 def test_names_of_masks_may_come_out_and_a_patient_s_may_not():
     found = path_identifiers(["in/QuellTumor/liverspot.nii.gz"])
     person = merged(identifying_values(header(PatientName="Quellmann^Ludmilla")))

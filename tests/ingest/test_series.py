@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,13 @@ def test_image_type_tells_what_is_no_anatomy_in_hu(only, image_type, reason):
     ("description", "reason"),
     [
         ("Iodine no Water[mg/ml]", "material map by its SeriesDescription"),
+        ("IodineNoWater[HU*]", "material map by its SeriesDescription"),
+        ("Carte d'iode 2 mm", "material map"),
+        ("Mapa de yodo", "material map"),
+        ("ECV map liver", "material map"),
+        ("IodineRemoved[HU*]", "a material taken out"),
+        ("Sans contraste virtuel", "a material taken out"),
+        ("CorMIP", "maximum intensity projection"),
         ("Z Effective", "material map"),
         ("GSI MD Iodine", "material map"),
         ("Jodkarte 1.0", "material map"),
@@ -70,6 +78,9 @@ def test_description_tells_what_coded_fields_leave_out(only, description, reason
         "MonoE 70keV[HU]",
         "ABD PORTAL VENOUS 3.0 Br40",
         "Abdomen mit Iod oral",
+        "Abdomen sans contraste",
+        "TAP avec iode IV",
+        "Spectral low mAs",
         "Bolus 70 s portal",
         "L-Spine fusion control",
         "Perfusion arterial",
@@ -203,3 +214,54 @@ def test_series_without_uids_are_told_apart_by_their_content(series, tmp_path):
     first, second = discover([tmp_path / "in"]).series
     assert "" not in (first.content, second.content)
     assert first.identity != second.identity
+
+
+def test_reformat_under_the_uid_of_its_scan_is_a_series_of_its_own(series, tmp_path):
+    made = series()
+    made.write(tmp_path / "in" / "a")
+    view = {"ImageType": ["DERIVED", "SECONDARY", "MPR"]}
+    series(uid=made.uid, column=(0.0, 0.0, -1.0), attributes=view).write(tmp_path / "in" / "b")
+    found = discover([tmp_path / "in"]).series
+    assert sorted(bool(f.reformat) for f in found) == [False, True]
+    assert len({f.identity for f in found}) == 2
+    assert [f.doubt for f in found] == ["", ""]
+
+
+def torn(series: Any, folder: Path, of_part: slice, **attributes: Any) -> list[Series]:
+    """One series of which a part of the slices has other attributes."""
+    made = series(stored=np.random.default_rng(3).integers(0, 2048, (8, 6, 8), dtype=np.uint16))
+    folder.mkdir()
+    for k in range(8):
+        slice_ = made.dataset(k)
+        if k in range(8)[of_part]:
+            for keyword, value in attributes.items():
+                setattr(slice_, keyword, value)
+        slice_.save_as(folder / f"{k}-{(k * 37) % 10}.dcm", enforce_file_format=True)
+    return discover([folder]).series
+
+
+@pytest.mark.parametrize("of_part", [slice(0, 8, 2), slice(5, 8)], ids=["every second", "the end"])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"PatientID": ""},
+        {"StudyInstanceUID": "1.2.3.99"},
+        {"RescaleType": "US"},
+        {"ImageType": ["DERIVED", "SECONDARY", "MPR"]},
+    ],
+    ids=lambda attributes: next(iter(attributes)),
+)
+def test_slices_of_one_stack_under_one_uid_that_differ_in_kind_or_patient_are_no_two_scans(
+    series, tmp_path, of_part, attributes
+):
+    found = torn(series, tmp_path / "in", of_part, **attributes)
+    assert len(found) == 2
+    assert all(f.skip or f.doubt for f in found)
+
+
+def test_patients_of_an_export_with_one_uid_for_all_are_scans_of_their_own(series, tmp_path):
+    uid = series().uid
+    for n, place in enumerate((50.0, 53.7, 50.0)):
+        made = series(uid=uid, origin=(-100.0, -120.0, place), attributes={"PatientID": f"P{n}X"})
+        made.write(tmp_path / "in" / str(n))
+    assert [f.doubt for f in discover([tmp_path / "in"]).series] == ["", "", ""]

@@ -79,15 +79,19 @@ class _Frame:
             "kernel": "\\".join(
                 words_of(self._get("CTReconstructionSequence", "ConvolutionKernel"))
             ),
-            "image_type": tuple(
-                word.upper()
-                for word in words_of(self._get("CTImageFrameTypeSequence", "FrameType"))
-            ),
+            "image_type": self._image_type(),
             "tilt": number_of(self._get("CTAcquisitionDetailsSequence", "GantryDetectorTilt")),
         }
         return fields | {
             name: value for name, value in told.items() if value not in (None, "", (), {})
         }
+
+    def _image_type(self) -> tuple[str, ...]:
+        """FrameType, and how the frame was computed from others where it was (MAX_IP, MPR)."""
+        sequence = "CTImageFrameTypeSequence"
+        words = tuple(word.upper() for word in words_of(self._get(sequence, "FrameType")))
+        computed = (text_of(self._get(sequence, "VolumeBasedCalculationTechnique")) or "").upper()
+        return (*words, computed) if words and computed not in ("", "NONE", "MIXED") else words
 
     def _described(self) -> dict[str, str]:
         """Of the attributes that describe a scan, those that stand in functional groups."""

@@ -328,9 +328,14 @@ def _sideways(along: Vectors, shifts: Vectors) -> _Cause:
     angle = _tilt_degrees(along, shifts)
     off = np.linalg.norm(shifts - np.outer(along, _per_mm(along, shifts)), axis=1)
     if off.max() > 2 * POSITION_TOLERANCE_MM or angle > MOST_TILT_DEGREES:
+        why = (
+            f"they leave its line by up to {off.max():.1f} mm"
+            if off.max() > 2 * POSITION_TOLERANCE_MM
+            else f"it would be tilted by {angle:.1f} degrees"
+        )
         return "shift", (
-            f"{found}, and not as those of a tilted gantry do (they leave its line by up to "
-            f"{off.max():.1f} mm); these are several scans in one series, or damaged positions"
+            f"{found}, and not as those of a tilted gantry do ({why}); these are several scans in "
+            "one series, or damaged positions"
         )
     return "tilt", (
         f"{found}: a gantry tilt of {angle:.1f} degrees by their positions; reconstruct the series "

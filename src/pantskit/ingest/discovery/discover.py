@@ -15,6 +15,7 @@ from pantskit.ingest.discovery.reading import Progress, read_files
 from pantskit.ingest.discovery.series import Series, group_series
 from pantskit.ingest.discovery.sources import BadSource, SourceFile, find_files
 from pantskit.ingest.discovery.strays import doubt_series
+from pantskit.ingest.discovery.torn import doubt_torn
 from pantskit.ingest.labels.references import is_label_object
 from pantskit.ingest.labels.sources import LabelSource, find_label_sources
 
@@ -124,7 +125,7 @@ def discover(
     suffixes = (next((s for s in _UNREAD if f.name.lower().endswith(s)), "") for f in others)
     found.unread = dict(sorted(Counter(suffix for suffix in suffixes if suffix).items()))
     found.bad.sort(key=lambda b: b.file)
-    found.series = doubt_series(group_series(headers, digests), found.bad, others)
+    found.series = doubt_series(doubt_torn(group_series(headers, digests)), found.bad, others)
     if indexes:
         here = {normal_place(file.place) for file in seen}
         uids = {header.sop_uid for header in headers}

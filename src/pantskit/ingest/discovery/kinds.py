@@ -29,6 +29,7 @@ _CODES = frozenset(_CODE_WORDS.split()) | {"PALETTE COLOR"}
 _CONVENTIONAL_KEV = (60, 80)
 
 _MONOENERGETIC, _REFORMAT, _TRACKING = "monoenergetic", "reformat", "tracking"
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _KEV = re.compile(r"\b([0-9]{2,3}) ?kev\b")
 _ENERGY_UNKNOWN = (
     "monoenergetic image, and not one of 60 to 80 keV by its name: its contrast is not that of a "
@@ -118,7 +119,13 @@ def _kind_of(image_type: tuple[str, ...], description: str) -> tuple[str, str]:
     # Siemens writes LOCALIZER in the coronal and sagittal views it plans from, and MPR beside it.
     if _REFORMAT in coded and set(coded) <= {_REFORMAT, "localizer"}:
         coded = [_REFORMAT]
-    told = [n for n, k in _kinds().items() if k.description and k.description.search(plain)]
+    # `IodineNoWater[HU*]` too; not split alone, since `MonoE 55keV` would lose its unit.
+    apart = plain_words(_CAMEL.sub(" ", description))
+    told = [
+        name
+        for name, kind in _kinds().items()
+        if kind.description and (kind.description.search(plain) or kind.description.search(apart))
+    ]
     for found, where in ((coded, "ImageType"), (told, "SeriesDescription")):
         graver = [name for name in found if name not in (_REFORMAT, _TRACKING, _MONOENERGETIC)]
         if graver:

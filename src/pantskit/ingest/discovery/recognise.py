@@ -15,7 +15,8 @@ from pydicom.datadict import dictionary_VR
 
 Kind = Literal["dicom", "bare", "damaged", "other"]
 
-_PREAMBLE = b"\0" * 128 + b"DICM"
+_MARK = b"DICM"
+_PREAMBLE = b"\0" * 128 + _MARK
 _HEAD = 2048  # bytes in which the first elements lie
 
 # So many elements in order, each with the VR of its tag: chance does not write that.
@@ -31,7 +32,7 @@ def kind_of(stream: IO[bytes]) -> Kind:
     """What a stream holds; it is left at its start.
 
     Returns:
-        `"dicom"`: the mark is there. `"bare"`: DICOM elements from the first byte on.
+        `"dicom"`: the mark is there. `"bare"`: DICOM elements, or the mark, from the first byte on.
         `"damaged"`: empty, DICOM's blank preamble without the mark, or the mark at another
         place. `"other"`: none of these.
     """
@@ -43,6 +44,8 @@ def completed(stream: IO[bytes]) -> IO[bytes]:
     head = _head(stream)
     if _kind(head) != "bare":
         return stream
+    if head.startswith(_MARK):
+        return io.BufferedReader(_Prefixed(_PREAMBLE[: -len(_MARK)], stream))
     syntax = _syntax(head)
     return io.BufferedReader(_Prefixed(_PREAMBLE + (_meta(syntax) if syntax else b""), stream))
 
@@ -55,9 +58,11 @@ def _head(stream: IO[bytes]) -> bytes:
 
 
 def _kind(head: bytes) -> Kind:
-    if head[128:132] == b"DICM":
+    if head[128:132] == _MARK:
         return "dicom"
-    if not head[:128].strip(b"\0") or b"DICM\2\0" in head:  # the mark, then group 0002
+    if head.startswith(_MARK) and _syntax(head[len(_MARK) :]) == "":  # the preamble alone is gone
+        return "bare"
+    if not head[:128].strip(b"\0") or _MARK + b"\2\0" in head:  # the mark, then group 0002
         return "damaged"
     return "other" if _syntax(head) is None else "bare"
 

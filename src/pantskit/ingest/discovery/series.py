@@ -64,8 +64,12 @@ class Series:
 
         The series UID with patient and study; where it is empty, the hash of the files.
         """
-        # What is skipped may share its series UID with the scan, as localizers do.
-        kind = (self.first.sop_class, self.kind, str(self.part))
+        # What is skipped may share its series UID with the scan, as localizers and reformats do.
+        kind = (
+            self.first.sop_class,
+            self.kind or ("reformat" * bool(self.reformat)),
+            str(self.part),
+        )
         if self.first.series_uid:
             patient = self.first.description.get("PatientID", "")
             stack = (self.first.stack,) if self.first.stack else ()

@@ -147,6 +147,8 @@ class LeakScan:
         self._wide: WideText | None = None
         own_texts = [*own_words]
         ours, repeated, labels = map(_words_of_all, (own_texts, facts, label_names))
+        # `site12` was given: `site` alone cannot be told from it either (see `_in_words`).
+        ours |= {part for word in ours for part in parts_of(word)}
         phrases = "\n".join(map(_phrase, own_texts))  # no phrase reaches into the next line
         for value, attribute in identifiers.items():
             words = value.partition(":")[2] or value if ":" in value else value
