@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from planted_case import (
-    DOWN,
-    FRONT,
-    LEFT,
-    PARTS,
-    DoesNotApplyError,
-    Planting,
-    along,
-    centre,
-    kind,
-    moved,
-    onto,
-    share,
-)
+from planted_arrays import DOWN, FRONT, LEFT, along, centre, onto, share
+from planted_case import PARTS, DoesNotApplyError, Planting, kind
 from scipy import ndimage
 
 SIDES = "Left and right are the patient's."
@@ -153,7 +141,8 @@ def duct_short(case: Planting, fraction: float) -> None:
 # Vessels
 
 
-def _shorter(case: Planting, structure: str, fraction: float, *, from_top: bool) -> None:
+def shorter(case: Planting, structure: str, fraction: float, *, from_top: bool) -> None:
+    """A fraction of a structure's slices is missing at one end."""
     mask = case.mask(structure)
     slices = np.flatnonzero(mask.any(axis=(0, 1)))
     count = max(1, round(fraction * len(slices)))
@@ -172,7 +161,7 @@ HIATUS = "it still begins above the coeliac artery, where the aorta passes the d
     below={0.25: HIATUS, 0.1: HIATUS},
 )
 def aorta_short_above(case: Planting, fraction: float) -> None:
-    _shorter(case, "aorta", fraction, from_top=True)
+    shorter(case, "aorta", fraction, from_top=True)
 
 
 @kind(
@@ -183,7 +172,7 @@ def aorta_short_above(case: Planting, fraction: float) -> None:
     below={0.1: "2 cm: the height of the bifurcation varies by a vertebra"},
 )
 def aorta_short_below(case: Planting, fraction: float) -> None:
-    _shorter(case, "aorta", fraction, from_top=False)
+    shorter(case, "aorta", fraction, from_top=False)
 
 
 @kind(
@@ -194,7 +183,7 @@ def aorta_short_below(case: Planting, fraction: float) -> None:
     below={0.1: "2 cm: the atrium has no mask, and its height varies by a vertebra"},
 )
 def postcava_short_above(case: Planting, fraction: float) -> None:
-    _shorter(case, "postcava", fraction, from_top=True)
+    shorter(case, "postcava", fraction, from_top=True)
 
 
 def _detached(case: Planting, structure: str, target: str, fraction: float) -> None:
@@ -257,17 +246,7 @@ def postcava_on_the_left(case: Planting, mm: float) -> None:
 
 @kind("femur-too-short", FEMUR, structures=("femur_left",), levels=(0.6, 0.4, 0.2))
 def femur_too_short(case: Planting, fraction: float) -> None:
-    _shorter(case, "femur_left", fraction, from_top=False)
-
-
-@kind("femur-too-long", FEMUR, structures=("femur_left",), levels=(100, 50, 25))
-def femur_too_long(case: Planting, mm: float) -> None:
-    """It goes on upward into the pelvis: below, the scan ends."""
-    femur = case.mask("femur_left")
-    longer = femur.copy()
-    for step in range(1, case.voxels(down=mm)[DOWN] + 1):
-        longer |= moved(femur, (0, 0, -step))
-    case.put("femur_left", longer)
+    shorter(case, "femur_left", fraction, from_top=False)
 
 
 @kind(

@@ -1,8 +1,4 @@
-"""A clean case of a dataset, opened to plant one fault in a copy of it, and what a fault is.
-
-Axes of the arrays are those of a standard dataset: i toward the patient's left, j toward the
-front, k toward the feet.
-"""
+"""A clean case of a dataset, opened to plant one fault in a copy of it, and what a fault is."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from planted_arrays import DOWN, Mask, moved
 from scipy import ndimage
 
 from pantskit.core.codedmasks import CodedMasks
@@ -23,8 +20,6 @@ from pantskit.core.geometry import Geometry
 from pantskit.core.labelsets import COMBINED, LABELS_STAGE
 from pantskit.core.volume import Volume, read_volume, write_volume
 
-Mask = NDArray[np.bool_]
-LEFT, FRONT, DOWN = 0, 1, 2
 EVERYTHING = ("*",)
 PARTS = ("pancreas_head", "pancreas_body", "pancreas_tail")
 
@@ -81,7 +76,7 @@ class Planting:
         row: its metadata, to be changed; None: no row is written.
         more_rows: rows of further cases that are in the table.
         info: what dataset.json says.
-        window: slices that are kept, from and to; None: all.
+        taken: slices of the scan that are written, in this order; None: all.
         companions: clean cases that lie beside it.
     """
 
@@ -92,10 +87,11 @@ class Planting:
     row: dict[str, Any] | None = field(init=False)
     more_rows: list[dict[str, Any]] = field(default_factory=list)
     info: dict[str, Any] = field(init=False)
-    window: tuple[int, int] | None = None
+    taken: NDArray[np.int64] | None = None
     companions: set[str] = field(default_factory=set)
     _changed: dict[str, Mask] = field(default_factory=dict)
     _dropped: set[str] = field(default_factory=set)
+    _continued: bool = False
 
     def __post_init__(self) -> None:
         self.ct = np.array(self.clean.ct.array)
@@ -188,10 +184,38 @@ class Planting:
         far: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=self.spacing)
         return far
 
+    def take_slices(self, taken: NDArray[np.int64]) -> None:
+        """Of the scan and its masks, write these slices, the first where it lay; the row says so.
+
+        Raises:
+            DoesNotApplyError: If there is none.
+        """
+        if not len(taken):
+            raise DoesNotApplyError("no slice would be left")
+        self.taken = taken
+        self.fields["shape"] = str((*self.ct.shape[:2], len(taken)))
+
     def keep_slices(self, start: int, stop: int) -> None:
-        """Of the scan and its masks, keep these slices; the row says so."""
-        self.window = (max(0, start), min(stop, self.ct.shape[2]))
-        self.fields["shape"] = str((*self.ct.shape[:2], self.window[1] - self.window[0]))
+        """Of the scan and its masks, keep the slices from one to before another."""
+        self.take_slices(np.arange(max(0, start), min(stop, self.ct.shape[DOWN])))
+
+    def go_on_below(self, slices: int) -> None:
+        """The scan goes on for so many slices: its last again, with noise; no mask goes on.
+
+        To be called before masks or the CT are changed.
+        """
+        assert not self._changed
+        last = self.clean.ct.array[:, :, -1:]
+        noise = np.random.default_rng(3).normal(0, 8, (*last.shape[:2], slices))
+        more = np.where(last > -900, np.clip(last + noise, -1000, 1000), last)
+        ct = np.concatenate([self.clean.ct.array, more.astype(last.dtype)], axis=DOWN)
+        coded = CodedMasks.empty(ct.shape)
+        for structure in self.clean.coded.structures:
+            coded.add(structure, np.pad(self.now(structure), ((0, 0), (0, 0), (0, slices))))
+        grid = replace(self.geometry, shape=ct.shape)
+        self.clean = replace(self.clean, coded=coded, ct=Volume(ct, grid))
+        self.ct, self._continued = ct.copy(), True
+        self.fields["shape"] = str(ct.shape)
 
     def company(self, count: int) -> None:
         """So many further clean cases lie in the dataset, each of them once.
@@ -236,30 +260,34 @@ class Planting:
     def write(self) -> None:
         """Write the copy as it stands; what did not change is copied as it is."""
         copy_case(self.clean, self.root)
-        if self._changed or self._dropped or self.window:
+        anew = self._continued or self.taken is not None
+        if self._changed or self._dropped or anew:
             for structure in self._dropped:
                 self.mask_path(structure).unlink()
             case_id, split = self.clean.case_id, self.clean.split
             geometry, coded = self._kept()
             write_case_labels(self.dataset, case_id, split, coded, geometry)
-        if self.window or not np.array_equal(self.ct, self.clean.ct.array):
-            start, stop = self.window or (0, self.ct.shape[2])
-            write_volume(self.ct_path, Volume(self.ct[:, :, start:stop], self._kept_grid()))
+        if anew or not np.array_equal(self.ct, self.clean.ct.array):
+            write_volume(self.ct_path, Volume(self.ct[:, :, self.slices], self._kept_grid()))
         self.write_rows()
 
+    @property
+    def slices(self) -> NDArray[np.int64]:
+        """The slices that are written."""
+        return np.arange(self.ct.shape[DOWN]) if self.taken is None else self.taken
+
     def _kept_grid(self) -> Geometry:
-        start, stop = self.window or (0, self.ct.shape[2])
         affine = self.geometry.affine.copy()
-        affine[:3, 3] = self.geometry.to_world([0, 0, start])
-        return replace(self.geometry, shape=(*self.ct.shape[:2], stop - start), affine=affine)
+        affine[:3, 3] = self.geometry.to_world([0, 0, int(self.slices[0])])
+        shape = (*self.ct.shape[:2], len(self.slices))
+        return replace(self.geometry, shape=shape, affine=affine)
 
     def _kept(self) -> tuple[Geometry, CodedMasks]:
-        start, stop = self.window or (0, self.ct.shape[2])
         geometry = self._kept_grid()
         coded = CodedMasks.empty(geometry.shape)
         for structure in self.clean.coded.structures:
             if structure not in self._dropped:
-                coded.add(structure, self.now(structure)[:, :, start:stop])
+                coded.add(structure, self.now(structure)[:, :, self.slices])
         return geometry, coded
 
     def write_rows(self) -> None:
@@ -380,41 +408,3 @@ def kind(
         return plant
 
     return made
-
-
-def moved(mask: NDArray[Any], by: tuple[int, ...]) -> NDArray[Any]:
-    """An array moved by whole voxels; what leaves the volume is lost."""
-    result = np.zeros_like(mask)
-    take, give = [], []
-    for size, step in zip(mask.shape, by, strict=True):
-        take.append(slice(max(0, -step), max(0, size - max(0, step))))
-        give.append(slice(max(0, step), max(0, size - max(0, -step))))
-    result[tuple(give)] = mask[tuple(take)]
-    return result
-
-
-def centre(mask: Mask) -> NDArray[np.float64]:
-    """Mean voxel index."""
-    return np.asarray(np.argwhere(mask).mean(axis=0))
-
-
-def along(axis: int, mask: Mask) -> NDArray[np.int64]:
-    """(i, j, k) index of each voxel along an axis."""
-    shape = [1, 1, 1]
-    shape[axis] = mask.shape[axis]
-    return np.broadcast_to(np.arange(mask.shape[axis]).reshape(shape), mask.shape)
-
-
-def share(mask: Mask, order: NDArray[Any], fraction: float) -> Mask:
-    """The fraction of a mask's voxels that come first in an order; one voxel at least."""
-    at = np.argwhere(mask)
-    first = np.argsort(order[mask], kind="stable")[: max(1, round(fraction * len(at)))]
-    found = np.zeros_like(mask)
-    found[tuple(at[first].T)] = True
-    return found
-
-
-def onto(mask: Mask, place: NDArray[Any]) -> Mask:
-    """A mask moved so that its centre comes to lie on a voxel."""
-    step = np.rint(place - centre(mask)).astype(int)
-    return moved(mask, tuple(int(n) for n in step))

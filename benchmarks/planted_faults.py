@@ -10,6 +10,7 @@ from __future__ import annotations
 import planted_anatomy
 import planted_content
 import planted_files
+import planted_further
 import planted_masks
 import planted_scans
 import planted_standard
@@ -23,6 +24,7 @@ MODULES = (
     planted_content,
     planted_standard,
     planted_scans,
+    planted_further,
 )
 
 # kind | rules of which one ought to name it, by the names in `pantskit check --rules`
@@ -46,7 +48,7 @@ ct-cut-short                | image
 mask-cut-short              | labels
 mask-is-no-image            | labels
 ct-missing                  | image-missing
-two-files-of-one-structure  | labels
+two-files-of-one-structure  | labels mask-twice
 map-unknown-id              | combined-values
 map-numbered-otherwise      | combined-ids
 map-lacks-voxels            | combined-complete
@@ -100,7 +102,6 @@ veins-short-of-spleen       | veins-reach
 veins-cut                   | veins-broken
 postcava-on-the-left        | postcava-side
 femur-too-short             | femur-length femur-ends
-femur-too-long              | femur-length femur-ends
 kidney-pelvis-filled        | renal-sinus
 lung-with-effusion          | effusion
 bladder-too-high            | bladder-place
@@ -135,7 +136,7 @@ kidney-pelvis-with-contrast | renal-pelvis
 bile-duct-short-below       | bile-duct-extent
 bile-duct-short-above       | bile-duct-extent
 aorta-with-iliac-arteries   | aorta-iliac
-femur-head-missing          | femur-heights
+femur-head-missing          | femur-heights femur-head
 lesion-huge                 | lesion-volume
 head-with-body-of-stomach   | hu volume
 aorta-with-spine            | volume
@@ -154,6 +155,22 @@ scan-again-with-other-values | duplicate-labels
 mask-forgotten-in-one-case  | mask-forgotten
 far-from-all-others         | unusual
 columns-mirrored-in-one-mask | sides wrong-side
+mask-saved-again            | mask-twice
+map-unreadable              | combined-map
+map-of-another-shape        | combined-grid combined-map
+map-left-behind             | combined-content
+slice-distance-wrong        | stretched
+slices-dropped-or-repeated  | stretched
+femur-too-long              | femur-ends femur-length
+femurs-too-long             | femur-length
+femur-head-cut-slanting     | femur-head
+femur-with-hip-bone         | femur-heights volume
+kidney-drawn-wide           | fat
+adrenal-too-low             | adrenal-height
+gland-interrupted           | parts-apart pieces
+postcava-short-below        | postcava-extent
+stomach-in-part             | neighbours straight-cut
+bladder-in-part             | straight-cut
 """
 
 OUGHT: dict[str, tuple[str, ...]] = {

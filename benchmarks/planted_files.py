@@ -131,12 +131,17 @@ def spacing_lost(case: Planting, how: str) -> None:
     """In all files alike, and in the metadata, which is made from them."""
     size = np.array(case.spacing)
     other = {"cm": size / 10, "1 mm each way": np.ones(3), "slices 1.5 x": size * (1, 1, 1.5)}[how]
+    respaced(case, other)
+
+
+def respaced(case: Planting, size: NDArray[np.float64]) -> None:
+    """Another spacing in all files alike, and in the row."""
     for path in (case.ct_path, *case.label_paths()):
         affine = nib.load(path).affine.copy()
-        affine[:3, :3] *= other / size
+        affine[:3, :3] *= size / np.array(case.spacing)
         rewrite(path, affine=affine)
-    case.fields["spacing"] = str(tuple(round(float(s), 4) for s in other))
-    case.fields["slice_thickness_mm"] = round(float(other[2]), 4)
+    case.fields["spacing"] = str(tuple(round(float(s), 4) for s in size))
+    case.fields["slice_thickness_mm"] = round(float(size[2]), 4)
     case.write_rows()
 
 

@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from planted_case import (
-    DOWN,
-    EVERYTHING,
-    FRONT,
-    LEFT,
-    PARTS,
-    DoesNotApplyError,
-    Mask,
-    Planting,
-    along,
-    centre,
-    kind,
-    moved,
-    share,
-)
+from planted_arrays import DOWN, FRONT, LEFT, Mask, along, centre, moved, share
+from planted_case import EVERYTHING, PARTS, DoesNotApplyError, Planting, kind
 
 from pantskit.core.labels import STRUCTURES
 

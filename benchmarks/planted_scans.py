@@ -9,9 +9,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
-from planted_case import DOWN, EVERYTHING, LEFT, DoesNotApplyError, Planting, copy_case, kind
+from planted_arrays import DOWN, LEFT
+from planted_case import EVERYTHING, DoesNotApplyError, Planting, copy_case, kind
 from planted_content import HOUNSFIELD, ONCE, TABLE
-from planted_files import IDS, shifted
+from planted_files import IDS, respaced, shifted
 
 from pantskit.core.volume import write_volume
 
@@ -93,8 +94,7 @@ def scan_of_another_region(case: Planting, region: str) -> None:
 
 def _lesion_in_window(case: Planting) -> None:
     """The table says whether what is left of the scan has a tumour."""
-    start, stop = case.window or (0, case.ct.shape[DOWN])
-    case.fields["lesions"] = int(case.now("pancreatic_lesion")[:, :, start:stop].any())
+    case.fields["lesions"] = int(case.now("pancreatic_lesion")[:, :, case.slices].any())
 
 
 @kind(
@@ -109,17 +109,7 @@ def spacing_impossible(case: Planting, how: str) -> None:
     size = np.array(case.spacing)
     mm = float(how.split()[2])
     size[[DOWN] if how.startswith("slices") else [0, 1]] = mm
-    for path in (case.ct_path, *case.label_paths()):
-        image = nib.load(path)
-        affine = image.affine.copy()
-        affine[:3, :3] *= size / np.array(case.spacing)
-        new = nib.Nifti1Image(np.asanyarray(image.dataobj).copy(), affine, image.header)
-        new.set_sform(affine, 1)
-        new.set_qform(affine, 1)
-        nib.save(new, path)
-    case.fields["spacing"] = str(tuple(round(float(s), 4) for s in size))
-    case.fields["slice_thickness_mm"] = round(float(size[2]), 4)
-    case.write_rows()
+    respaced(case, size)
 
 
 # Labels

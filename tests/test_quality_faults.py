@@ -32,7 +32,8 @@ IN_COMPANY = ("mask-forgotten-in-one-case", "far-from-all-others")
 ALONE = [k for k in IN_MEMORY if k.name not in IN_COMPANY]
 PARTS = ("pancreas_head", "pancreas_body", "pancreas_tail")
 # The containers and contents of the gland go with it.
-ALONG = {"pancreas-eroded": {"pancreatic_duct", "pancreatic_lesion"}}
+INSIDE = {"pancreatic_duct", "pancreatic_lesion"}
+ALONG = {"pancreas-eroded": INSIDE, "gland-interrupted": INSIDE}
 Plant = Callable[..., Planting]
 
 
@@ -250,13 +251,54 @@ def test_slices_that_are_kept_lie_where_they_lay(plant: Plant) -> None:
     case = plant("scan-of-few-slices", 3)
     case.write()
     read = Clean.load(Dataset.open(case.root), case.clean.case_id)
-    start, stop = case.window or (0, 0)
+    start, stop = int(case.slices[0]), int(case.slices[-1]) + 1
     assert read.ct.array.shape[2] == stop - start == 3
     assert np.array_equal(read.ct.array, case.clean.ct.array[:, :, start:stop])
     was = case.clean.ct.geometry.to_world([1, 2, start])
     assert read.ct.geometry.to_world([1, 2, 0]) == pytest.approx(was, abs=1e-3)
     assert np.array_equal(read.coded.mask("liver"), before(case, "liver")[:, :, start:stop])
     assert read.row["shape"] == str(read.ct.array.shape)
+
+
+def test_a_scan_that_goes_on_below_has_the_femurs_as_long_as_said(plant: Plant) -> None:
+    case = plant("femur-too-long", 50)
+    case.write()
+    read = Clean.load(Dataset.open(case.root), case.clean.case_id)
+    assert read.ct.array.shape == case.ct.shape
+    assert read.row["shape"] == str(case.ct.shape)
+    long = {}
+    for side in ("left", "right"):
+        slices = np.flatnonzero(case.now(f"femur_{side}").any(axis=(0, 1)))
+        long[side] = len(slices) * case.spacing[2]
+        assert slices[-1] < case.ct.shape[2] - 3  # the shaft goes on
+        at = tuple(np.argwhere(case.now(f"femur_{side}")[:, :, slices[-1]])[0])
+        assert (case.ct[(*at, slice(slices[-1], None))] > 100).all()
+    assert long["right"] == pytest.approx(140, abs=case.spacing[2])
+    assert long["left"] == pytest.approx(190, abs=case.spacing[2])
+
+
+def test_repeated_slices_are_in_the_ct_and_the_masks_alike(plant: Plant) -> None:
+    case = plant("slices-dropped-or-repeated", "every second twice")
+    case.write()
+    read = Clean.load(Dataset.open(case.root), case.clean.case_id)
+    count = case.ct.shape[2]
+    taken = [k for k in range(count) for _ in range(1 + k % 2)]
+    assert np.array_equal(read.ct.array, case.clean.ct.array[:, :, taken])
+    assert np.array_equal(read.coded.mask("liver"), before(case, "liver")[:, :, taken])
+    assert read.ct.geometry.spacing == pytest.approx(case.spacing, abs=1e-4)
+
+
+def test_an_interrupted_gland_is_in_two(plant: Plant) -> None:
+    case = plant("gland-interrupted", 15)
+    assert ndimage.label(before(case, "pancreas"), np.ones((3, 3, 3)))[1] == 1
+    assert ndimage.label(case.now("pancreas"), np.ones((3, 3, 3)))[1] == 2
+
+
+def test_a_kidney_drawn_wide_takes_nothing_of_another_structure(plant: Plant) -> None:
+    case = plant("kidney-drawn-wide", 15)
+    new = case.now("kidney_right") & ~before(case, "kidney_right")
+    assert new.any()
+    assert not any((new & before(case, s)).any() for s in STRUCTURES if s != "kidney_right")
 
 
 def test_masks_drawn_on_thick_slices_are_alike_in_runs_of_five(plant: Plant) -> None:
