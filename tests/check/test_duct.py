@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from blocks import block, faults, scan
 
-from pantskit.check.course import course_of_gland, widest_gap, without
+from pantskit.check.course import course_of_gland, without
 
 # A gland like a hook, 4 mm voxels: 28 voxels from the tail (left) to the right, then 20 down.
 GLAND = block((10, 42), (18, 22), (50, 54)) | block((38, 42), (18, 22), (30, 54))
@@ -60,21 +60,57 @@ def test_thin_duct_that_stops_short_is_a_remark():
 
 def test_gap_is_told_unless_a_tumour_lies_in_it():
     broken = DUCT & ~block((20, 32), (0, 40), (0, 100))
-    ((gap, severity),) = found("duct-broken", broken)
-    assert gap == pytest.approx(13 * 4, abs=8)
-    assert severity is None
+    # From voxel 19 to 32 are 13 steps of 4 mm, of which 12 voxels are missing.
+    assert found("duct-broken", broken) == [(pytest.approx(48), None)]
     assert found("duct-broken", broken, block((19, 33), (17, 23), (49, 55))) == []
 
 
-def test_duct_below_a_tumour_may_be_closed():
+def test_tumour_in_one_gap_does_not_explain_another():
+    broken = DUCT & ~block((14, 24), (0, 40), (0, 100)) & ~block((30, 36), (0, 40), (0, 100))
+    tumour = block((13, 25), (17, 23), (49, 55))
+    assert found("duct-broken", broken, tumour) == [(pytest.approx(24), None)]
+    # What is left of the wider gap beside a smaller tumour: from the end at 13 to a voxel and
+    # 3 mm before the tumour.
+    half = block((20, 25), (17, 23), (49, 55))
+    ((gap, _),) = found("duct-broken", broken, half, gap_mm=15, voxels=0)
+    assert gap == pytest.approx((20 - 13) * 4 - 5, abs=4)
+
+
+def test_gap_of_a_duct_that_is_a_voxel_wide_is_a_remark():
+    thin = block((12, 41), (19, 20), (51, 52)) & ~block((20, 32), (0, 40), (0, 100))
+    assert found("duct-broken", thin) == [(pytest.approx(48), "info")]
+
+
+def test_gap_where_a_tumour_was_not_drawn_is_a_remark():
+    masks = {
+        "pancreas": GLAND,
+        "pancreatic_duct": DUCT & ~block((20, 32), (0, 40), (0, 100)),
+        "pancreatic_lesion": NOTHING,
+    }
+    (fault,) = faults("duct-broken", scan(masks, lesions=1))
+    assert fault.severity == "info"
+    assert "no mask" in fault.message
+    (fault,) = faults("duct-broken", scan(masks, lesions=0))
+    assert fault.severity is None
+
+
+def test_duct_that_is_not_seen_below_a_tumour_is_a_remark():
     kept = DUCT & block((0, 34), (0, 40), (0, 100))
-    assert found("duct-extent", kept) != []
-    assert found("duct-extent", kept, block((33, 40), (17, 23), (49, 55))) == []
+    assert [severity for _, severity in found("duct-extent", kept)] == [None]
+    behind = block((33, 40), (17, 23), (49, 55))
+    assert [severity for _, severity in found("duct-extent", kept, behind)] == ["info"]
+
+
+def test_duct_that_reaches_the_duodenum_is_whole_however_far_the_head_goes_on():
+    kept = DUCT & block((0, 60), (0, 40), (44, 100))
+    masks = {"pancreas": GLAND, "pancreatic_duct": kept}
+    assert faults("duct-extent", scan(masks))
+    beside, far = block((43, 46), (18, 22), (40, 50)), block((50, 54), (18, 22), (30, 34))
+    assert not faults("duct-extent", scan(masks | {"duodenum": beside}))
+    assert faults("duct-extent", scan(masks | {"duodenum": far}))
 
 
 def test_stretches():
-    assert widest_gap(np.array([1, 2, 9, 10], np.float32)) == (2, 9)
-    assert widest_gap(np.array([], np.float32)) == (0, 0)
     assert without(0, 10, None) == 10
     assert without(0, 10, (4, 20)) == 4
     assert without(0, 10, (-5, 30)) == 0

@@ -28,11 +28,19 @@ class Course:
 
     def of(self, scan: Scan, structure: str) -> NDArray[np.float32]:
         """(n,) sorted places of a structure's voxels that lie in the gland."""
+        return self.voxels_of(scan, structure)[1]
+
+    def voxels_of(
+        self, scan: Scan, structure: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """(n, 3) a structure's voxels in the gland, from the tail on, and (n,) their places."""
         region, gland = scan.regions[structure], scan.regions[PANCREAS]
-        voxels = np.argwhere(region.array) + region.start - np.array(gland.start)
-        there = ((voxels >= 0) & (voxels < self.places.shape)).all(axis=1)
-        found = self.places[tuple(voxels[there].T)]
-        return np.sort(found[np.isfinite(found)])
+        voxels = np.argwhere(region.array) + region.start
+        local = voxels - np.array(gland.start)
+        there = ((local >= 0) & (local < self.places.shape)).all(axis=1)
+        voxels, places = voxels[there], self.places[tuple(local[there].T)]
+        order = np.argsort(places)[: np.count_nonzero(np.isfinite(places))]  # NaN comes last
+        return voxels[order], places[order]
 
 
 def course_of_gland(scan: Scan, *, tail_is_right: bool = False) -> Course | None:
@@ -95,14 +103,6 @@ def _neighbours(cells: NDArray[np.int64], largest_mm: float) -> Any:
         lengths.append(np.full(len(here), _CELL_MM * float(np.linalg.norm(step - reach))))
     entries = np.concatenate(lengths), (np.concatenate(rows), np.concatenate(columns))
     return coo_matrix(entries, shape=(len(cells),) * 2).tocsr()
-
-
-def widest_gap(places: NDArray[np.float32]) -> tuple[float, float]:
-    """Start and end of the widest stretch between neighbouring places; 0 and 0 of fewer than 2."""
-    if len(places) < 2:
-        return 0.0, 0.0
-    n = int(np.diff(places).argmax())
-    return float(places[n]), float(places[n + 1])
 
 
 def without(start: float, end: float, taken: tuple[float, float] | None) -> float:

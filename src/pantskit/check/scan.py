@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pantskit.check.brightness import Brightness
 from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.ranges import BUILT_IN, Ranges
-from pantskit.check.region import BODY_AXES, Region, Turn, box_gap_mm, common
+from pantskit.check.region import BODY_AXES, Region, Turn, common
 from pantskit.core.crops import cut_mask
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import STRUCTURES, Mask
@@ -273,32 +273,6 @@ class Scan(Brightness):
         i, j, k = np.rint(self.source.to_voxel(own[n])).astype(int).tolist()
         beyond = float(distances[n]) - 1.01 * max(self.geometry.spacing)
         return max(0.0, beyond), (i, j, k)
-
-    def broken(self, structure: str, share: float, reach_mm: float) -> tuple[Part, float] | None:
-        """The largest part that no chain of parts joins to the main one, and its distance.
-
-        Args:
-            structure: one that is not empty.
-            share: of the structure's voxels that the broken-off parts have at least, together.
-            reach_mm: parts whose boxes are nearer count as joined.
-        """
-        parts = self.parts(structure)
-        joined, rest = [parts[0]], parts[1:]
-        distances: dict[Part, float] = {}
-        while rest:
-            distances = {p: min(self._apart(p, q) for q in joined) for p in rest}
-            near = [p for p in rest if distances[p] <= reach_mm]
-            if not near:
-                break
-            joined += near
-            rest = [p for p in rest if distances[p] > reach_mm]
-        lost = sum(p.voxels for p in rest)
-        if not rest or lost < share * self.regions[structure].voxels:
-            return None
-        return rest[0], distances[rest[0]]
-
-    def _apart(self, a: Part, b: Part) -> float:
-        return box_gap_mm(a.box, b.box, self.geometry.spacing)
 
     def parts_away(self, a: str, b: str, most_mm: float) -> list[tuple[Part, float]]:
         """Parts of `a` further than that from `b`'s surface and not overlapping it."""

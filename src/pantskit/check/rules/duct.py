@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.check.course import Course, course_of_gland, widest_gap, without
-from pantskit.check.findings import Fault, Severity, Voxel
+from pantskit.check.breaks import breaks_of, open_mm, section_mm2, tumour_unplaced
+from pantskit.check.course import Course, course_of_gland, without
+from pantskit.check.findings import Fault, Severity
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.rules.organs import mirrored
 from pantskit.check.scan import Scan
@@ -46,59 +47,98 @@ def duct_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
     "is seen in places only, and leaves a remark.",
     standard="Pancreatic duct: from the tail to the ampulla of Vater.",
     missing_mm=35,
+    papilla_mm=10,
     wide_mm2=10,
 )
 def duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """The duct comes near to both ends of the gland; what lies behind a tumour may be closed."""
+    """The duct comes near to the tip of the tail, and in the head to the papilla.
+
+    What a tumour takes is not missing. Below a tumour it may be collapsed: a remark.
+    """
     course = _course(scan)
-    if course is None:
+    if course is None or scan.cut(PANCREAS):
         return
-    duct, tumour = course.of(scan, DUCT), _tumour(scan, course)
+    (voxels, duct), tumour = course.voxels_of(scan, DUCT), _tumour(scan, course)
     if not len(duct):
         return
     first, last = float(duct[0]), float(duct[-1])
     closed = tumour is not None and tumour[0] - 15 < last < tumour[1] + 15
+    arrived = _at_papilla(scan, voxels[duct > last - 10], limits["papilla_mm"])
     for missing, end in (
         (without(0.0, first, tumour), "tail"),
-        (0.0 if closed else without(last, course.length_mm, tumour), "head"),
+        (0.0 if arrived else without(last, course.length_mm, tumour), "head"),
     ):
-        if missing > limits["missing_mm"] and not scan.cut(PANCREAS):
+        if missing > limits["missing_mm"]:
             text = f"the pancreatic duct ends {missing:.0f} mm before the end of the {end}"
-            place = first if end == "tail" else last
-            wide = _section(scan, duct, place) > limits["wide_mm2"]
-            severity, at = None if wide else INFO, _at(scan, course, place)
-            yield scan.fault(text, DUCT, missing, severity=severity, at=at)
+            place, n = (first, 0) if end == "tail" else (last, -1)
+            wide = _section(scan, duct, place) > _wide_mm2(scan, limits)
+            i, j, k = voxels[n].tolist()
+            severity = INFO if not wide or (closed and end == "head") else None
+            yield scan.fault(text, DUCT, missing, severity=severity, at=scan.at((i, j, k)))
+
+
+def _at_papilla(scan: Scan, voxels: NDArray[np.int64], most_mm: float) -> bool:
+    """Whether some voxels lie at the duodenum or at the bile duct, which ends beside the duct.
+
+    The head reaches further down than its papilla, and the way through it with it.
+    """
+    from scipy.spatial import cKDTree
+
+    reach = most_mm + max(scan.geometry.spacing)
+    points = scan.geometry.to_world(voxels)
+    return any(
+        bool((cKDTree(scan.points(s)).query(points)[0] <= reach).any())
+        for s in ("duodenum", "common_bile_duct")
+        if s in scan.regions
+    )
 
 
 @rule(
     "duct-broken",
     WARNING,
     Scope.ANATOMY,
-    reason="Where the duct is seen on both sides it runs between them: a piece was left out.",
+    reason="Where the duct is seen on both sides it runs between them: a piece was left out, or "
+    "a tumour that nobody annotated closes it.",
     standard="Pancreatic duct: from the tail to the ampulla of Vater, lumen and wall.",
     gap_mm=12,
-    voxels=2.5,
-    piece_share=0.1,
+    voxels=0.5,
+    piece_share=0.05,
+    tumour_mm=3,
     wide_mm2=10,
 )
 def duct_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Along the gland the duct has no gap but at a tumour; some voxels' length is none.
+    """Between its two ends the duct has no gap but at a tumour.
 
-    Small pieces of a thin duct far from one another are a remark.
+    Of a duct too thin to be seen all the way a gap is a remark; so it is where the metadata
+    tell of a tumour that has no mask: it may lie there.
     """
-    course = _course(scan)
-    if course is None:
+    if DUCT not in scan.regions:
         return
-    duct = course.of(scan, DUCT)
-    start, end = widest_gap(duct)
     least = limits["gap_mm"] + limits["voxels"] * max(scan.geometry.spacing)
-    missing = without(start, end, _tumour(scan, course))
-    below = float((duct <= start).mean()) if len(duct) else 0.0
-    if missing > least and min(below, 1 - below) > limits["piece_share"]:
-        wide = min(_section(scan, duct, start), _section(scan, duct, end)) > limits["wide_mm2"]
-        severity = None if wide else INFO
-        text = f"the pancreatic duct has a gap of {missing:.0f} mm along the gland"
-        yield scan.fault(text, DUCT, missing, severity=severity, at=_at(scan, course, start))
+    unplaced = tumour_unplaced(scan)
+    for gap in breaks_of(scan, DUCT):
+        missing = open_mm(scan, gap, limits["tumour_mm"])
+        if missing <= least or gap.share <= limits["piece_share"]:
+            continue
+        wide = section_mm2(scan, DUCT, gap) > _wide_mm2(scan, limits)
+        text = f"the pancreatic duct has a gap of {missing:.0f} mm"
+        yield scan.fault(
+            f"{text}: at the tumour that has no mask?" if unplaced else text,
+            DUCT,
+            missing,
+            severity=None if wide and not unplaced else INFO,
+            at=scan.at(gap.at),
+        )
+        return
+
+
+def _wide_mm2(scan: Scan, limits: Limits) -> float:
+    """Section from which a duct is wide; one that is a voxel wide in the mask is not known to be.
+
+    A thin tube is drawn a voxel wide at least, and fills one and a half where it runs aslant.
+    """
+    largest_face = scan.geometry.voxel_volume_mm3 / min(scan.geometry.spacing)
+    return max(limits["wide_mm2"], 1.5 * largest_face)
 
 
 def _course(scan: Scan) -> Course | None:
@@ -120,14 +160,3 @@ def _section(scan: Scan, duct: NDArray[np.float32], place: float) -> float:
     step, near = 6.0, duct[np.abs(duct - place) <= 30]
     length = step * len(np.unique(np.floor(near / step)))
     return len(near) * scan.geometry.voxel_volume_mm3 / length if length else 0.0
-
-
-def _at(scan: Scan, course: Course, place: float) -> Voxel:
-    """The voxel of the duct that lies nearest to a place."""
-    region, gland = scan.regions[DUCT], scan.regions[PANCREAS]
-    voxels = np.argwhere(region.array) + region.start
-    local = voxels - np.array(gland.start)
-    there = ((local >= 0) & (local < course.places.shape)).all(axis=1)
-    off = np.abs(course.places[tuple(local[there].T)] - place)
-    i, j, k = voxels[there][int(np.nanargmin(off))].tolist()
-    return scan.at((i, j, k))

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from pantskit.check.breaks import breaks_of, open_mm, tumour_unplaced
 from pantskit.check.ends import RIGHT, UP, end_gap, lumen_beyond
 from pantskit.check.findings import Fault, Severity, Voxel
-from pantskit.check.region import box_gap_mm
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.rules.organs import mirrored
 from pantskit.check.scan import Scan
-from pantskit.core.labels import LESION
-from pantskit.measure.shape import Part, parts_of
+from pantskit.measure.shape import parts_of
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
@@ -285,11 +284,19 @@ def veins_reach(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if distance > limits[f"{organ}_mm"]:
             text = f"portal and splenic vein end {distance:.0f} mm from the {organ}"
             yield scan.fault(text, "veins", distance, at=at)
-        elif right and BILE in scan.regions and not scan.cut(BILE):
+        elif right and _whole_bile_duct(scan, limits):
             mm, _ = end_gap(scan, BILE, "veins", axis=UP, last=True, slab_mm=limits["slab_mm"])
             if mm > limits["bile_mm"]:
                 text = f"the portal vein ends {mm:.0f} mm before the bile duct does, at the liver"
                 yield scan.fault(text, "veins", mm, at=at)
+
+
+def _whole_bile_duct(scan: Scan, limits: Limits) -> bool:
+    """Whether the bile duct reaches up to the liver: one that is short or astray tells nothing."""
+    if BILE not in scan.regions or scan.cut(BILE):
+        return False
+    slab, most = limits["slab_mm"], limits["liver_mm"]
+    return end_gap(scan, BILE, "liver", axis=UP, last=True, slab_mm=slab)[0] <= most
 
 
 @rule(
@@ -299,32 +306,30 @@ def veins_reach(scan: Scan, limits: Limits) -> Iterator[Fault]:
     reason="From the spleen to the liver runs one vessel: where it breaks off, a part is missing.",
     standard="Splenic vein to its confluence with the superior mesenteric vein; portal vein from "
     "there to the liver.",
-    share=0.1,
+    share=0.03,
     distance_mm=5,
 )
 def veins_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Portal and splenic vein are connected, unless a tumour closes them."""
+    """Portal and splenic vein are connected, but for what lies in or at a tumour.
+
+    A piece smaller than the share is a stray. A tumour explains the stretch that it takes, and
+    no gap elsewhere.
+    """
     if "veins" not in scan.regions:
         return
-    broken = scan.broken("veins", limits["share"], limits["distance_mm"])
-    if broken is not None and not _at_tumour(scan, broken[0], limits["distance_mm"]):
-        part, mm = broken
-        share = part.voxels / scan.regions["veins"].voxels
-        yield scan.fault(
-            f"portal and splenic vein are in pieces: {share:.0%} of them lies {mm:.0f} mm from "
-            "the rest",
-            "veins",
-            mm,
-            at=scan.inside("veins", part),
-        )
-
-
-def _at_tumour(scan: Scan, part: Part, reach_mm: float) -> bool:
-    """Whether a piece of the veins ends at the tumour."""
-    if LESION not in scan.regions:
-        return False
-    i, j, k = (
-        slice(a + s.start, a + s.stop)
-        for a, s in zip(scan.regions["veins"].start, part.box, strict=True)
-    )
-    return box_gap_mm((i, j, k), scan.regions[LESION].box, scan.geometry.spacing) <= reach_mm
+    for gap in breaks_of(scan, "veins"):
+        missing = open_mm(scan, gap, limits["distance_mm"])
+        if missing > limits["distance_mm"] and gap.share > limits["share"]:
+            unplaced = tumour_unplaced(scan)
+            text = (
+                f"portal and splenic vein are in pieces: {gap.share:.0%} of them lies "
+                f"{gap.mm:.0f} mm from the rest"
+            )
+            yield scan.fault(
+                f"{text}: at the tumour that has no mask?" if unplaced else text,
+                "veins",
+                gap.mm,
+                severity=INFO if unplaced else None,
+                at=scan.at(gap.at),
+            )
+            return
