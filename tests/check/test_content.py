@@ -185,3 +185,12 @@ def test_cyst_in_the_gland_is_no_fault_of_its_hu():
     masks["pancreatic_lesion"] = block((10, 19), (10, 20), (10, 20))
     found = faults("hu", scan(masks, ct=ct, phase="portal_venous"))
     assert [f.structure for f in found] == []
+
+
+@pytest.mark.parametrize(("hu", "told"), [(-900, False), (0, True)])
+def test_lung_at_the_border_of_the_spleen_counts_as_fat(hu, told):
+    # One of 16 slices is lung: 15 x 45 and -900 are a mean of -14, and of 35 with -120 in its place.
+    masks = {"spleen": trunk()["spleen"]}
+    ct = np.full((60, 40, 100), 45 if hu < 0 else hu, np.int16)
+    ct[:, :, 77] = hu
+    assert bool(faults("hu", scan(masks, ct=ct, phase="non_contrast"))) == told

@@ -117,6 +117,16 @@ def test_stray_piece_is_counted_with_its_distance():
     assert fault.at[0] in (40, 41)
 
 
+def test_stomach_that_a_tumour_divides_has_no_strays_and_is_not_in_pieces():
+    body, pylorus = block((12, 22), (22, 34), (62, 72)), block((28, 32), (22, 28), (62, 72))
+    masks = {"stomach": body | block((28, 31), (22, 25), (62, 65))}
+    assert structures("stray", scan(masks)) == ["stomach"]
+    masks |= {"pancreatic_lesion": block((22, 28), (22, 28), (62, 72))}
+    assert structures("stray", scan(masks)) == []
+    assert structures("pieces", scan(masks | {"stomach": body | pylorus})) == []
+    assert structures("pieces", scan({"stomach": body | pylorus})) == ["stomach"]
+
+
 def test_pieces_that_lead_on_from_one_another_are_no_strays():
     vein = np.zeros((60, 40, 100), bool)
     for i in range(5, 50, 4):

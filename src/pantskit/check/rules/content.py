@@ -39,6 +39,10 @@ _FAT_HU = -40.0  # fat is -120 to -60; half fat and half flesh in one voxel is a
 _GLAND = (PANCREAS, *PANCREAS_PARTS)
 _HOLLOW = ("stomach", "duodenum", "colon")  # what is in view may be all gas
 _LUNGS = ("lung_left", "lung_right")
+# At their border a voxel that is half lung weighs as much as eight that are half fat: it counts as
+# one of fat, or the mean of a small spleen on thick slices is that of the air above it.
+_UNDER_LUNGS = ("liver", "spleen")
+_FAT_FLOOR = -120
 
 
 @rule(
@@ -99,7 +103,7 @@ def hu(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if scan.regions[structure].voxels < limits["least_voxels"] or _sliver(scan, structure):
             continue
         low, high = scan.ranges.mean_hu(structure, scan.phase)
-        mean = scan.mean_hu(structure)
+        mean = scan.mean_hu(structure, least=_FAT_FLOOR if structure in _UNDER_LUNGS else None)
         if structure in _GLAND:  # a cyst in the gland, or a wide duct, is no fault of its mask
             mean, voxels = scan.mean_hu_without(structure, (LESION, "pancreatic_duct"))
             if voxels < limits["least_voxels"]:

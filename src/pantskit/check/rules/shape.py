@@ -9,10 +9,10 @@ import numpy as np
 
 from pantskit.check.border import like_inside
 from pantskit.check.findings import Fault, Severity
-from pantskit.check.region import Region, box_gap_mm
+from pantskit.check.region import Region, box_gap_mm, common
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
-from pantskit.core.labels import PANCREAS, STRUCTURES
+from pantskit.core.labels import LESION, PANCREAS, STRUCTURES
 from pantskit.measure.shape import (
     Part,
     cavities,
@@ -34,6 +34,8 @@ ONE_PIECE = (
 
 # Thin tubes are seen in places, and bowel collapses: their pieces may lie further apart.
 _BROKEN = ("pancreatic_duct", "common_bile_duct", "colon", "veins")
+
+_BOWEL = ("stomach", "duodenum", "colon")
 
 # The sinus, which is no parenchyma, may be enclosed by it.
 _WITH_SINUS = ("kidney_left", "kidney_right")
@@ -95,7 +97,8 @@ def strays(
         if part in kept or scan.cut_part(structure, part):
             continue
         distance = min(box_gap_mm(part.box, other.box, spacing) for other in kept)
-        if distance >= distance_mm and not _in_gland(scan, structure, part):
+        known = distance < distance_mm or _in_gland(scan, structure, part)
+        if not known and not _at_tumour(scan, structure, part):
             found.append((part, distance))
         else:
             kept.append(part)  # a chain of pieces leads to it, as of a thin vessel
@@ -108,6 +111,18 @@ def _in_gland(scan: Scan, structure: str, part: Part) -> bool:
         return False
     here = np.array([part.inside]) + np.array(scan.regions[structure].start)
     return bool(scan.contains(PANCREAS, here)[0])
+
+
+def _at_tumour(scan: Scan, structure: str, part: Part) -> bool:
+    """Whether it is a piece of stomach or bowel at a tumour, which may divide what it grows into."""
+    if LESION not in scan.regions or structure not in _BOWEL:
+        return False
+    i, j, k = (
+        slice(max(0, a + s.start - 1), a + s.stop + 1)
+        for a, s in zip(scan.regions[structure].start, part.box, strict=True)
+    )
+    box = common((i, j, k), scan.regions[LESION].box)
+    return box is not None and bool(scan.regions[LESION].crop(box).any())
 
 
 @rule(
@@ -127,7 +142,8 @@ def pieces(scan: Scan, limits: Limits) -> Iterator[Fault]:
         outside = [p for p in large if scan.cut_part(structure, p)]
         # Those that leave the view may be joined outside of it.
         large = [*outside[:1], *(p for p in large if p not in outside)]
-        if len(large) > 1:
+        divided = len(large) == 2 and all(_at_tumour(scan, structure, p) for p in large)
+        if len(large) > 1 and not divided:
             shares = ", ".join(f"{p.voxels / total:.0%}" for p in large)
             yield scan.fault(
                 f"{structure} is in {len(large)} large pieces ({shares})",
