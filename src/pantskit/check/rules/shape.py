@@ -114,7 +114,7 @@ def _in_gland(scan: Scan, structure: str, part: Part) -> bool:
 
 
 def _at_tumour(scan: Scan, structure: str, part: Part) -> bool:
-    """Whether it is a piece of stomach or bowel at a tumour, which may divide what it grows into."""
+    """Whether it is a piece of bowel at a tumour, which may divide what it grows into."""
     if LESION not in scan.regions or structure not in _BOWEL:
         return False
     i, j, k = (
