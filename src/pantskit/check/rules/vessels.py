@@ -284,19 +284,20 @@ def veins_reach(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if distance > limits[f"{organ}_mm"]:
             text = f"portal and splenic vein end {distance:.0f} mm from the {organ}"
             yield scan.fault(text, "veins", distance, at=at)
-        elif right and _whole_bile_duct(scan, limits):
+        elif right and _higher_bile_duct(scan, last=right_end):
             mm, _ = end_gap(scan, BILE, "veins", axis=UP, last=True, slab_mm=limits["slab_mm"])
             if mm > limits["bile_mm"]:
                 text = f"the portal vein ends {mm:.0f} mm before the bile duct does, at the liver"
                 yield scan.fault(text, "veins", mm, at=at)
 
 
-def _whole_bile_duct(scan: Scan, limits: Limits) -> bool:
-    """Whether the bile duct reaches up to the liver: one that is short or astray tells nothing."""
+def _higher_bile_duct(scan: Scan, *, last: bool) -> bool:
+    """Whether the bile duct goes up to an end of the veins: a short one tells nothing of them."""
     if BILE not in scan.regions or scan.cut(BILE):
         return False
-    slab, most = limits["slab_mm"], limits["liver_mm"]
-    return end_gap(scan, BILE, "liver", axis=UP, last=True, slab_mm=slab)[0] <= most
+    veins = scan.regions["veins"]
+    slices = np.flatnonzero(veins.array[-1 if last else 0].any(axis=0))
+    return bool(scan.regions[BILE].box[2].stop >= veins.start[2] + slices[0])
 
 
 @rule(
