@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pantskit.check.ends import UP, end_gap
 from pantskit.check.findings import Fault, Severity, Voxel
+from pantskit.check.region import Region
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.rules.organs import mirrored
 from pantskit.check.scan import Scan
@@ -18,6 +19,7 @@ ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 HEAD, BODY, TAIL = PANCREAS_PARTS
 SMA = "superior_mesenteric_artery"
+DUCT = "pancreatic_duct"
 
 
 @rule(
@@ -28,24 +30,38 @@ SMA = "superior_mesenteric_artery"
     standard="Head, body and tail: the parenchyma divided into three regions, the entire gland.",
     share=0.02,
     voxels=10,
+    among=0.1,
 )
 def pancreas_parts(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Head, body, tail, duct and tumour together are the pancreas, no more and no less."""
-    members = [m for m in STRUCTURES[PANCREAS].members if m in scan.regions]
-    divided = any(p in scan.annotated for p in PANCREAS_PARTS)
-    if PANCREAS not in scan.regions or not divided:
+    """Head, body and tail, with duct and tumour, are the pancreas, no more and no less.
+
+    Where some of a tumour or duct is drawn as part of head, body or tail, as in the release, all
+    of it is: then it fills no gap between them. Read from one label map, the parts have neither.
+    """
+    if PANCREAS not in scan.regions or not any(p in scan.annotated for p in PANCREAS_PARTS):
         return
-    union, whole = scan.union(members), scan.regions[PANCREAS].voxels
-    both = scan.count_inside(union, PANCREAS) if union is not None else 0
-    size = union.voxels if union is not None else 0
+    parts, members = scan.union(PANCREAS_PARTS), scan.union(STRUCTURES[PANCREAS].members)
+    filling = [m for m in (LESION, DUCT) if not _among_parts(scan, parts, m, limits["among"])]
+    claimed = scan.union([*PANCREAS_PARTS, *filling])
+    whole = scan.regions[PANCREAS].voxels
+    both = scan.count_inside(claimed, PANCREAS) if claimed is not None else 0
+    beyond = parts.voxels - scan.count_inside(parts, PANCREAS) if parts is not None else 0
+    total = max(whole, members.voxels if members is not None else 0)
     for odd, text in (
         (whole - both, "of the pancreas is in none of its parts"),
-        (size - both, "of the parts of the pancreas lies outside of it"),
+        (beyond, "of the parts of the pancreas lies outside of it"),
     ):
-        share = odd / max(whole, size)
+        share = odd / total
         if share > limits["share"] and odd > limits["voxels"]:
             severity = ERROR if both < 0.05 * whole else None
             yield scan.fault(f"{share:.1%} {text}", PANCREAS, share, severity=severity)
+
+
+def _among_parts(scan: Scan, parts: Region | None, structure: str, least: float) -> bool:
+    """Whether head, body and tail have some of what a structure has in the gland."""
+    if parts is None or structure not in scan.regions:
+        return False
+    return scan.count_inside(parts, structure) > least * scan.overlap(structure, PANCREAS)
 
 
 @rule(
@@ -187,7 +203,7 @@ def parts_missing(scan: Scan, limits: Limits) -> Iterator[Fault]:
     Scope.ANATOMY,
     reason="A pancreatic tumour lies in or at the pancreas; elsewhere it is another organ's.",
     standard="Pancreatic tumours within the pancreas, without adjacent organs.",
-    share=0.5,
+    share=0.2,
     distance_mm=10,
 )
 def lesion_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
