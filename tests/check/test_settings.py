@@ -67,6 +67,7 @@ def test_rule_that_breaks_is_a_finding_and_the_others_still_count(tmp_path):
     ("text", "message"),
     [
         (OWN.replace("liver-tiny", "volume"), "two rules are called volume"),
+        (OWN.replace("liver-tiny", "../liver"), "a name has small letters"),
         ("x = 1", "has no rule"),
         ("import no_such_module", "ModuleNotFoundError"),
     ],
@@ -75,6 +76,12 @@ def test_file_of_rules_that_cannot_be_used_is_refused(tmp_path, text, message):
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ConfigError, match=message):
         collect_rules([tmp_path / "mine.py"])
+
+
+def test_file_of_rules_that_is_given_twice_counts_once(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    twice = [tmp_path / "mine.py", tmp_path / ".." / tmp_path.name / "mine.py"]
+    assert [r.name for r in collect_rules(twice)].count("liver-tiny") == 1
 
 
 def test_settings_turn_rules_off_and_change_limits_and_severities(tmp_path):
@@ -97,6 +104,14 @@ def test_settings_turn_rules_off_and_change_limits_and_severities(tmp_path):
         ("[limits.stray]\nsize = 1", "no limit 'size'"),
         ("[limits]\nstray = 1", "cannot be used"),
         ("off = [", "cannot be read"),
+        ('off = "volume"', "off is 'volume'; expected a list of texts"),
+        ("off = 3", "expected a list"),
+        ('rules_from = "mine.py"', "expected a list of texts"),
+        ("ranges = 3", "expected the name of a CSV file"),
+        ("limits = 3", "limits is 3; expected a table"),
+        ("[limits.stray]\nshare = nan", "stray.share is nan; expected a number"),
+        ("[limits.stray]\nshare = true", "expected a number"),
+        ('[limits.stray]\nshare = "wide"', "stray.share is 'wide'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(tmp_path, text, message):

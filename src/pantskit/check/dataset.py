@@ -103,13 +103,15 @@ def check_dataset(
         progress: called after each case.
 
     Raises:
-        DatasetError: If there is no case to check.
+        DatasetError: If there is no case to check, or `out` lies in the dataset.
         ConfigError: If a setting cannot be used.
     """
+    if out is not None and lies_in(out, dataset.root):
+        raise DatasetError(f"{out}: lies in the dataset, which is only read; take another folder")
     lines = read_baseline(baseline) if baseline else ()
     rules = settings.rules()
     settings.plausible()
-    chosen = _chosen(dataset, split, cases)
+    chosen = chosen_cases(dataset, split, cases)
     with tempfile.TemporaryDirectory() as scratch:
         store = RecordStore(out if out is not None else Path(scratch))
         summary = run_cases(
@@ -126,11 +128,17 @@ def check_dataset(
     measured = [Measured.of_row(r.data["measured"]) for r in summary.records if r.data]
     cohort = Cohort(tuple(measured), dataset.metadata, partial, _listed(dataset))
     found += apply_rules(rules, (Scope.DATASET,), "", cohort, settings)
-    marked, outdated = mark_accepted(worst_first(found), lines)
+    checked = {case.case_id for case in chosen} if partial else None
+    marked, outdated = mark_accepted(worst_first(found), lines, checked=checked)
     result = CheckResult(tuple(marked), summary, tuple(outdated))
     if out is not None:
         _write(result, dataset, chosen, settings, out, pictures)
     return result
+
+
+def lies_in(folder: Path, root: Path) -> bool:
+    """Whether a folder, there or not, is another one or inside of it."""
+    return Path(folder).resolve().is_relative_to(Path(root).resolve())
 
 
 def check_case(job: Job) -> dict[str, Any]:
@@ -139,7 +147,12 @@ def check_case(job: Job) -> dict[str, Any]:
     return {"findings": [f.row() for f in findings], "measured": measured.row()}
 
 
-def _chosen(dataset: Dataset, split: str | None, cases: Sequence[str] | None) -> list[Case]:
+def chosen_cases(dataset: Dataset, split: str | None, cases: Sequence[str] | None) -> list[Case]:
+    """Cases of a split, or of both, that are asked for.
+
+    Raises:
+        DatasetError: If one that is asked for is not there, or there is none at all.
+    """
     found = dataset.cases(split)
     if cases is not None:
         missing = sorted(set(cases) - {c.case_id for c in found})

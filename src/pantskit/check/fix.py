@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pantskit.check.read import CaseFiles, read_case
+from pantskit.check.dataset import chosen_cases, lies_in
+from pantskit.check.read import CaseFiles, beside, grouped, read_case
 from pantskit.check.rules.shape import ONE_PIECE, strays
 from pantskit.check.scan import Scan
 from pantskit.core.codedmasks import CodedMasks
+from pantskit.core.copies import read_copies, write_copies
 from pantskit.core.dataset import Case, Dataset, write_case_labels
 from pantskit.core.errors import DatasetError, Quarantined
-from pantskit.core.labels import PANCREAS, STRUCTURES, Mask
+from pantskit.core.labels import PANCREAS, PANTS, STRUCTURES, Mask
 from pantskit.core.records import RecordStore
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
 
@@ -36,10 +40,10 @@ class Change:
     """What is changed of one structure.
 
     Attributes:
-        structure: the structure; "" for the file of the combined map.
+        structure: the structure; "" for files as such, the combined map among them.
         what: in words.
-        added: voxels.
-        removed: voxels.
+        added: voxels; of the combined map those that get an id, or another one.
+        removed: voxels; of the combined map those that lose theirs.
     """
 
     structure: str
@@ -53,6 +57,7 @@ def fix_dataset(
     out: Path,
     *,
     dry_run: bool = False,
+    split: str | None = None,
     cases: Sequence[str] | None = None,
     workers: int = 1,
     progress: Progress | None = None,
@@ -67,6 +72,7 @@ def fix_dataset(
         dataset: the original, which is only read.
         out: folder of the new version; with `dry_run` nothing is written there.
         dry_run: only say what would be changed.
+        split: `"train"` or `"test"`; both when None.
         cases: case IDs; all when None.
         workers: processes.
         progress: called after each case.
@@ -75,27 +81,57 @@ def fix_dataset(
         What became of each case; `data["changes"]` lists them.
 
     Raises:
-        DatasetError: If `out` is the original, or holds something else.
+        DatasetError: If `out` is the original or holds anything but an earlier mended version of
+            it, or a case is not there.
     """
-    if out.resolve() == dataset.root.resolve() or dataset.root.resolve() in out.resolve().parents:
+    if lies_in(out, dataset.root) or lies_in(dataset.root, out):
         raise DatasetError(f"{out}: lies in the original; give the new version its own folder")
-    chosen = [c for c in dataset.cases() if cases is None or c.case_id in set(cases)]
-    if not chosen:
-        raise DatasetError(f"{dataset.root}: no cases to mend")
+    chosen = chosen_cases(dataset, split, cases)
+    origin = {
+        "name": str(dataset.info.get("name", dataset.root.resolve().name)),
+        "version": str(dataset.info.get("version", "0")),
+    }
+    _require_new(out, origin)
     if dry_run:
-        import tempfile
-
         with tempfile.TemporaryDirectory() as scratch:
             return _run(chosen, None, RecordStore(Path(scratch)), workers, progress)
-    name = str(dataset.info.get("name", dataset.root.name))
-    made = Dataset.create(out, name=name, annotated=dataset.info.get("annotated"))
-    version = str(dataset.info.get("version", "0"))
-    made.info |= {"version": f"{version}+fix", "derived_from": {"name": name, "version": version}}
+    made = Dataset.create(out, name=origin["name"], annotated=())
+    # What a dataset says of its sources, its patients' privacy and its copies goes with it.
+    told = {k: v for k, v in dataset.info.items() if k not in ("label_space", "counts")}
+    made.info |= {**told, "version": f"{origin['version']}+fix", "derived_from": origin}
+    made.write_info()
     summary = _run(chosen, out, made.records, workers, progress)
+    there = made.cases()
+    if "annotated" not in dataset.info:
+        made.info["annotated"] = _in_all(there)
     if dataset.metadata:
-        made.write_metadata(dataset.metadata.values())
+        made.write_metadata(
+            dataset.metadata[c.case_id] for c in there if c.case_id in dataset.metadata
+        )
+    write_copies(made.root, read_copies(dataset.root))
     made.write_info()
     return summary
+
+
+def _require_new(out: Path, origin: dict[str, str]) -> None:
+    """Refuse a folder that holds anything but an earlier mended version of this dataset."""
+    if not out.is_dir() or all(p.name.startswith(".") for p in out.iterdir()):
+        return
+    try:
+        there = json.loads((out / "dataset.json").read_text("utf-8")).get("derived_from")
+    except (OSError, ValueError, AttributeError):
+        there = None
+    if there != origin:
+        raise DatasetError(
+            f"{out}: is not empty and holds no mended version of {origin['name']}, version "
+            f"{origin['version']}; give a new folder"
+        )
+
+
+def _in_all(cases: Sequence[Case]) -> list[str]:
+    """Structures that every case has, in the order of the 28."""
+    each = [set(labels.structures()) for case in cases if (labels := case.labels())]
+    return [s for s in STRUCTURES if each and all(s in some for some in each)]
 
 
 def _run(
@@ -120,12 +156,14 @@ def fix_case(job: Job) -> dict[str, Any]:
     if files.problems:
         raise Quarantined(f"{case.case_id}: {next(iter(files.problems.values()))}")
     masks, changes = plan_changes(files)
+    coded = None if files.scan is None else _coded(masks, files.scan.source.shape)
+    if coded is not None:
+        changes += _of_map(files, coded)
     if out is not None:
         made = Dataset(out, {})
         if case.image_path.is_file():
-            _link(case.image_path, made.image_path(case.case_id, case.split))
-        if files.scan is not None:
-            coded = _coded(masks, files.scan.source.shape)
+            _link(case.image_path.resolve(), made.image_path(case.case_id, case.split))
+        if files.scan is not None and coded is not None:
             write_case_labels(made, case.case_id, case.split, coded, files.scan.source)
     return {"changes": [asdict(change) for change in changes]}
 
@@ -143,6 +181,7 @@ def plan_changes(files: CaseFiles) -> tuple[Crops, list[Change]]:
     if scan is None:
         return {}, []
     changes = [Change("", f"written plainly: {fault}") for fault in _file_faults(files)]
+    changes += [Change(s, f"{words}: that one is left out") for s, words in _second_files(files)]
     masks: Crops = {}
     for structure in (s for s in STRUCTURES if s in scan.annotated):
         if structure in scan.empty:
@@ -161,10 +200,30 @@ def plan_changes(files: CaseFiles) -> tuple[Crops, list[Change]]:
 
 
 def _file_faults(files: CaseFiles) -> list[str]:
-    faults = list(files.labels.faults) if files.labels else []
+    faults = grouped(files.labels.faults) if files.labels else []
     return faults + [
         f"combined map: {f}" for f in (files.combined.faults if files.combined else ())
     ]
+
+
+def _second_files(files: CaseFiles) -> Iterator[tuple[str, str]]:
+    for structure, others in beside(files.case, files.labels).items() if files.labels else ():
+        for path in others:
+            yield structure, f"{path.parent.name}/{path.name} beside the file that is read"
+
+
+def _of_map(files: CaseFiles, coded: CodedMasks) -> list[Change]:
+    """What the combined map, written anew, has otherwise than the old one."""
+    old = files.combined
+    if old is None or files.geometry is None:
+        return []
+    words = "combined map: written anew from the masks"
+    if old.label_space != PANTS.name or not old.geometry.same_grid(files.geometry):
+        return [Change("", f"{words}, with its label space")]
+    new = coded.combined(PANTS)
+    added = int(np.count_nonzero((new != old.array) & (new > 0)))
+    removed = int(np.count_nonzero((new == 0) & (old.array > 0)))
+    return [Change("", words, added, removed)] if added or removed else []
 
 
 def _without_strays(scan: Scan, structure: str) -> tuple[Mask, int]:

@@ -78,17 +78,20 @@ def _clean(result: CheckResult) -> int:
 
 
 def _rule_rows(result: CheckResult, by_name: Mapping[str, Any]) -> list[dict[str, Any]]:
-    counts = Counter(f.rule for f in result.open)
-    return [
-        {
-            "name": name,
-            "severity": str(by_name[name].severity) if name in by_name else "",
-            "reason": by_name[name].reason if name in by_name else "",
-            "findings": number,
-            "cases": len({f.case_id for f in result.open if f.rule == name}),
-        }
-        for name, number in counts.most_common()
-    ]
+    """A row a rule with open findings: by the worst of them, then by their number."""
+    order, rows = list(Severity), []
+    for name, number in Counter(f.rule for f in result.open).most_common():
+        some = [f for f in result.open if f.rule == name]
+        rows.append(
+            {
+                "name": name,
+                "severity": str(min((f.severity for f in some), key=order.index)),
+                "reason": by_name[name].reason if name in by_name else "",
+                "findings": number,
+                "cases": len({f.case_id for f in some}),
+            }
+        )
+    return sorted(rows, key=lambda row: order.index(row["severity"]))
 
 
 def _card(finding: Finding, by_name: Mapping[str, Any], picture: Path | None) -> dict[str, Any]:

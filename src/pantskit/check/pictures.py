@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ from pantskit.core.pictures import PLANE_CODES, RGB, Plane, montage, slice_pictu
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 WINDOW_MM = 240.0
+_NAME = re.compile(r"[a-z][a-z0-9-]*(-[a-z_]+)?(-\d+){3}\.png")
 PIXELS = 340
 
 _SUBJECT = 255
@@ -53,7 +55,8 @@ def draw_findings(
     Args:
         findings: worst first.
         cases: where their files are.
-        out: pictures go to `out/pictures/<case_id>/`.
+        out: pictures go to `out/pictures/<case_id>/`; earlier ones of these cases that
+            no finding has any more are removed.
         limit: how many at most.
         changed: cases whose earlier pictures are out of date; None: all of them.
 
@@ -61,12 +64,13 @@ def draw_findings(
         Finding to its picture. A case that cannot be drawn has none.
     """
     wanted = [f for f in findings if f.at is not None][:limit]
+    _remove_others(out, cases, {_path(out, f) for f in wanted})
     by_id = {case.case_id: case for case in cases}
     stale = None if changed is None else set(changed)
     drawn: dict[Finding, Path] = {}
     for case_id, group in groupby(sorted(wanted, key=lambda f: f.case_id), lambda f: f.case_id):
         some = list(group)
-        paths = {f: _path(out, f, n) for n, f in enumerate(some)}
+        paths = {f: _path(out, f) for f in some}
         fresh = stale is not None and case_id not in stale
         if fresh and all(path.is_file() for path in paths.values()):
             drawn |= paths
@@ -86,9 +90,19 @@ def draw_findings(
     return drawn
 
 
-def _path(out: Path, finding: Finding, number: int) -> Path:
-    name = "-".join(n for n in (f"{number:02d}", finding.rule, finding.structure) if n)
+def _path(out: Path, finding: Finding) -> Path:
+    """Where a picture lies, by what it shows: another run finds it again, or none."""
+    place = finding.voxel.replace(" ", "-")
+    name = "-".join(n for n in (finding.rule, finding.structure, place) if n)
     return out / "pictures" / finding.case_id / f"{name}.png"
+
+
+def _remove_others(out: Path, cases: Iterable[Case], kept: Container[Path]) -> None:
+    """Remove what an earlier run drew of these cases and nobody needs any more."""
+    for folder in (out / "pictures" / case.case_id for case in cases):
+        drawn = [p for p in folder.glob("*.png") if _NAME.fullmatch(p.name)]
+        for path in (p for p in drawn if p not in kept):
+            path.unlink()
 
 
 def _shown(files: CaseFiles) -> _Shown | None:

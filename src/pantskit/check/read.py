@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,18 @@ def beside(case: Case, labels: CaseLabels) -> dict[str, tuple[Path, ...]]:
             if structure in labels.mask_paths and structure not in labels.rivals:
                 found[structure] = (*found.get(structure, ()), path)
     return found
+
+
+def grouped(faults: Iterable[str]) -> list[str]:
+    """Faults of files, `"name: what"`, with the same one of many files told once."""
+    alike: dict[str, list[str]] = {}
+    for fault in faults:
+        name, _, text = fault.partition(": ")
+        alike.setdefault(text, []).append(name)
+    return [
+        f"{names[0] if len(names) == 1 else f'{len(names)} files ({names[0]}, ...)'}: {text}"
+        for text, names in alike.items()
+    ]
 
 
 def _masks_in(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -110,10 +111,15 @@ def rule(
 ) -> Callable[[Find], Rule]:
     """Make a rule of a function; see `Rule` for the arguments.
 
+    Raises:
+        ConfigError: If the name is not of small letters, digits and hyphens; files are named by it.
+
     Example:
         @rule("liver-cold", Severity.WARNING, Scope.CONTENT, reason="...", least_hu=0.0)
         def liver_cold(scan, limits): ...
     """
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+        raise ConfigError(f"rule {name!r}: a name has small letters, digits and hyphens")
 
     def made(find: Find) -> Rule:
         return Rule(name, severity, scope, find, reason, standard, MappingProxyType(limits))
@@ -151,7 +157,8 @@ def collect_rules(own: Iterable[Path] = ()) -> tuple[Rule, ...]:
     Raises:
         ConfigError: If a file cannot be loaded, has no rule, or a name is there twice.
     """
-    rules = [*built_in_rules(), *(r for path in own for r in _rules_from(Path(path).absolute()))]
+    files = dict.fromkeys(Path(path).resolve() for path in own)
+    rules = [*built_in_rules(), *(r for path in files for r in _rules_from(path))]
     names = [r.name for r in rules]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:

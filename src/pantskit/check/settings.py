@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,11 @@ class CheckSettings:
             raise ConfigError(f"{path}: no setting {unknown[0]!r}; there are {', '.join(_KEYS)}")
         try:
             return cls(
-                off=tuple(str(n) for n in values.get("off", ())),
-                rules_from=tuple(path.parent / str(p) for p in values.get("rules_from", ())),
-                ranges=path.parent / str(values["ranges"]) if "ranges" in values else None,
-                severity={r: Severity(s) for r, s in dict(values.get("severity", {})).items()},
-                limits={
-                    r: {n: float(v) for n, v in dict(some).items()}
-                    for r, some in dict(values.get("limits", {})).items()
-                },
+                off=_texts(values, "off"),
+                rules_from=tuple(path.parent / name for name in _texts(values, "rules_from")),
+                ranges=path.parent / _text(values["ranges"]) if "ranges" in values else None,
+                severity={r: _severity(r, s) for r, s in _table(values, "severity").items()},
+                limits=_limits(_table(values, "limits")),
             )
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{path}: a setting cannot be used: {error}") from None
@@ -94,6 +92,45 @@ class CheckSettings:
             "severity": {r: str(s) for r, s in sorted(self.severity.items())},
             "limits": {r: dict(sorted(some.items())) for r, some in sorted(self.limits.items())},
         }
+
+
+def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    some = values.get(key, [])
+    if not isinstance(some, list) or not all(isinstance(each, str) for each in some):
+        raise TypeError(f"{key} is {some!r}; expected a list of texts")
+    return tuple(some)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"ranges is {value!r}; expected the name of a CSV file")
+    return value
+
+
+def _table(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    some = values.get(key, {})
+    if not isinstance(some, dict):
+        raise TypeError(f"{key} is {some!r}; expected a table")
+    return some
+
+
+def _severity(rule: str, value: Any) -> Severity:
+    if value not in list(Severity):
+        raise ValueError(f"{rule} is {value!r}; expected {', '.join(Severity)}")
+    return Severity(value)
+
+
+def _limits(values: Mapping[str, Any]) -> dict[str, Limits]:
+    return {
+        rule: {name: _number(f"{rule}.{name}", v) for name, v in _table(values, rule).items()}
+        for rule in values
+    }
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise TypeError(f"{name} is {value!r}; expected a number")
+    return float(value)
 
 
 DEFAULT = CheckSettings()

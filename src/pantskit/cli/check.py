@@ -12,6 +12,7 @@ from pantskit.cli.progress import case_progress, report_cases
 if TYPE_CHECKING:
     from pantskit.check.dataset import CheckResult
     from pantskit.check.settings import CheckSettings
+    from pantskit.core.dataset import Dataset
 
 
 def command(
@@ -83,7 +84,18 @@ def command(
         raise typer.BadParameter("give the dataset to check", param_hint="DATASET")
     opened = Dataset.open(dataset)
     if fix is not None:
-        raise typer.Exit(_fix(opened, fix, dry_run, case, workers, as_json))
+        _require_nothing_else(
+            out=out,
+            rule=rule,
+            severity=severity,
+            structure=structure,
+            settings=settings,
+            rules_from=rules_from,
+            baseline=baseline,
+        )
+        raise typer.Exit(_fix(opened, fix, dry_run, split, case, workers, as_json))
+    if dry_run:
+        raise typer.BadParameter("needs --fix NEW, too", param_hint="--dry-run")
     _require_known(asked, rule, severity, structure)
     from pantskit.check.dataset import check_dataset
 
@@ -104,6 +116,18 @@ def command(
     raise typer.Exit(result.exit_status)
 
 
+def _require_nothing_else(**options: object) -> None:
+    """Refuse what `--fix` would pass over in silence."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        name = f"--{given[0].replace('_', '-')}"
+        raise typer.BadParameter(
+            "says nothing to --fix, which mends what is certain in every case; check the new "
+            "version afterwards",
+            param_hint=name,
+        )
+
+
 def _require_known(
     asked: CheckSettings,
     rules: list[str] | None,
@@ -118,7 +142,7 @@ def _require_known(
     for name in severities or ():
         if name not in list(Severity):
             raise typer.BadParameter(
-                f"{name!r} is not error, warning or info", param_hint="severity"
+                f"{name!r} is not error, warning or info", param_hint="--severity"
             )
     for name in structures or ():
         require_structure(name)
@@ -164,15 +188,25 @@ def _report(result: CheckResult, out: Path | None, as_json: bool) -> None:
 
 
 def _fix(
-    dataset: object, out: Path, dry_run: bool, cases: list[str] | None, workers: int, as_json: bool
+    dataset: Dataset,
+    out: Path,
+    dry_run: bool,
+    split: str | None,
+    cases: list[str] | None,
+    workers: int,
+    as_json: bool,
 ) -> int:
     from pantskit.check.fix import fix_dataset
-    from pantskit.core.dataset import Dataset
 
-    assert isinstance(dataset, Dataset)
     with case_progress("fix", quiet=as_json) as progress:
         summary = fix_dataset(
-            dataset, out, dry_run=dry_run, cases=cases, workers=workers, progress=progress
+            dataset,
+            out,
+            dry_run=dry_run,
+            split=split,
+            cases=cases,
+            workers=workers,
+            progress=progress,
         )
     changes = {r.case_id: r.data.get("changes", []) for r in summary.records}
     if as_json:
@@ -182,7 +216,8 @@ def _fix(
     else:
         for case_id, some in changes.items():
             for change in some:
-                size = f" (+{change['added']} -{change['removed']} voxels)"
+                counted = change["added"] or change["removed"]
+                size = f" (+{change['added']} -{change['removed']} voxels)" if counted else ""
                 name = change["structure"] or "files"
                 typer.echo(f"{case_id}: {name}: {change['what']}{size}")
         report_cases(summary)

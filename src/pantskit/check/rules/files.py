@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pantskit.check.findings import Fault, Severity
-from pantskit.check.read import CaseFiles, beside
+from pantskit.check.read import CaseFiles, beside, grouped
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.core.errors import PantskitError
 from pantskit.core.geometry import STANDARD_ORIENTATION
@@ -175,13 +175,8 @@ def label_file(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """Label files are plain: integers, binary masks, no slope; told once for many files."""
     if files.labels is None:
         return
-    alike: dict[str, list[str]] = {}
-    for fault in (*files.labels.faults, *_floats(files.labels)):
-        name, _, text = fault.partition(": ")
-        alike.setdefault(text, []).append(name)
-    for text, names in alike.items():
-        where = names[0] if len(names) == 1 else f"{len(names)} files ({names[0]}, ...)"
-        yield Fault(f"{where}: {text}")
+    for text in grouped((*files.labels.faults, *_floats(files.labels))):
+        yield Fault(text)
 
 
 def _floats(labels: CaseLabels) -> Iterator[str]:
