@@ -130,6 +130,24 @@ def test_values_read_without_pydicom_are_as_pydicom_reads_them(series, vr, value
     assert cut.acquired == parsed.acquired
 
 
+@pytest.mark.parametrize(
+    ("intercept", "expected"),
+    [
+        (b"-1024 ", -1024),
+        (b" -1024", -1024),
+        (b"-1024\0", -1024),
+        (bytes(3) + b"24 ", None),
+        (b"-1_024", None),
+        (b"-1024\0 5", None),
+    ],
+)
+def test_number_with_damage_before_or_in_its_digits_is_none(series, intercept, expected):
+    one = image(series)
+    one.RescaleIntercept = "-7.125"
+    raw = raw_bytes(one).replace(b"\x06\0-7.125", struct.pack("<H", len(intercept)) + intercept)
+    assert header_of(raw).intercept == expected
+
+
 def _head(keyword: str, vr: str) -> bytes:
     tag = int(pydicom.tag.Tag(keyword))
     return struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr.encode()

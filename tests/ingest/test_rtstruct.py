@@ -276,6 +276,18 @@ def test_dangling_references_are_refused(ct, series, tmp_path):
         read(named, scan, tmp_path)
 
 
+def test_another_series_uid_with_all_slices_of_the_ct_is_told_and_with_others_refused(ct, tmp_path):
+    made = structure_set(images_of(ct), {"liver": box(ct, range(1, 3))})
+    study = made.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    series = study.RTReferencedSeriesSequence[0]
+    series.SeriesInstanceUID = generate_uid()
+    found = read(made, scan_of(ct), tmp_path)
+    assert "the structure set names another series, though slices of this CT" in found.faults
+    series.ContourImageSequence[0].ReferencedSOPInstanceUID = generate_uid()
+    with pytest.raises(LabelError, match="slices that the CT does not have"):
+        read(made, scan_of(ct), tmp_path)
+
+
 @pytest.mark.parametrize(
     "values",
     [

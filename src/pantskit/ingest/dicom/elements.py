@@ -265,7 +265,8 @@ def _meaning(
         return (), None
     if number and raw[4:6] in (b"DS", b"IS") and converter is not text_of:
         # Positions and instance numbers are new in every slice.
-        texts = raw[8:].decode("ascii").strip("\0 ").split("\\")
+        # Padding stands behind; a zero byte before the digits is damage, which hides others.
+        texts = raw[8:].decode("ascii").rstrip("\0 ").split("\\")
         return (), converter(texts if len(texts) > 1 else texts[0])
     public = not tag >> 16 & 1
     if public and explicit and raw[4:6] in _PLAIN and converter in (None, text_of):

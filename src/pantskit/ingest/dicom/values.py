@@ -15,7 +15,7 @@ def text_of(value: Any) -> str | None:
 def number_of(value: Any) -> float | None:
     """A header value as a finite number, or None."""
     try:
-        number = float(value)
+        number = _float(value)
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
@@ -26,10 +26,17 @@ def numbers_of(value: Any) -> tuple[float, ...] | None:
     if isinstance(value, str):  # a single one, whose digits are no numbers of their own
         value = (value,)
     try:
-        numbers = tuple(float(v) for v in value)
+        numbers = tuple(map(_float, value))
     except (TypeError, ValueError, OverflowError):
         return None
     return numbers if all(map(math.isfinite, numbers)) else None
+
+
+def _float(value: Any) -> float:
+    # Python's own notation for long numbers is none of DICOM's: `1_024` is damage.
+    if isinstance(value, str) and "_" in value:
+        raise ValueError("no number")
+    return float(value)
 
 
 def words_of(value: Any) -> tuple[str, ...]:

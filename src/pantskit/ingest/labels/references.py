@@ -143,9 +143,11 @@ def require_own_scan(
         return [f"the CT is no DICOM series: whose {what} this is was not checked by UIDs"]
     drawn = frozenset(drawn_on)
     own = [uids for uid, uids in references.series.items() if uid in scan.series or not uid]
-    if references.series and not own and not references.instances & scan.instances:
+    # Of a series UID that was changed in one of the two, the slices still tell.
+    by_slices = [uids for uids in references.series.values() if uids & scan.instances]
+    if references.series and not own and not by_slices:
         raise LabelError(f"the {what} refers to another series than this CT")
-    named = drawn.union(*own)
+    named = drawn.union(*(own or by_slices))
     missing = named - scan.instances
     if missing:
         raise LabelError(
@@ -153,6 +155,8 @@ def require_own_scan(
             "have: the CT is not whole or it is another one's; send both again"
         )
     if not references.frames or not scan.frames or references.frames & scan.frames:
+        if references.series and not own:
+            return [f"the {what} names another series, though slices of this CT"]
         if named or references.series or references.frames & scan.frames:
             return []
         raise LabelError(f"the {what} refers to nothing that tells whose it is")
