@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from planted_arrays import DOWN, FRONT, LEFT, along, centre, onto, share
-from planted_case import PARTS, DoesNotApplyError, Planting, kind
+from planted_case import PARTS, DoesNotApplyError, Planting
+from planted_kind import kind
 from scipy import ndimage
 
 SIDES = "Left and right are the patient's."
@@ -189,7 +190,7 @@ def postcava_short_above(case: Planting, fraction: float) -> None:
 def _detached(case: Planting, structure: str, target: str, fraction: float) -> None:
     """The fraction nearest to a target is missing."""
     mask = case.mask(structure)
-    far = case.distance(case.mask(target))
+    far = case.distance(case.mask(target), near=mask)
     kept = mask & ~share(mask, far, fraction)
     if not kept.any() or far[kept].min() <= far[mask].min():
         raise DoesNotApplyError(f"{structure} would be as near to {target} as it was")
@@ -199,7 +200,7 @@ def _detached(case: Planting, structure: str, target: str, fraction: float) -> N
 def _short_of(case: Planting, structure: str, target: str, mm: float) -> None:
     """What is nearer to a target than this is missing."""
     mask = case.mask(structure)
-    kept = mask & (case.distance(case.mask(target)) > mm)
+    kept = mask & (case.distance(case.mask(target), near=mask) > mm)
     if not kept.any():
         raise DoesNotApplyError(f"all of {structure} is within {mm} mm of {target}")
     case.put(structure, kept)
@@ -258,10 +259,8 @@ def femur_too_short(case: Planting, fraction: float) -> None:
 def kidney_pelvis_filled(case: Planting, mm: float) -> None:
     """Closed by a ball of this radius."""
     kidney = case.mask("kidney_left")
-    grown = case.distance(kidney) <= mm
-    case.put(
-        "kidney_left", kidney | (ndimage.binary_fill_holes(grown) & (case.distance(~grown) > mm))
-    )
+    grown = case.distance(kidney, within_mm=mm) <= mm
+    case.put("kidney_left", kidney | (ndimage.binary_fill_holes(grown) & (case.depth(grown) > mm)))
 
 
 @kind(

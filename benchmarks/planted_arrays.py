@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Mask = NDArray[np.bool_]
 LEFT, FRONT, DOWN = 0, 1, 2
@@ -51,3 +52,19 @@ def onto(mask: Mask, place: NDArray[Any]) -> Mask:
     """A mask moved so that its centre comes to lie on a voxel."""
     step = np.rint(place - centre(mask)).astype(int)
     return moved(mask, tuple(int(n) for n in step))
+
+
+def edt(mask: Mask, spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+    """Millimetres from each voxel to a mask; 0 in it."""
+    far: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    return far
+
+
+def box_of(mask: Mask, spacing: tuple[float, float, float], margin_mm: float) -> tuple[slice, ...]:
+    """The box around a mask that has a voxel, so much wider on each side as the volume allows."""
+    box = []
+    for axis, (size, step) in enumerate(zip(mask.shape, spacing, strict=True)):
+        there = np.flatnonzero(mask.any(axis=tuple(n for n in range(3) if n != axis)))
+        more = int(np.ceil(margin_mm / step))
+        box.append(slice(max(0, int(there[0]) - more), min(size, int(there[-1]) + 1 + more)))
+    return tuple(box)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from planted_arrays import DOWN, Mask, moved
-from scipy import ndimage
+from planted_arrays import DOWN, Mask, box_of, edt, moved
 
 from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.dataset import Dataset, mask_path, write_case_labels
@@ -179,10 +177,29 @@ class Planting:
         found[tuple(round(float(c)) for c in centre)] = True
         return found
 
-    def distance(self, mask: Mask) -> NDArray[np.float64]:
-        """Millimetres from each voxel to the mask; 0 in it."""
-        far: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=self.spacing)
+    def distance(
+        self, mask: Mask, *, near: Mask | None = None, within_mm: float | None = None
+    ) -> NDArray[np.float64]:
+        """Millimetres from each voxel to the mask; 0 in it.
+
+        Args:
+            mask: the mask.
+            near: where it is asked for; infinite far from both.
+            within_mm: how far out it is asked for; infinite further away.
+        """
+        if near is None and within_mm is None:
+            return edt(mask, self.spacing)
+        box = box_of(mask if near is None else mask | near, self.spacing, within_mm or 0)
+        far = np.full(mask.shape, np.inf)
+        far[box] = edt(mask[box], self.spacing)
         return far
+
+    def depth(self, mask: Mask) -> NDArray[np.float64]:
+        """Millimetres from each voxel of a mask to the nearest outside; 0 there."""
+        box = box_of(mask, self.spacing, 1.01 * max(self.spacing))
+        deep = np.zeros(mask.shape)
+        deep[box] = edt(~mask[box], self.spacing)
+        return deep
 
     def take_slices(self, taken: NDArray[np.int64]) -> None:
         """Of the scan and its masks, write these slices, the first where it lay; the row says so.
@@ -325,86 +342,3 @@ def link_case(source: Dataset, case_id: str, split: str, root: Path) -> None:
     record = source.records.read(LABELS_STAGE, case_id)
     if record is not None:
         target.records.write(record)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of fault.
-
-    Attributes:
-        name: of the kind.
-        standard: what it violates, in our words: the annotation standard where it says so.
-        severity: the least that a finding should have; info: a remark is all that is due.
-        structures: whose mask or file is planted in; `EVERYTHING`: the fault is in all of them.
-        levels: from blatant to subtle, as the planter takes them.
-        plant: changes the copy in memory; or its files, where `on_disk`.
-        words: one of these in a finding's message names what was planted in, too.
-        on_disk: called after the copy was written.
-        below: level to the reason why it is below what can be told from the files: within the
-            variation of anatomy, under a voxel, or nothing in the files contradicts it.
-        company: clean cases lie beside the copy.
-    """
-
-    name: str
-    standard: str
-    severity: str
-    structures: tuple[str, ...]
-    levels: tuple[Any, ...]
-    plant: Callable[[Planting, Any], None]
-    words: tuple[str, ...] = ()
-    on_disk: bool = False
-    below: Mapping[Any, str] = field(default_factory=dict)
-    company: bool = False
-
-    def told(self, level: str) -> bool:
-        """Whether a level, as it is printed, can be told."""
-        return level not in {str(each) for each in self.below}
-
-    def into(self, case: Planting, level: Any) -> None:
-        """Plant and write.
-
-        Raises:
-            DoesNotApplyError: If the case has not what it needs.
-        """
-        if self.on_disk:
-            case.write()
-            self.plant(case, level)
-        else:
-            self.plant(case, level)
-            case.write()
-
-
-KINDS: list[Kind] = []
-
-
-def kind(
-    name: str,
-    standard: str,
-    *,
-    severity: str = "warning",
-    structures: tuple[str, ...],
-    levels: tuple[Any, ...],
-    words: tuple[str, ...] = (),
-    on_disk: bool = False,
-    below: Mapping[Any, str] | None = None,
-    company: bool = False,
-) -> Callable[[Callable[[Planting, Any], None]], Callable[[Planting, Any], None]]:
-    """Make a planter a kind of fault; see `Kind` for the arguments."""
-
-    def made(plant: Callable[[Planting, Any], None]) -> Callable[[Planting, Any], None]:
-        kind = Kind(
-            name,
-            standard,
-            severity,
-            structures,
-            levels,
-            plant,
-            words,
-            on_disk,
-            below or {},
-            company,
-        )
-        KINDS.append(kind)
-        return plant
-
-    return made

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from planted_report import table
+from planted_aims import Figure, table
 
 from pantskit.check.dataset import check_dataset
 from pantskit.core.dataset import Dataset
@@ -33,6 +33,10 @@ from pantskit.phantom.voxelize import tissue_map
 AT_ONCE = 25
 MARKS = (1000, 2000, 5000, 10000)
 TINY = 6  # every nth voxel of a small phantom
+MOST_ALARMS = 0.01  # of sound cases, for each rule
+MOST_SECONDS, MOST_MB = 10, 2048  # for one full case
+MOST_GROWTH = 1.05  # of a worker, from a tenth of the cases to all
+MOST_KB = 10  # in the main process, which keeps what was found, for each case
 FEW = ("liver", "spleen", "pancreas")
 
 
@@ -116,7 +120,7 @@ def count_alarms(work: Path, cases: int, seed: int, size: str, kept: Path | None
     return alarms
 
 
-def report_alarms(parts: list[Alarms]) -> None:
+def report_alarms(parts: list[Alarms]) -> list[Figure]:
     """False alarms per rule, over all sizes."""
     print("## Sound phantoms\n")
     cases = sum(p.cases for p in parts)
@@ -146,6 +150,14 @@ def report_alarms(parts: list[Alarms]) -> None:
     seconds = {size: sum(p.seconds for p in parts if p.size == size) / n
                for size, n in by_size.items()}  # fmt: skip
     print("seconds a case:", ", ".join(f"{size} {t:.2f}" for size, t in seconds.items()), "\n")
+    wrong = {(r["rule"], r["seed"], r["case_id"]) for r in false}
+    worst = Counter(rule for rule, *_ in wrong).most_common(1) or [("no rule", 0)]
+    (name, most), share = worst[0], worst[0][1] / max(1, cases)
+    return [
+        Figure("sound phantoms: cases with a warning or an error", f"{len(alarmed)} of {cases}"),
+        Figure("sound phantoms: the worst rule alarms on", f"{100 * share:.1f} % ({name}, {most})",
+               "at most 1 %", share <= MOST_ALARMS),
+    ]  # fmt: skip
 
 
 # Memory over many cases
@@ -190,15 +202,18 @@ def resident_mb() -> tuple[float, float]:
     return me.memory_info().rss / 2**20, max(sizes)
 
 
-def report_many(work: Path, cases: int, seed: int, workers: int) -> None:
+def report_many(work: Path, cases: int, seed: int, workers: int) -> list[Figure]:
     """Resident memory while so many tiny cases are checked in one run."""
     dataset = make_many(work / "many", cases, seed)
     rows: list[tuple[object, ...]] = []
+    sizes: list[tuple[float, float]] = []
     start = time.perf_counter()
 
     def progress(_record: object, done: int, _all: int) -> None:
-        if done in MARKS or done == cases or done == 100:
+        if done in MARKS or done in (100, cases // 10, cases):
             parent, worker = resident_mb()
+            if done in (cases // 10, cases):
+                sizes.append((parent, worker))
             took = time.perf_counter() - start
             rows.append((done, f"{parent:.0f}", f"{worker:.0f}", f"{1000 * took / done:.0f}"))
             print(f"  {rows[-1]}", file=sys.stderr, flush=True)
@@ -208,12 +223,21 @@ def report_many(work: Path, cases: int, seed: int, workers: int) -> None:
     table(("cases done", "this process, MB", "largest worker, MB", "ms a case"), rows)
     print(f"{len(result.findings)} findings; exit status {result.exit_status}; "
           f"after the run {resident_mb()[0]:.0f} MB\n")  # fmt: skip
+    (parent, worker), (parent_end, worker_end) = sizes[0], sizes[-1]
+    each = 1024 * (parent_end - parent) / max(1, cases - cases // 10)
+    return [
+        Figure(f"{cases} cases: a worker, MB after a tenth and all",
+               f"{worker:.0f}, {worker_end:.0f}", "at most 5 % more",
+               worker_end <= MOST_GROWTH * worker),
+        Figure(f"{cases} cases: main process, which keeps what was found", f"{each:.1f} kB a case",
+               f"at most {MOST_KB} kB", each <= MOST_KB),
+    ]  # fmt: skip
 
 
 # A full case
 
 
-def report_full(work: Path, seed: int) -> None:
+def report_full(work: Path, seed: int) -> list[Figure]:
     """Seconds and memory of all rules on one full case, in a process of its own on one core."""
     dataset = cohort(work / f"full-{seed}", 1, seed, "full")
     here = Path(__file__).resolve()
@@ -222,7 +246,14 @@ def report_full(work: Path, seed: int) -> None:
         [sys.executable, str(here), str(dataset.root)], env=env, check=True, capture_output=True
     )
     print("## All rules on one full case\n")
-    print(out.stdout.decode())
+    *lines, last = out.stdout.decode().splitlines()
+    print("\n".join(lines), "\n")
+    seconds, peak = json.loads(last)
+    return [
+        Figure("full case, all rules, one core", f"{seconds:.1f} s", f"at most {MOST_SECONDS} s",
+               seconds <= MOST_SECONDS),
+        Figure("full case, memory", f"{peak:.0f} MB", f"at most {MOST_MB} MB", peak <= MOST_MB),
+    ]  # fmt: skip
 
 
 def _measure_full(root: Path) -> None:
@@ -240,6 +271,7 @@ def _measure_full(root: Path) -> None:
     print(f"{grid.shape}, {len(labels.structures())} structures, one core: {wall:.1f} s, "
           f"{cpu:.1f} s of the processor, at most {peak:.0f} MB, reading included")  # fmt: skip
     print(f"findings: {[(f.rule, str(f.severity)) for f in result.findings]}")
+    print(json.dumps([wall, peak]))
 
 
 if __name__ == "__main__":

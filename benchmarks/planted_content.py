@@ -6,14 +6,8 @@ import gzip
 import json
 
 import numpy as np
-from planted_case import (
-    EVERYTHING,
-    Clean,
-    DoesNotApplyError,
-    Planting,
-    copy_case,
-    kind,
-)
+from planted_case import EVERYTHING, Clean, DoesNotApplyError, Planting, copy_case
+from planted_kind import kind
 
 from pantskit.core.volume import write_volume
 

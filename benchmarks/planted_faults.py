@@ -14,7 +14,7 @@ import planted_further
 import planted_masks
 import planted_scans
 import planted_standard
-from planted_case import KINDS, Kind
+from planted_kind import KINDS, Kind
 
 # Importing the modules is what fills the list.
 MODULES = (
@@ -177,6 +177,37 @@ OUGHT: dict[str, tuple[str, ...]] = {
     kind.strip(): tuple(rules.split())
     for kind, rules in (line.split("|") for line in _OUGHT.strip().splitlines())
 }
+
+
+# Of every group some whose outcome could hang on the size of voxels: for scans of 512 x 512 x 300
+FULL = (
+    "mask-origin-shifted",
+    "mask-slope",
+    "ct-cut-short",
+    "map-unreadable",
+    "map-left-behind",
+    "lesion-without-tumour",
+    "liver-overlaps-spleen",
+    "parts-overlap",
+    "hole",
+    "stray-piece",
+    "slices-missing",
+    "slices-shifted",
+    "labels-of-another-slab",
+    "liver-in-part",
+    "kidneys-swapped",
+    "duct-outside",
+    "aorta-short-below",
+    "aorta-wall-alone",
+    "veins-cut",
+    "femur-head-missing",
+    "femur-too-long",
+    "bladder-in-part",
+    "lung-with-effusion",
+    "kidney-drawn-wide",
+    "gland-interrupted",
+    "hu-offset",
+)
 
 
 def all_kinds(names: list[str] | None = None) -> list[Kind]:

@@ -10,7 +10,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from planted_case import EVERYTHING, DoesNotApplyError, Planting, kind
+from planted_case import EVERYTHING, DoesNotApplyError, Planting
+from planted_kind import kind
 from scipy import ndimage
 
 from pantskit.core.labels import PANTS, STRUCTURES

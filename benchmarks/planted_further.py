@@ -9,8 +9,9 @@ import nibabel as nib
 import numpy as np
 from planted_anatomy import CAVA, FEMUR, GLAND, shorter
 from planted_arrays import DOWN, FRONT, LEFT, along, centre, onto, share
-from planted_case import EVERYTHING, PARTS, DoesNotApplyError, Planting, kind
+from planted_case import EVERYTHING, PARTS, DoesNotApplyError, Planting
 from planted_files import IDS, WHOLE, cut, respaced, rewrite, voxels_of
+from planted_kind import kind
 from planted_masks import ENTIRE
 from planted_scans import MILLIMETRES
 from scipy import ndimage
@@ -176,7 +177,7 @@ def femur_head_cut_slanting(case: Planting, fraction: float) -> None:
 def femur_with_hip_bone(case: Planting, mm: float) -> None:
     """The bone around the joint, up to so far from the femur."""
     femur = case.mask("femur_left")
-    near = (case.distance(femur) <= mm) & ~femur & ~case.now("femur_right")
+    near = (case.distance(femur, within_mm=mm) <= mm) & ~femur & ~case.now("femur_right")
     pieces, count = ndimage.label(near & (case.ct > 150), np.ones((3, 3, 3)))
     if not count:
         raise DoesNotApplyError("no bone beside the femur")
@@ -192,7 +193,7 @@ def kidney_drawn_wide(case: Planting, mm: float) -> None:
     """So far into what is around it, other structures left out."""
     kidney = case.mask("kidney_right")
     others = np.any([case.now(s) for s in STRUCTURES if s != "kidney_right"], axis=0)
-    case.put("kidney_right", kidney | ((case.distance(kidney) <= mm) & ~others))
+    case.put("kidney_right", kidney | ((case.distance(kidney, within_mm=mm) <= mm) & ~others))
 
 
 @kind(
@@ -246,7 +247,7 @@ def postcava_short_below(case: Planting, fraction: float) -> None:
 def stomach_in_part(case: Planting, fraction: float) -> None:
     """The part next to the duodenum is missing."""
     stomach = case.mask("stomach")
-    far = case.distance(case.mask("duodenum"))
+    far = case.distance(case.mask("duodenum"), near=stomach)
     case.put("stomach", stomach & ~share(stomach, far, fraction))
 
 

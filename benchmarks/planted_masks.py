@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from planted_arrays import DOWN, FRONT, LEFT, Mask, along, centre, moved, share
-from planted_case import EVERYTHING, PARTS, DoesNotApplyError, Planting, kind
+from planted_case import EVERYTHING, PARTS, DoesNotApplyError, Planting
+from planted_kind import kind
 
 from pantskit.core.labels import STRUCTURES
 
@@ -14,6 +15,7 @@ OWN = "Each organ excludes its neighbours."
 SPLIT = "Pancreas: head, body and tail are divisions of the one gland."
 ENTIRE = "Each organ: the entire parenchyma."
 SLICES = "What is drawn in one slice goes on in the next."
+WIDE_MM = 50  # further than any mask is grown
 OF_THE_CT = "The masks of a case are those of its CT."
 
 
@@ -63,7 +65,7 @@ def lesion_tiny(case: Planting, voxels: int) -> None:
     tail = case.mask("pancreas_tail")
     if voxels * case.geometry.voxel_volume_mm3 > 120:
         raise DoesNotApplyError(f"{voxels} voxels are no tiny lesion on this grid")
-    near = case.distance(lesion_of(case, 1))
+    near = case.distance(lesion_of(case, 1), near=tail)
     case.put("pancreatic_lesion", share(tail, near, voxels / tail.sum()))
     case.fields["lesions"] = 1
 
@@ -74,7 +76,7 @@ def lesion_tiny(case: Planting, voxels: int) -> None:
 def grown_into(case: Planting, structure: str, other: str, fraction: float) -> None:
     """A fraction of another structure, the nearest part of it, becomes this structure's too."""
     mask, neighbour = case.mask(structure), case.mask(other)
-    case.put(structure, mask | share(neighbour, case.distance(mask), fraction))
+    case.put(structure, mask | share(neighbour, case.distance(mask, near=neighbour), fraction))
 
 
 @kind("liver-overlaps-spleen", OWN, structures=("liver", "spleen"), levels=(0.5, 0.1, 0.02))
@@ -112,8 +114,8 @@ def pancreas_takes_duodenum(case: Planting, fraction: float) -> None:
 def pancreas_takes_veins(case: Planting, fraction: float) -> None:
     """The parts too: each voxel goes to the nearest."""
     veins = case.mask("veins")
-    taken = share(veins, case.distance(case.mask("pancreas")), fraction)
-    far = np.stack([case.distance(case.mask(part)) for part in PARTS])
+    taken = share(veins, case.distance(case.mask("pancreas"), near=veins), fraction)
+    far = np.stack([case.distance(case.mask(part), near=veins) for part in PARTS])
     for n, part in enumerate(PARTS):
         if (mine := taken & (far.argmin(axis=0) == n)).any():
             case.put(part, case.now(part) | mine)
@@ -151,11 +153,10 @@ def parts_leave_a_gap(case: Planting, fraction: float) -> None:
 def parts_protrude(case: Planting, fraction: float) -> None:
     """The tail grows out of the gland by a fraction of the gland."""
     tail, gland = case.mask("pancreas_tail"), case.mask("pancreas")
-    outside = ~gland
-    case.put(
-        "pancreas_tail",
-        tail | share(outside, case.distance(tail), fraction * gland.sum() / outside.sum()),
-    )
+    far = case.distance(tail, within_mm=WIDE_MM)
+    outside = ~gland & np.isfinite(far)
+    new = share(outside, far, fraction * gland.sum() / outside.sum())
+    case.put("pancreas_tail", tail | new)
 
 
 @kind("parts-overlap", SPLIT, structures=("pancreas", *PARTS), levels=(1.0, 0.3, 0.1))
@@ -178,7 +179,7 @@ def stray_piece(case: Planting, radius_mm: float) -> None:
 def hole(case: Planting, radius_mm: float) -> None:
     """Where the liver is deepest, a ball is missing."""
     liver = case.mask("liver")
-    deep = np.unravel_index(case.distance(~liver).argmax(), liver.shape)
+    deep = np.unravel_index(case.depth(liver).argmax(), liver.shape)
     case.put("liver", liver & ~case.ball(np.array(deep), radius_mm))
 
 
@@ -288,7 +289,7 @@ def liver_in_part(case: Planting, fraction: float) -> None:
 def pancreas_eroded(case: Planting, fraction: float) -> None:
     """The innermost fraction of the gland is left; nothing of it protrudes."""
     gland = case.mask("pancreas")
-    kept = share(gland, -case.distance(~gland), fraction)
+    kept = share(gland, -case.depth(gland), fraction)
     for structure in ("pancreas", *PARTS, "pancreatic_duct", "pancreatic_lesion"):
         if (case.now(structure) & ~kept).any():
             case.put(structure, case.now(structure) & kept)
@@ -303,8 +304,10 @@ def pancreas_eroded(case: Planting, fraction: float) -> None:
 def pancreas_dilated(case: Planting, times: float) -> None:
     """So many times its volume; each new voxel goes to the nearest part too."""
     gland = case.mask("pancreas")
-    new = share(~gland, case.distance(gland), (times - 1) * gland.sum() / (~gland).sum())
-    far = np.stack([case.distance(case.mask(part)) for part in PARTS])
+    away = case.distance(gland, within_mm=WIDE_MM)
+    around = ~gland & np.isfinite(away)
+    new = share(around, away, (times - 1) * gland.sum() / around.sum())
+    far = np.stack([case.distance(case.mask(part), near=new) for part in PARTS])
     for n, part in enumerate(PARTS):
         case.put(part, case.now(part) | (new & (far.argmin(axis=0) == n)))
     case.put("pancreas", gland | new)

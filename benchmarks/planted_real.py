@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from planted_case import Clean, Kind
-from planted_report import report, table
+from planted_aims import Figure, table
+from planted_case import Clean
+from planted_kind import Kind
+from planted_report import report
 from planted_run import WEIGHT, Outcomes, plant_all
 
+from pantskit.check.case import check_arrays
 from pantskit.check.dataset import check_dataset
 from pantskit.check.findings import Finding
 from pantskit.core.dataset import Dataset, write_case_labels
@@ -29,6 +32,9 @@ from pantskit.ingest import IngestSettings, ingest
 from pantskit.phantom.paint import paint
 
 Step = tuple[int, int, int]
+MOST_FALSE = 1  # errors of a case that nobody judged to be true
+# Looked at in pictures and judged in docs/quality.md: case, rule, structure.
+JUDGED_TRUE = {("PanTS_00000001", "overlap", "adrenal_gland_right")}
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,22 @@ def plant_in_real(
     return alarms
 
 
-def report_real(kinds: list[Kind], outcomes: Outcomes, alarms: Mapping[str, list[Finding]]) -> None:
+def wrong_slab(folder: Path) -> Figure:
+    """Labels of another slab with the CT's own affine: whether an error comes from the content."""
+    place = folder / "totalsegmentator"
+    labels = CaseLabels(
+        "case", map_path=place / "example_seg.nii.gz", label_map=LabelMap.parse("totalsegmentator")
+    )
+    ct = read_volume(place / "example_ct.nii.gz").array[:, :, : labels.geometry.shape[2]]
+    found = check_arrays(labels.masks(), labels.geometry, ct=ct)
+    errors = sorted({f.rule for f in found if f.severity == "error"})
+    return Figure("example_seg on example_ct: errors", ", ".join(errors) or "none",
+                  "told by content", bool(errors))  # fmt: skip
+
+
+def report_real(
+    kinds: list[Kind], outcomes: Outcomes, alarms: Mapping[str, list[Finding]]
+) -> list[Figure]:
     """Alarms of the labels as they are, recall by case, and the matrix."""
     told = {k.name: k for k in kinds}
     rows = []
@@ -199,4 +220,17 @@ def report_real(kinds: list[Kind], outcomes: Outcomes, alarms: Mapping[str, list
             if WEIGHT[f.severity]:
                 print(f"- {f.severity}: {f.rule} {f.structure}: {f.message}")
     print()
-    report(kinds, outcomes, "Faults planted in real labels")
+    figures = report(kinds, outcomes, "Faults planted in real labels")
+    false = {
+        name: sum(
+            str(f.severity) == "error" and (name, f.rule, f.structure) not in JUDGED_TRUE
+            for f in some
+        )
+        for name, some in alarms.items()
+    }
+    worst = max(false, key=lambda name: false[name])
+    judged = Figure("real labels: errors of a case that were not judged to be true, at most",
+                    f"{false[worst]} (of {len(false)} cases)", f"at most {MOST_FALSE}",
+                    false[worst] <= MOST_FALSE)  # fmt: skip
+    # The aim of a recall is set for sound cases that faults are planted in.
+    return [judged, *(Figure(f.what, f.value) for f in figures[1:3])]

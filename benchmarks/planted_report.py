@@ -6,22 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from planted_case import Kind
-from planted_faults import OUGHT
+from planted_aims import Figure, table
+from planted_faults import OUGHT, all_kinds
+from planted_kind import Kind
 from planted_run import Outcome, Outcomes
 
 from pantskit.check.registry import built_in_rules
 
 AIM = 0.95
-
-
-def table(header: tuple[str, ...], rows: Iterable[Iterable[object]]) -> None:
-    """Print a Markdown table and an empty line."""
-    print("| " + " | ".join(header) + " |")
-    print("|" + " --- |" * len(header))
-    for row in rows:
-        print("| " + " | ".join(str(cell) for cell in row) + " |")
-    print()
+LEAST_KINDS = 40
 
 
 def of(some: Iterable[bool]) -> str:
@@ -41,8 +34,8 @@ class Told:
         return [o for o in some if self.kinds[o.kind].told(o.level)]
 
 
-def report(kinds: list[Kind], outcomes: Outcomes, title: str = "Planted faults") -> None:
-    """The matrix, recall of the rules, and what was missed."""
+def report(kinds: list[Kind], outcomes: Outcomes, title: str = "Planted faults") -> list[Figure]:
+    """The matrix, recall of the rules, and what was missed; the figures of it."""
     by_kind: dict[str, list[Outcome]] = defaultdict(list)
     for each in outcomes.rows:
         by_kind[each.kind].append(each)
@@ -59,8 +52,17 @@ def report(kinds: list[Kind], outcomes: Outcomes, title: str = "Planted faults")
                      outcomes.skipped[kind.name] or ""))  # fmt: skip
     table(("kind", "due", "found", "rules", "did not apply"), rows)
     report_below(kinds)
-    report_rules(told, outcomes.rows)
+    figures = report_rules(told, outcomes.rows)
     report_sums(kinds, told, outcomes.rows)
+    could = told(outcomes.rows)
+    found = sum(o.found for o in could)
+    count = len({o.kind for o in outcomes.rows})
+    enough = count >= LEAST_KINDS if len(kinds) == len(all_kinds()) else None
+    planted = Figure(f"{title}: kinds", str(count), f"at least {LEAST_KINDS}", enough)
+    recall = Figure(f"{title}: found, levels that can be told",
+                    f"{found} of {len(could)} ({found / max(1, len(could)):.2f})")  # fmt: skip
+    named = [Figure(f"{title}: {f.what}", f.value, f.aim, f.met) for f in figures]
+    return [planted, recall, *named]
 
 
 def _level(kind: Kind, level: str, some: list[Outcome]) -> str:
@@ -88,8 +90,12 @@ def report_below(kinds: list[Kind]) -> None:
     table(("kind", "level", "reason"), rows)
 
 
-def report_rules(told: Told, outcomes: list[Outcome]) -> None:
-    """Of the faults that a rule ought to find: those that it found, and those that any found."""
+def report_rules(told: Told, outcomes: list[Outcome]) -> list[Figure]:
+    """Of the faults that a rule ought to find: those that it found, and those that any found.
+
+    Returns:
+        How many rules reach the aim; rules without a fault are judged when all kinds are planted.
+    """
     asked: dict[str, list[Outcome]] = defaultdict(list)
     for each in outcomes:
         for rule in OUGHT.get(each.kind, ()):
@@ -111,6 +117,13 @@ def report_rules(told: Told, outcomes: list[Outcome]) -> None:
     print(f"rules with a recall of {AIM} or more: {len(rows) - len(short)}/{len(rows)}")
     print(f"below: {', '.join(short) or '-'}")
     print(f"rules that no kind was planted for: {', '.join(without) or '-'}\n")
+    every_kind = len(told.kinds) == len(all_kinds())
+    return [
+        Figure("rules of a recall of 0.95", f"{len(rows) - len(short)} of {len(rows)}", "all",
+               not short),
+        Figure("rules that no kind was planted for", str(len(without)), "none",
+               not without if every_kind else None),
+    ]  # fmt: skip
 
 
 def report_sums(kinds: list[Kind], told: Told, rows: list[Outcome]) -> None:

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from planted_case import Clean, DoesNotApplyError, Kind, Planting
+from planted_case import Clean, DoesNotApplyError, Planting
+from planted_kind import Kind
 
 from pantskit.check.dataset import check_dataset
 from pantskit.check.findings import Finding

@@ -10,9 +10,10 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from planted_arrays import DOWN, LEFT
-from planted_case import EVERYTHING, DoesNotApplyError, Planting, copy_case, kind
+from planted_case import EVERYTHING, DoesNotApplyError, Planting, copy_case
 from planted_content import HOUNSFIELD, ONCE, TABLE
 from planted_files import IDS, respaced, shifted
+from planted_kind import kind
 
 from pantskit.core.volume import write_volume
 
@@ -252,7 +253,7 @@ def far_from_all_others(case: Planting, how: str) -> None:
     if structure == "liver":
         case.ct[mask] = case.ct[mask] - int(how.split()[1])
         return
-    inner = case.distance(~mask)
+    inner = case.depth(mask)
     order: Any = np.where(mask, -inner, 0)
     kept = np.zeros_like(mask)
     at = np.argwhere(mask)

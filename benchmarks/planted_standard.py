@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from planted_anatomy import AORTA, FEMUR
 from planted_arrays import DOWN, FRONT, LEFT, Mask, along, centre, moved, share
-from planted_case import EVERYTHING, PARTS, DoesNotApplyError, Planting, kind
+from planted_case import EVERYTHING, PARTS, DoesNotApplyError, Planting
+from planted_kind import kind
 from planted_masks import ENTIRE, SLICES, TUMOUR_WHOLE
 from scipy import ndimage
 
@@ -149,10 +150,12 @@ def kidney_in_part(case: Planting, fraction: float) -> None:
 def kidney_pelvis_with_contrast(case: Planting, hu: float) -> None:
     """A pelvis of 12 mm is full of contrast medium, and the mask has it."""
     kidney = case.mask("kidney_left")
-    pelvis = case.ball(centre(kidney), 12) & kidney
-    if pelvis.sum() < 4:
-        raise DoesNotApplyError("the pelvis would be a few voxels")
+    pelvis = case.ball(centre(kidney), 12)
+    if any((pelvis & case.now(s)).any() for s in STRUCTURES if s != "kidney_left"):
+        raise DoesNotApplyError("another structure lies there")
     case.ct[pelvis] = hu
+    if not kidney[pelvis].all():
+        case.put("kidney_left", kidney | pelvis)
 
 
 HILUM = "two slices: the ducts join in the liver or up to 25 mm below it"
@@ -238,7 +241,7 @@ def lesion_huge(case: Planting, radius_mm: float) -> None:
 def head_with_body_of_stomach(case: Planting, fraction: float) -> None:
     """The body of the pancreas takes the part of the stomach that is nearest to it."""
     body, stomach = case.mask("pancreas_body"), case.mask("stomach")
-    taken = share(stomach, case.distance(body), fraction)
+    taken = share(stomach, case.distance(body, near=stomach), fraction)
     case.put("pancreas_body", body | taken)
     case.put("pancreas", case.now("pancreas") | taken)
     case.put("stomach", stomach & ~taken)

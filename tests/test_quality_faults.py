@@ -14,9 +14,12 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import planted_aims
 import planted_faults
+import planted_report
 import planted_run
-from planted_case import Clean, DoesNotApplyError, Kind, Planting
+from planted_case import Clean, DoesNotApplyError, Planting
+from planted_kind import Kind
 
 from pantskit.check.findings import Finding, Severity
 from pantskit.check.registry import built_in_rules
@@ -324,6 +327,47 @@ def test_what_would_leave_the_scan_is_not_planted(plant: Plant) -> None:
 def test_a_case_is_left_alone_when_there_are_not_enough_others(plant: Plant) -> None:
     with pytest.raises(DoesNotApplyError, match="1 further cases, not 11"):
         plant("mask-forgotten-in-one-case", "colon")
+
+
+def test_a_distance_asked_for_in_a_box_is_that_of_the_whole_volume(plant: Plant) -> None:
+    case = plant("hole", 6)
+    liver, spleen = before(case, "liver"), before(case, "spleen")
+    whole = case.distance(liver)
+    near = case.distance(liver, near=spleen)
+    assert np.array_equal(near[spleen], whole[spleen])
+    within = case.distance(liver, within_mm=20)
+    assert np.array_equal(within <= 20, whole <= 20)
+    assert np.array_equal(case.depth(liver), case.distance(~liver))
+
+
+def outcomes_of(kind: str, found: list[bool]) -> planted_run.Outcomes:
+    rows = [
+        planted_run.Outcome(kind, "25", f"P{n}", hit, hit, (), (), (), (), "", 0.5)
+        for n, hit in enumerate(found)
+    ]
+    return planted_run.Outcomes(rows)
+
+
+def test_a_rule_that_misses_a_tenth_misses_the_aim(capsys: pytest.CaptureFixture[str]) -> None:
+    assert planted_faults.OUGHT["hole"] == ("hole",)
+    for found, met in (([True] * 20, True), ([True] * 18 + [False] * 2, False)):
+        figures = planted_report.report([KINDS["hole"]], outcomes_of("hole", found))
+        (recall,) = [f for f in figures if "recall of" in f.what]
+        assert recall.met is met
+        assert planted_aims.report_figures(figures) == int(not met)
+    assert "MISSED" in capsys.readouterr().out
+
+
+def test_a_choice_of_kinds_is_not_judged_by_how_many_there_are() -> None:
+    some = planted_report.report([KINDS["hole"]], outcomes_of("hole", [True]))
+    assert [f.met for f in some if "kinds" in f.what or "planted for" in f.what] == [None, None]
+    every = planted_report.report(list(KINDS.values()), outcomes_of("hole", [True]))
+    assert [f.met for f in every if "kinds" in f.what or "planted for" in f.what] == [False, False]
+
+
+def test_kinds_for_full_scans_exist_and_are_twenty_or_more() -> None:
+    assert len(set(planted_faults.FULL)) >= 20
+    assert set(planted_faults.FULL) <= set(KINDS)
 
 
 def test_outcomes_are_kept_and_gone_on_from(tmp_path: Path) -> None:
