@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,13 @@ from pantskit.check.read import CaseFiles
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.core.errors import PantskitError
 from pantskit.core.geometry import require_same_grid
-from pantskit.core.labels import LABEL_SPACES, PANTS, LabelSpace, label_counts
+from pantskit.core.labels import (
+    LABEL_SPACES,
+    PANTS,
+    PANTS_ALPHABETICAL,
+    LabelSpace,
+    label_counts,
+)
 from pantskit.core.labelsets import label_space_of_counts
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -62,7 +68,10 @@ def combined_grid(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     reason="By the wrong numbering veins read as tumour: maps in circulation are alphabetical.",
 )
 def combined_ids(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """The combined map's ids are those that it declares, or the release README's."""
+    """The combined map's ids are those that it declares, or the release README's.
+
+    Masks that were changed since, or over which others are painted, are no wrong ids.
+    """
     combined, scan = files.combined, files.scan
     if combined is None or scan is None or not scan.regions:
         return
@@ -74,8 +83,8 @@ def combined_ids(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
         inside = {s: scan.label_counts(s, combined.array) for s in scan.regions}
         sizes = label_counts(combined.array)
         found = label_space_of_counts(sizes, inside)
-        if found is None and declared is not None and _in_their_masks(declared, sizes, inside):
-            return  # a large tumour, say, is painted over much of its neighbours
+        likely = [s for s in (declared, PANTS, PANTS_ALPHABETICAL) if s is not None]
+        found = found or _least_confused(likely, sizes, inside)
     if found is None:
         yield Fault("the combined map's ids match the masks under no known label space")
     elif declared is None and found is not PANTS:
@@ -87,14 +96,36 @@ def combined_ids(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
         yield Fault(f"the combined map declares {declared.name}, its ids are {found.name}")
 
 
-def _in_their_masks(
-    space: LabelSpace, sizes: NDArray[np.int64], inside: Mapping[str, NDArray[np.int64]]
+def _least_confused(
+    spaces: Sequence[LabelSpace], sizes: NDArray[np.int64], inside: Mapping[str, NDArray[np.int64]]
+) -> LabelSpace | None:
+    """The space by which the fewest masks are confused; None where more than one in ten are."""
+    confused = [
+        sum(_is_confused(space, s, sizes, inside) for s in inside if s in space.names)
+        for space in spaces
+    ]
+    fewest = min(confused)
+    return spaces[confused.index(fewest)] if fewest <= 0.1 * len(inside) else None
+
+
+def _is_confused(
+    space: LabelSpace,
+    structure: str,
+    sizes: NDArray[np.int64],
+    inside: Mapping[str, NDArray[np.int64]],
 ) -> bool:
-    """Whether nearly all voxels of each id lie in the mask of what the id stands for."""
-    return all(
-        counts[ids].sum() >= 0.9 * sizes[ids].sum()
-        for ids, counts in ((list(space.evaluation_ids(s)), c) for s, c in inside.items())
-    )
+    """Whether a mask and its id lie apart, or another's id fills it that lies nowhere else.
+
+    A mask that was moved does so, too; masks that were changed in part or overlap do not.
+    """
+    counts, own = inside[structure], list(space.evaluation_ids(structure))
+    if sizes[own].sum() and counts[own].sum() < 0.05 * min(sizes[own].sum(), counts.sum()):
+        return True
+    most = int(counts[1:].argmax()) + 1
+    if 2 * counts[most] <= counts.sum() or most in own:
+        return False
+    other = inside.get(space.ids.get(most, ""))
+    return other is None or bool(2 * other[most] < sizes[most])
 
 
 @rule(

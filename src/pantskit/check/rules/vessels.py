@@ -116,7 +116,8 @@ def _short_below(
     poles, text = _lower_poles(scan), ""
     beyond = lumen_beyond(scan, vessel, upper=False)
     other = scan.heights_mm(beside)[0] if beside in scan.regions else low
-    if beyond >= limits["beyond_mm"]:
+    # Two slices below its mask may be where it divides: they show it and its branches mixed.
+    if beyond >= max(limits["beyond_mm"], 2.5 * scan.geometry.spacing[2]):
         mm, text = beyond, f"the CT shows {vessel} going on for {beyond:.0f} mm below its mask"
     elif poles is not None and low > poles + limits["slack_mm"]:
         mm = low - poles
