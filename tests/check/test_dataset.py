@@ -16,6 +16,7 @@ from pantskit.cli.app import app
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.errors import DatasetError
 from pantskit.core.geometry import Geometry
+from pantskit.core.labels import STRUCTURES
 from pantskit.core.volume import Volume, read_volume, write_volume
 
 GEOMETRY = Geometry.from_spacing((40, 40, 30), (5.0, 4.0, 6.0))
@@ -256,6 +257,63 @@ def test_mask_that_only_some_cases_have_need_not_be_listed(dataset):
     assert "description" not in {f.rule for f in check_dataset(dataset, workers=0).findings}
 
 
+def test_many_missing_masks_are_one_finding(dataset):
+    dataset.info["annotated"] = ["liver", *list(STRUCTURES)[:8]]
+    found = [f for f in check_dataset(dataset, workers=0).findings if f.rule == "mask-missing"]
+    assert [(f.structure, f.value) for f in found] == [("", 8)]
+    assert "8 of the 9 structures" in found[0].message
+
+
+def test_list_of_dataset_json_that_is_none_is_told_and_breaks_nothing(dataset):
+    dataset.info["annotated"] = ["liver", "livr", 7]
+    found = check_dataset(dataset, workers=0).findings
+    assert [f.rule for f in found] == ["description", "description"]
+    assert "'livr'" in " ".join(f.message for f in found)
+    dataset.info["annotated"] = "liver"
+    assert check_dataset(dataset, workers=0).findings == ()
+
+
+def test_mask_of_no_structure_is_told_and_one_nearly_called_so_is_a_slip(dataset, tmp_path):
+    folder = dataset.labels_path("case_1", "train") / "segmentations"
+    shutil.copy(folder / "liver.nii.gz", folder / "sternum.nii.gz")
+    check_dataset(dataset, tmp_path / "out", workers=0)
+    shutil.copy(folder / "liver.nii.gz", folder / "splen.nii.gz")
+    found = check_dataset(dataset, tmp_path / "out", workers=0).findings
+    assert {(f.rule, str(f.severity), f.structure) for f in found} == {
+        ("mask-unknown", "info", ""),
+        ("mask-unknown", "warning", "spleen"),
+    }
+
+
+def test_mask_that_cannot_be_read_was_not_forgotten_as_well(dataset):
+    for n in range(2, 12):
+        copy_case(dataset, f"case_{n}")
+    labels = dataset.labels_path("case_1", "train") / "segmentations" / "liver.nii.gz"
+    labels.write_bytes(b"no image")
+    found = check_dataset(dataset, workers=0).findings
+    mine = {f.rule for f in found if f.case_id == "case_1"} - {"duplicate-scan"}
+    assert mine == {"labels"}
+
+
+@pytest.mark.parametrize("value", [50, np.nan])
+def test_masks_are_not_judged_by_a_ct_that_is_not_in_hu(dataset, value):
+    path = dataset.image_path("case_1", "train")
+    values = np.full(GEOMETRY.shape, value, np.float32)
+    write_volume(path, Volume(values, GEOMETRY))
+    assert rules(check_dataset(dataset, workers=0)) == {("image-values", "error")}
+
+
+def test_phase_that_nobody_knows_contradicts_no_ct(dataset):
+    labels = dataset.case("case_1").labels()
+    aorta = labels.mask("liver")
+    write_case_labels(dataset, "case_1", "train", {"aorta": aorta}, GEOMETRY)
+    dataset.info["annotated"] = ["aorta"]
+    for phase, told in (("venousish", False), ("non_contrast", True)):
+        dataset.write_metadata([{"case_id": "case_1", "phase": phase}])
+        assert ("phase", "error") in rules(check_dataset(dataset, workers=0)) or not told
+        assert told or ("phase", "error") not in rules(check_dataset(dataset, workers=0))
+
+
 def test_case_without_a_row_and_row_without_a_case(dataset):
     dataset.write_metadata([{"case_id": "case_9"}])
     assert rules(check_dataset(dataset, workers=0)) == {
@@ -280,6 +338,10 @@ def test_case_without_a_row_and_row_without_a_case(dataset):
         ({"age_years": "old"}, "age"),
         ({"sex": "Q"}, "metadata-words"),
         ({"phase": "late"}, "metadata-words"),
+        ({"lesions": "many"}, "metadata-words"),
+        ({"lesions": -1}, "metadata-words"),
+        ({"shape": "(40, 40)"}, "metadata-words"),
+        ({"spacing": "thin"}, "metadata-words"),
     ],
 )
 def test_metadata_row_is_checked_against_file_and_sense(dataset, row, expected):

@@ -56,7 +56,7 @@ def check_files(task: CaseTask) -> tuple[list[Finding], Measured]:
     rules = task.settings.rules()
     case_id = task.case.case_id
     found = apply_rules(rules, (Scope.FILES,), case_id, files, task.settings)
-    missing = any(f.rule == "mask-missing" for f in found)
+    missing = any(f.rule in ("mask-missing", "labels") for f in found)
     if files.scan is not None:
         found += apply_rules(rules, IN_MEMORY, case_id, files.scan, task.settings)
     return worst_first(found), measure(files, told_missing=missing)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
+from pantskit.check.findings import Fault
 from pantskit.check.read import CaseFiles
 from pantskit.check.region import BODY_AXES
 from pantskit.check.scan import Scan
@@ -37,7 +38,7 @@ class Measured:
         voxels_hash: of the CT's voxels in the body's axes, clipped to the standard's range.
         slices: some of the hashes of its axial slices, chosen by their value alone.
         labels_hash: of all masks.
-        told_missing: a rule over the case's files has told of missing masks.
+        told_missing: a rule over the case's files has told of masks that are missing or broken.
     """
 
     case_id: str
@@ -72,13 +73,15 @@ class Cohort:
         cases: those that could be measured.
         metadata: case_id to its row.
         partial: the check is of one split or of some cases only.
-        listed: structures that dataset.json calls annotated; () where it says nothing.
+        listed: what dataset.json calls annotated; () where it says nothing.
+        table_faults: what is wrong with the metadata tables.
     """
 
     cases: tuple[Measured, ...]
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     partial: bool = False
     listed: tuple[str, ...] = ()
+    table_faults: tuple[Fault, ...] = ()
 
     @cached_property
     def _by_id(self) -> dict[str, Measured]:

@@ -13,12 +13,14 @@ from pantskit.check.baseline import Accepted, mark_accepted, read_baseline
 from pantskit.check.case import CaseTask, apply_rules, check_files
 from pantskit.check.cohort import Cohort, Measured
 from pantskit.check.findings import Finding, Severity, worst_first
-from pantskit.check.read import beside
+from pantskit.check.read import beside, unknown_masks
 from pantskit.check.registry import Scope
 from pantskit.check.settings import DEFAULT, CheckSettings
-from pantskit.core.dataset import Case, Dataset
+from pantskit.check.tables import table_faults
+from pantskit.core.dataset import Case, Dataset, metadata_tables
 from pantskit.core.errors import DatasetError
 from pantskit.core.files import write_json
+from pantskit.core.labels import STRUCTURES
 from pantskit.core.records import RecordStore, write_table
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
 
@@ -112,11 +114,15 @@ def check_dataset(
     rules = settings.rules()
     settings.plausible()
     chosen = chosen_cases(dataset, split, cases)
+    tables = tuple(table_faults(dataset.root))
+    tabled = bool(metadata_tables(dataset.root)) and not any(
+        fault.severity is Severity.ERROR and not fault.case_id for fault in tables
+    )
     with tempfile.TemporaryDirectory() as scratch:
         store = RecordStore(out if out is not None else Path(scratch))
         summary = run_cases(
             check_case,
-            [_job(case, dataset, settings) for case in chosen],
+            [_job(case, dataset, settings, tabled) for case in chosen],
             stage=STAGE,
             store=store,
             settings=settings.fingerprint(),
@@ -126,7 +132,7 @@ def check_dataset(
     found = [Finding.of_row(row) for r in summary.records for row in r.data.get("findings", ())]
     partial = split is not None or cases is not None
     measured = [Measured.of_row(r.data["measured"]) for r in summary.records if r.data]
-    cohort = Cohort(tuple(measured), dataset.metadata, partial, _listed(dataset))
+    cohort = Cohort(tuple(measured), dataset.metadata, partial, _listed(dataset), tables)
     found += apply_rules(rules, (Scope.DATASET,), "", cohort, settings)
     checked = {case.case_id for case in chosen} if partial else None
     marked, outdated = mark_accepted(worst_first(found), lines, checked=checked)
@@ -166,17 +172,20 @@ def chosen_cases(dataset: Dataset, split: str | None, cases: Sequence[str] | Non
 
 
 def _listed(dataset: Dataset) -> tuple[str, ...]:
-    return tuple(dataset.info.get("annotated") or ())
+    """What dataset.json calls annotated, be it a structure or not."""
+    told = dataset.info.get("annotated") or ()
+    return tuple(str(name) for name in (told if isinstance(told, list | tuple) else (told,)))
 
 
-def _job(case: Case, dataset: Dataset, settings: CheckSettings) -> Job:
+def _job(case: Case, dataset: Dataset, settings: CheckSettings, tabled: bool) -> Job:
     labels = case.labels()
     row = dataset.metadata.get(case.case_id, {})
-    expected = _listed(dataset)
-    task = CaseTask(case, row, bool(dataset.metadata), expected, settings)
+    expected = tuple(s for s in _listed(dataset) if s in STRUCTURES)
+    task = CaseTask(case, row, tabled, expected, settings)
     second = [p for paths in beside(case, labels).values() for p in paths] if labels else []
     inputs = (case.image_path, *(labels.paths if labels else ()), *second)
-    return Job(case.case_id, task, inputs, settings=[row, sorted(expected)])
+    names = [path.name for path in unknown_masks(case, labels)]
+    return Job(case.case_id, task, inputs, settings=[row, sorted(expected), tabled, names])
 
 
 def _write(

@@ -17,6 +17,7 @@ from pantskit.check.scan import Scan
 from pantskit.core.dataset import Case
 from pantskit.core.errors import PantskitError
 from pantskit.core.geometry import Geometry, require_same_grid
+from pantskit.core.hounsfield import require_hounsfield
 from pantskit.core.labels import LabelArray, Mask, find_structure
 from pantskit.core.labelsets import SEGMENTATIONS, CaseLabels
 from pantskit.core.volume import Volume, read_label_map, read_volume
@@ -34,13 +35,14 @@ class CaseFiles:
         expected: structures that the dataset says are annotated in its cases.
         ct: the image.
         ct_problem: why there is none, "" where there is one or no file.
+        value_problem: why its values are no HU; the masks are judged without it then.
         labels: label files; None where nothing is annotated.
         problems: structure, or "" for all of them, to why it could not be read.
         grid_problem: why labels and CT do not meet.
         combined: the label map's file, beside masks of their own.
         combined_problem: why it could not be read.
         geometry: the labels' grid.
-        scan: the masks in memory, with the CT where both lie on one grid.
+        scan: the masks in memory, with the CT where both lie on one grid and it is in HU.
     """
 
     case: Case
@@ -49,6 +51,7 @@ class CaseFiles:
     expected: tuple[str, ...] = ()
     ct: Volume | None = None
     ct_problem: str = ""
+    value_problem: str = ""
     labels: CaseLabels | None = None
     problems: dict[str, str] = field(default_factory=dict)
     grid_problem: str = ""
@@ -71,6 +74,7 @@ def read_case(
     if case.image_path.is_file():
         try:
             files.ct = read_volume(case.image_path)
+            files.value_problem = _values_of(files.ct)
         except PantskitError as error:
             files.ct_problem = str(error)
     try:
@@ -84,11 +88,12 @@ def read_case(
         return files
     crops = _read_structures(files, structures)
     _read_combined(files)
+    ct = _ct_on_grid(files, files.geometry)
     files.scan = Scan(
         case.case_id,
         files.geometry,
         crops,
-        ct=_ct_on_grid(files, files.geometry),
+        ct=ct if ct is not None and not files.value_problem else None,
         metadata=files.metadata,
         ranges=ranges,
     )
@@ -105,6 +110,27 @@ def beside(case: Case, labels: CaseLabels) -> dict[str, tuple[Path, ...]]:
             if structure in labels.mask_paths and structure not in labels.rivals:
                 found[structure] = (*found.get(structure, ()), path)
     return found
+
+
+def _values_of(ct: Volume) -> str:
+    """Why a CT's values are no HU, or ""."""
+    try:
+        require_hounsfield(ct)
+    except PantskitError as error:
+        return str(error)
+    low, high = float(ct.array.min()), float(ct.array.max())
+    return f"every voxel of the CT is {low:g}" if low == high else ""
+
+
+def unknown_masks(case: Case, labels: CaseLabels | None) -> list[Path]:
+    """Files of a case's labels whose names mean none of the structures, and no combined map."""
+    known = {labels.map_path} if labels is not None else set()
+    return [
+        path
+        for folder in (case.labels_path, case.labels_path / SEGMENTATIONS)
+        for path in _masks_in(folder)
+        if path not in known and find_structure(path.name) is None
+    ]
 
 
 def grouped(faults: Iterable[str]) -> list[str]:

@@ -19,6 +19,7 @@ from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.ranges import BUILT_IN, Ranges
 from pantskit.check.region import BODY_AXES, Region, Turn, common
 from pantskit.core.crops import cut_mask
+from pantskit.core.dataset import PHASES
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import STRUCTURES, Mask
 from pantskit.measure.boxes import Box, join, within
@@ -117,8 +118,9 @@ class Scan(Brightness):
 
     @cached_property
     def phase(self) -> str | None:
-        """The contrast phase of the metadata."""
-        return self.metadata.get("phase") or None
+        """The contrast phase of the metadata; None where it has none, or a word of its own."""
+        told = self.metadata.get("phase")
+        return told if told in PHASES else None
 
     @cached_property
     def view(self) -> tuple[int, int]:

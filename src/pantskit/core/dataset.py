@@ -226,11 +226,9 @@ class Dataset:
         """
         if self._metadata is None:
             self._metadata = {}
-            for name in ("metadata.parquet", "metadata.csv", "metadata.xlsx"):
-                if (self.root / name).is_file():
-                    rows = [_in_our_words(r) for r in read_table(self.root / name)]
-                    self._metadata = {str(r["case_id"]): r for r in rows if r.get("case_id")}
-                    break
+            for path in metadata_tables(self.root)[:1]:
+                rows = metadata_rows(path)
+                self._metadata = {str(r["case_id"]): r for r in rows if r.get("case_id")}
             for case_id, patient in read_copies(self.root).patients.items():
                 self._metadata.setdefault(case_id, {"case_id": case_id})["patient_id"] = patient
         return self._metadata
@@ -243,6 +241,25 @@ class Dataset:
         cells = ([row.get(name) for name in columns] for row in table)
         write_workbook(self.root / "metadata.xlsx", columns, cells)
         self._metadata = None
+
+
+def metadata_tables(root: Path) -> list[Path]:
+    """The metadata tables of a dataset; the first one is read."""
+    paths = (root / f"metadata{suffix}" for suffix in (".parquet", ".csv", ".xlsx"))
+    return [path for path in paths if path.is_file()]
+
+
+def metadata_rows(path: Path, *, stripped: bool = True) -> list[dict[str, Any]]:
+    """The rows of a metadata table, in our column names and words.
+
+    Args:
+        path: of the table.
+        stripped: without spaces around texts.
+
+    Raises:
+        DatasetError: If it cannot be read.
+    """
+    return [_in_our_words(row, stripped=stripped) for row in read_table(path)]
 
 
 def write_case_labels(
@@ -331,13 +348,13 @@ def _read_info(root: Path) -> dict[str, Any]:
     return info
 
 
-def _in_our_words(row: Mapping[str, Any]) -> dict[str, Any]:
+def _in_our_words(row: Mapping[str, Any], *, stripped: bool) -> dict[str, Any]:
     """A metadata row with the release's column names and phases in ours."""
     renamed: dict[str, Any] = {}
     for key, value in row.items():
         name = key.strip().lstrip("\ufeff")
         name = _RELEASE_COLUMNS.get(name.lower(), name)
-        renamed[name] = value.strip() if isinstance(value, str) else value
+        renamed[name] = value.strip() if stripped and isinstance(value, str) else value
     phase = renamed.get("phase")
     if isinstance(phase, str):
         renamed["phase"] = _RELEASE_PHASES.get(phase.lower(), phase.lower())

@@ -152,8 +152,12 @@ def mask_forgotten(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
 def description(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
     """Every structure that all cases have masks of is listed in dataset.json; told once.
 
-    What some cases have and others not, as in a dataset of several sources, need not be.
+    What some cases have and others not, as in a dataset of several sources, need not be; what is
+    listed is one of the structures.
     """
+    for name in (s for s in cohort.listed if s not in STRUCTURES):
+        text = f"dataset.json calls {name!r} annotated, which is none of the 28 structures"
+        yield Fault(f"{text}: it is passed over")
     labelled = [case for case in cohort.cases if case.annotated]
     if not cohort.listed or not labelled:
         return

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 
 import numpy as np
 
 from pantskit.check.findings import Fault, Severity
-from pantskit.check.read import CaseFiles, beside, grouped
+from pantskit.check.read import CaseFiles, beside, grouped, unknown_masks
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.core.errors import PantskitError
 from pantskit.core.geometry import STANDARD_ORIENTATION
-from pantskit.core.hounsfield import HU_RANGE, require_hounsfield
+from pantskit.core.hounsfield import HU_RANGE
+from pantskit.core.labels import STRUCTURES
 from pantskit.core.labelsets import CaseLabels
 from pantskit.core.volume import read_header
 
@@ -62,16 +64,8 @@ def image_file(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
 )
 def image_values(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """The CT is in HU and shows something."""
-    if files.ct is None:
-        return
-    try:
-        require_hounsfield(files.ct)
-    except PantskitError as error:
-        yield Fault(str(error))
-        return
-    low, high = float(files.ct.array.min()), float(files.ct.array.max())
-    if low == high:
-        yield Fault(f"every voxel of the CT is {low:g}", value=low)
+    if files.value_problem:
+        yield Fault(files.value_problem)
 
 
 @rule(
@@ -82,7 +76,7 @@ def image_values(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
 )
 def hu_range(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """HU lie in the standard's range."""
-    if files.ct is None:
+    if files.ct is None or files.value_problem:
         return
     low, high = float(files.ct.array.min()), float(files.ct.array.max())
     if low < HU_RANGE[0] or high > HU_RANGE[1]:
@@ -211,17 +205,48 @@ def mask_twice(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
 
 
 @rule(
+    "mask-unknown",
+    INFO,
+    Scope.FILES,
+    reason="A file whose name means none of the 28 structures is not read: a slip of the name, or "
+    "a structure that nobody asks for.",
+)
+def mask_unknown(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
+    """Every label file's name means a structure; one nearly called as an absent one is a slip."""
+    there = set(files.labels.mask_paths) if files.labels else set()
+    others = []
+    for path in unknown_masks(files.case, files.labels):
+        near = get_close_matches(path.name.split(".")[0].lower(), STRUCTURES, 1, cutoff=0.8)
+        if near and near[0] not in there:
+            text = f"{path.parent.name}/{path.name} is not read: no structure is called so; "
+            yield Fault(f"{text}{near[0]}, which has no mask?", near[0], severity=WARNING)
+        else:
+            others.append(f"{path.parent.name}/{path.name}")
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        text = f"not read, as the name means no structure: {', '.join(others[:3])}{more}"
+        yield Fault(text, value=len(others))
+
+
+@rule(
     "mask-missing",
     WARNING,
     Scope.FILES,
     reason="Absent means not annotated: training and scoring leave the structure out of this case.",
+    named=6,
 )
 def mask_missing(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """Every structure that the dataset calls annotated has a mask in the case."""
+    """Every structure that the dataset calls annotated has a mask; many are told in one line."""
     if files.labels is None or files.problems or not files.labels.mask_paths:
         return
     there = set(files.labels.mask_paths)
     missing = [s for s in files.expected if s not in there]
+    if len(missing) > limits["named"]:
+        text = f"{len(missing)} of the {len(files.expected)} structures that dataset.json calls"
+        some = ", ".join(missing[:3])
+        text = f"{text} annotated have no mask here: {some} and {len(missing) - 3} more"
+        yield Fault(f"{text}; is the list right?", value=len(missing))
+        return
     for structure in missing:
         yield Fault(f"no mask of {structure}, which dataset.json calls annotated", structure)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pantskit.check.cohort import Cohort
 from pantskit.check.findings import Fault, Severity
 from pantskit.check.read import CaseFiles
 from pantskit.check.registry import Limits, Scope, rule
@@ -110,6 +111,17 @@ def spacing(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
 
 
 @rule(
+    "metadata-table",
+    WARNING,
+    Scope.DATASET,
+    reason="Who reads another row, or another of the tables, reads of another patient.",
+)
+def metadata_table(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
+    """Each case has one row, and all metadata tables are one table."""
+    yield from cohort.table_faults
+
+
+@rule(
     "age",
     WARNING,
     Scope.FILES,
@@ -137,13 +149,20 @@ def age(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     reason="A word that nobody knows is counted as unknown, and the case leaves its stratum.",
 )
 def metadata_words(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """Sex and phase are words that are understood."""
+    """Sex and phase are words that are understood; numbers are numbers."""
     sex = str(files.metadata.get("sex") or "").strip()
     if sex and sex.upper() not in ("M", "F", "O", "UNKNOWN", "U"):
         yield Fault(f"sex {sex!r} is neither M nor F")
     phase = str(files.metadata.get("phase") or "").strip()
     if phase and phase not in (*PHASES, "unknown"):
         yield Fault(f"phase {phase!r} is none of {', '.join(PHASES)}")
+    count = files.metadata.get("lesions")
+    if _told(count) and ((number := _number(count)) is None or number < 0):
+        yield Fault(f"number of tumours {count!r} is no number")
+    for column in ("shape", "spacing"):
+        value = files.metadata.get(column)
+        if _told(value) and _three(value) is None:
+            yield Fault(f"{column} {value!r} is not three numbers")
 
 
 @rule(
@@ -160,7 +179,8 @@ def tumour_flag(scan: Scan, limits: Limits) -> Iterator[Fault]:
         return
     region = scan.regions.get(LESION)
     if flag > 0 and region is None:
-        yield scan.fault(f"metadata counts {flag:g} tumours, the mask is empty", LESION, 0)
+        tumours = "a tumour" if flag == 1 else f"{flag:g} tumours"
+        yield scan.fault(f"metadata tells of {tumours}, the mask is empty", LESION, 0)
     if flag == 0 and region is not None:
         text = f"metadata says no tumour, the mask has {region.voxels} voxels"
         yield scan.fault(text, LESION, region.voxels)
@@ -179,6 +199,11 @@ def sex(scan: Scan, limits: Limits) -> Iterator[Fault]:
     if female and "prostate" in scan.regions:
         text = "metadata says female, the prostate mask is not empty"
         yield scan.fault(text, "prostate", scan.regions["prostate"].voxels)
+
+
+def _told(value: Any) -> bool:
+    """Whether a cell says anything."""
+    return str(value).strip().lower() not in ("", "none", "nan", "unknown", "n/a", "-")
 
 
 def _number(value: Any) -> float | None:
