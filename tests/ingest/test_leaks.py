@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -26,6 +27,7 @@ from pantskit.ingest.privacy.identifiers import (
     text_identifiers,
 )
 from pantskit.ingest.privacy.leaks import LeakScan, explain, identifiers_of_run
+from pantskit.ingest.privacy.own_words import is_own
 
 PERSON = {
     "PatientName": "Quellmann^Ludmilla",
@@ -306,6 +308,24 @@ def test_a_folder_s_name_within_the_dataset_s_own_may_come_out_whole_words_only(
     assert attributes_in(named, "ds_quell_umberto") == set()
     other = LeakScan(found, own_words=["ds_quell_umbertos"])
     assert attributes_in(other, "ds quell umberto") == {"folder name"}
+
+
+def test_a_folder_s_word_whose_plain_spelling_is_ours_is_looked_for_in_its_own_alone():
+    scan = LeakScan(path_identifiers(["in/Paetient Groess/1.dcm"]))
+    assert attributes_in(scan, "patient_id") == set()
+    assert attributes_in(scan, "paetient") == {"folder name"}
+    assert attributes_in(scan, "Gross") == {"folder name"}
+
+
+def test_letters_of_a_table_s_coded_schema_are_no_leak_and_its_names_are(tmp_path):
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "metadata.parquet"
+    pl.DataFrame({"quellmann": [1, 2]}).write_parquet(path)
+    schema = pq.read_metadata(path).metadata[b"ARROW:schema"].decode()
+    letters = next(word for word in re.findall("[A-Za-z]{4,}", schema) if not is_own(word.lower()))
+    assert LeakScan({letters.lower(): "private"}).file(path) == []
+    assert {leak.attribute for leak in LeakScan({"quellmann": "private"}).file(path)} == {"private"}
 
 
 def test_a_dataset_may_be_called_as_the_numbered_folder_it_was_made_from():

@@ -326,9 +326,10 @@ def _of_word(word: str, keyword: str, shortest: int) -> Found:
     if word.isalpha():
         if len(word) < shortest or _says_nothing(word):
             return {}
-        # Of names, Mueller is looked for as Muller too, which is Müller without its accent.
+        # Of names, Mueller is looked for as Muller too, which is Müller without its accent; but
+        # not when that is a word of ours, as `patient` is of a folder called Pätient.
         other = _UMLAUT.sub(r"\1", word) if shortest < SHORTEST else word
-        return {word: keyword, other: keyword}
+        return {word: keyword} if _says_nothing(other) else {word: keyword, other: keyword}
     found = {word: keyword} if len(word) >= SHORTEST else {}
     for part in parts_of(word):
         if part.isdigit():

@@ -7,6 +7,7 @@ for as UTF-8, Latin-1, UTF-16 in both orders, and in the character sets of DICOM
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -122,7 +123,11 @@ def _parquet(raw: bytes) -> Iterator[Piece]:
     yield Piece("", len(raw))
     extra = file.metadata.metadata or {}
     texts = [file.metadata.created_by or "", *file.schema_arrow.names]
-    texts += [part.decode("utf-8", "replace") for pair in extra.items() for part in pair]
+    # The columns' names once more, in base64, whose letters would now and then be a short value.
+    if schema := extra.get(b"ARROW:schema"):
+        yield from texts_of(base64.b64decode(schema))
+    others = [pair for pair in extra.items() if pair[0] != b"ARROW:schema"]
+    texts += [part.decode("utf-8", "replace") for pair in others for part in pair]
     yield from map(Piece, texts)
     for column in file.read().columns:
         yield Piece("", column.nbytes)
