@@ -55,7 +55,7 @@ def test_duct_that_stops_short_is_told_with_the_end_that_it_misses(kept, end):
 
 def test_thin_duct_that_stops_short_is_a_remark():
     thin = block((26, 41), (19, 20), (51, 52))  # 16 mm2, and it lacks both ends
-    assert [severity for _, severity in found("duct-extent", thin, wide_mm2=20)] == ["info"] * 2
+    assert [severity for _, severity in found("duct-extent", thin)] == ["info"] * 2
 
 
 def test_gap_is_told_unless_a_tumour_lies_in_it():

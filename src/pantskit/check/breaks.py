@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pantskit.check.findings import Voxel
 from pantskit.check.scan import Scan
 from pantskit.core.labels import LESION
-from pantskit.measure.shape import edge_voxels
+from pantskit.measure.shape import Part, edge_voxels
 
 _MOST_PIECES = 30  # the largest ones: the specks of a noisy mask bridge nothing
 _STEP_MM = 1.0
@@ -24,11 +24,13 @@ class Break:
         ends: (2, 3) the voxels, along the body's axes, between which the gap is narrowest.
         mm: length of what is missing: one voxel less than from the one end to the other.
         share: of the structure's voxels on the side that has fewer.
+        leaves_view: whether both sides reach the edge of the view: beyond it they may be joined.
     """
 
     ends: NDArray[np.int64]
     mm: float
     share: float
+    leaves_view: bool
 
     @property
     def at(self) -> Voxel:
@@ -47,9 +49,11 @@ def breaks_of(scan: Scan, structure: str) -> list[Break]:
         scan: the case; the structure is not empty.
         structure: a tube.
     """
-    pieces = _pieces(scan, structure)
-    sizes = np.array([n for _, n in pieces], np.float64)
-    joins = _joins([voxels for voxels, _ in pieces], np.array(scan.geometry.spacing))
+    parts = scan.parts(structure)[:_MOST_PIECES]
+    sizes = np.array([p.voxels for p in parts], np.float64)
+    cut = np.array([scan.cut_part(structure, p) for p in parts])
+    pieces = [_surface(scan, structure, p) for p in parts]
+    joins = _joins(pieces, np.array(scan.geometry.spacing))
     found = []
     for n, (*_, ends) in enumerate(joins):
         side = _beyond(joins, n, len(pieces))
@@ -58,8 +62,36 @@ def breaks_of(scan: Scan, structure: str) -> list[Break]:
             share, ends = 1 - share, ends[::-1]
         steps = int(np.abs(ends[1] - ends[0]).max())
         length = float(np.linalg.norm((ends[1] - ends[0]) * scan.geometry.spacing))
-        found.append(Break(ends, length * (1 - 1 / max(steps, 1)), share))
+        leaves = bool(cut[side].any() and cut[~side].any())
+        found.append(Break(ends, length * (1 - 1 / max(steps, 1)), share, leaves))
     return sorted(found, key=lambda b: -b.mm)
+
+
+def open_breaks(
+    scan: Scan, structure: str, *, least_mm: float, share: float, tumour_mm: float
+) -> list[tuple[Break, float]]:
+    """Gaps that neither a tumour nor the edge of the view explains, with mm missing, worst first.
+
+    Args:
+        scan: the case; the structure is not empty.
+        structure: a tube.
+        least_mm: that are missing; less is no gap.
+        share: of the structure's voxels beyond the gap; a smaller piece is a stray.
+        tumour_mm: from the tumour up to which it closes the tube.
+    """
+    gaps = [(gap, open_mm(scan, gap, tumour_mm)) for gap in breaks_of(scan, structure)]
+    found = [
+        (gap, mm) for gap, mm in gaps if mm > least_mm and gap.share > share and not gap.leaves_view
+    ]
+    return sorted(found, key=lambda each: -each[1])
+
+
+def in_words(gaps: list[tuple[Break, float]]) -> str:
+    """`"a gap of 28 mm"`, `"gaps of 49 and 28 mm"`: the three widest."""
+    mm = [f"{missing:.0f}" for _, missing in gaps[:3]]
+    if len(mm) == 1:
+        return f"a gap of {mm[0]} mm"
+    return f"gaps of {', '.join(mm[:-1])} and {mm[-1]} mm"
 
 
 def open_mm(scan: Scan, gap: Break, reach_mm: float) -> float:
@@ -117,14 +149,11 @@ def section_mm2(scan: Scan, structure: str, gap: Break, *, within_mm: float = 30
     return min(sections)
 
 
-def _pieces(scan: Scan, structure: str) -> list[tuple[NDArray[np.int64], int]]:
-    """The surface voxels of the largest pieces, along the body's axes, and their sizes."""
+def _surface(scan: Scan, structure: str, part: Part) -> NDArray[np.int64]:
+    """(n, 3) the surface voxels of a piece, along the body's axes."""
     region = scan.regions[structure]
-    found = []
-    for part in scan.parts(structure)[:_MOST_PIECES]:
-        start = [a + s.start for a, s in zip(region.start, part.box, strict=True)]
-        own = part.mask(region.array)
-        found.append((edge_voxels(own) + np.array(start), part.voxels))
+    start = [a + s.start for a, s in zip(region.start, part.box, strict=True)]
+    found: NDArray[np.int64] = edge_voxels(part.mask(region.array)) + np.array(start)
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.check.breaks import breaks_of, open_mm, section_mm2, tumour_unplaced
+from pantskit.check.breaks import in_words, open_breaks, section_mm2, tumour_unplaced
 from pantskit.check.course import Course, course_of_gland, without
 from pantskit.check.findings import Fault, Severity
 from pantskit.check.registry import Limits, Scope, rule
@@ -48,7 +48,7 @@ def duct_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
     standard="Pancreatic duct: from the tail to the ampulla of Vater.",
     missing_mm=35,
     papilla_mm=10,
-    wide_mm2=10,
+    wide_mm=3.5,
 )
 def duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """The duct comes near to the tip of the tail, and in the head to the papilla.
@@ -104,7 +104,7 @@ def _at_papilla(scan: Scan, voxels: NDArray[np.int64], most_mm: float) -> bool:
     voxels=0.5,
     piece_share=0.05,
     tumour_mm=3,
-    wide_mm2=10,
+    wide_mm=3.5,
 )
 def duct_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """Between its two ends the duct has no gap but at a tumour.
@@ -115,30 +115,31 @@ def duct_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
     if DUCT not in scan.regions:
         return
     least = limits["gap_mm"] + limits["voxels"] * max(scan.geometry.spacing)
-    unplaced = tumour_unplaced(scan)
-    for gap in breaks_of(scan, DUCT):
-        missing = open_mm(scan, gap, limits["tumour_mm"])
-        if missing <= least or gap.share <= limits["piece_share"]:
-            continue
-        wide = section_mm2(scan, DUCT, gap) > _wide_mm2(scan, limits)
-        text = f"the pancreatic duct has a gap of {missing:.0f} mm"
-        yield scan.fault(
-            f"{text}: at the tumour that has no mask?" if unplaced else text,
-            DUCT,
-            missing,
-            severity=None if wide and not unplaced else INFO,
-            at=scan.at(gap.at),
-        )
+    gaps = open_breaks(
+        scan, DUCT, least_mm=least, share=limits["piece_share"], tumour_mm=limits["tumour_mm"]
+    )
+    if not gaps:
         return
+    widest, missing = gaps[0]
+    unplaced = tumour_unplaced(scan)
+    wide = section_mm2(scan, DUCT, widest) > _wide_mm2(scan, limits)
+    text = f"the pancreatic duct has {in_words(gaps)}"
+    yield scan.fault(
+        f"{text}: at the tumour that has no mask?" if unplaced else text,
+        DUCT,
+        missing,
+        severity=None if wide and not unplaced else INFO,
+        at=scan.at(widest.at),
+    )
 
 
 def _wide_mm2(scan: Scan, limits: Limits) -> float:
-    """Section from which a duct is wide; one that is a voxel wide in the mask is not known to be.
+    """Section from which a duct is wide: over 3 mm, the upper bound of a normal one.
 
-    A thin tube is drawn a voxel wide at least, and fills one and a half where it runs aslant.
+    A thin one is drawn some voxels wide, so that voxels set the least width.
     """
-    largest_face = scan.geometry.voxel_volume_mm3 / min(scan.geometry.spacing)
-    return max(limits["wide_mm2"], 1.5 * largest_face)
+    widths = [max(limits["wide_mm"], 1.3 * mm) for mm in sorted(scan.geometry.spacing)[1:]]
+    return float(np.pi / 4 * widths[0] * widths[1])
 
 
 def _course(scan: Scan) -> Course | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.check.breaks import breaks_of, open_mm, tumour_unplaced
+from pantskit.check.breaks import in_words, open_breaks, tumour_unplaced
 from pantskit.check.ends import RIGHT, UP, end_gap, lumen_beyond
 from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.registry import Limits, Scope, rule
@@ -319,19 +319,16 @@ def veins_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """
     if "veins" not in scan.regions:
         return
-    for gap in breaks_of(scan, "veins"):
-        missing = open_mm(scan, gap, limits["distance_mm"])
-        if missing > limits["distance_mm"] and gap.share > limits["share"]:
-            unplaced = tumour_unplaced(scan)
-            text = (
-                f"portal and splenic vein are in pieces: {gap.share:.0%} of them lies "
-                f"{gap.mm:.0f} mm from the rest"
-            )
-            yield scan.fault(
-                f"{text}: at the tumour that has no mask?" if unplaced else text,
-                "veins",
-                gap.mm,
-                severity=INFO if unplaced else None,
-                at=scan.at(gap.at),
-            )
-            return
+    most = limits["distance_mm"]
+    gaps = open_breaks(scan, "veins", least_mm=most, share=limits["share"], tumour_mm=most)
+    if gaps:
+        widest, missing = gaps[0]
+        unplaced = tumour_unplaced(scan)
+        text = f"between the spleen and the liver portal and splenic vein have {in_words(gaps)}"
+        yield scan.fault(
+            f"{text}: at the tumour that has no mask?" if unplaced else text,
+            "veins",
+            missing,
+            severity=INFO if unplaced else None,
+            at=scan.at(widest.at),
+        )
