@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,11 +21,16 @@ def like_inside(scan: Scan, structure: str) -> tuple[float, float]:
     The middle half of its HU on both sides of their median, times three, but 20 to 35 HU: what is
     further away is another tissue, whatever the noise.
     """
-    counts = scan.values(structure)
-    sums = np.cumsum(counts) / counts.sum()
-    low, middle, high = (float(np.searchsorted(sums, q)) - 1024 for q in (0.25, 0.5, 0.75))
+    (low, high), (middle, _) = (hu_between(scan, structure, *q) for q in ((0.25, 0.75), (0.5, 0.5)))
     near = float(np.clip(1.5 * (high - low), 20, 35))
     return middle - near, middle + near
+
+
+def hu_between(scan: Scan, structure: str, low: float, high: float) -> tuple[float, float]:
+    """Two quantiles of the HU under a structure, each from 0 to 1."""
+    counts = scan.values(structure)
+    sums = np.cumsum(counts) / counts.sum()
+    return float(np.searchsorted(sums, low)) - 1024, float(np.searchsorted(sums, high)) - 1024
 
 
 def rim_share(scan: Scan, structure: str, *, distance_mm: float) -> float:
@@ -70,11 +77,52 @@ def face_share(
     return float(alike.mean()) if len(alike) else 0.0
 
 
-def _alike(scan: Scan, structure: str, voxels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def share_behind(
+    scan: Scan,
+    structure: str,
+    voxels: NDArray[np.int64],
+    normal: NDArray[np.float64],
+    *,
+    depths_mm: Iterable[float],
+    wide: bool = False,
+) -> float:
+    """Share of a structure's surface behind which the CT shows the same at all of some depths.
+
+    Args:
+        scan: with a CT; the structure is not empty.
+        structure: the one that ends there.
+        voxels: (n, 3) of its surface, as indices of the scan.
+        normal: (3,) unit vector outward, along the body's axes.
+        depths_mm: outward from the middle of each voxel.
+        wide: the same is all but the darkest and brightest tenth of what is inside: for organs of
+            two tissues, as a kidney is before its medulla has filled.
+
+    Returns:
+        0 to 1; what lies outside of the view, or in another structure, is unlike.
+    """
+    hu = like_inside(scan, structure)
+    if wide:
+        low, high = hu_between(scan, structure, 0.1, 0.9)
+        hu = min(hu[0], low), max(hu[1], high)
+    alike = np.ones(len(voxels), np.bool_)
+    for depth in depths_mm:
+        beyond = np.rint(voxels + depth * normal / scan.geometry.spacing).astype(np.int64)
+        shown = ((beyond >= 0) & (beyond < scan.geometry.shape)).all(axis=1)
+        alike &= shown
+        alike[shown] &= _alike(scan, structure, beyond[shown], hu)
+    return float(alike.mean()) if len(alike) else 0.0
+
+
+def _alike(
+    scan: Scan,
+    structure: str,
+    voxels: NDArray[np.int64],
+    between: tuple[float, float] | None = None,
+) -> NDArray[np.bool_]:
     """(n,) which of (n, 3) voxels are as bright as a structure and in no other one."""
     if scan.ct is None:
         return np.zeros(len(voxels), np.bool_)
-    low, high = like_inside(scan, structure)
+    low, high = between or like_inside(scan, structure)
     hu = scan.ct[tuple(voxels.T)]
     alike = np.asarray((hu >= low) & (hu <= high))
     for other in scan.regions:

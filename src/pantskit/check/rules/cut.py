@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pantskit.check.border import face_share
+from pantskit.check.border import face_share, share_behind
 from pantskit.check.findings import Fault, Severity, Voxel
+from pantskit.check.planes import FlatSide, flat_sides
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
 
@@ -47,16 +48,20 @@ _FACES = (
     wall_share=0.2,
     tip_cm2=3,
     tip_part=0.75,
+    plane_share=0.22,
+    plane_part=0.35,
     least_ml=2,
 )
 def straight_cut(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """A closed organ does not end in a straight plane inside the scan.
 
-    Where the CT shows the same tissue behind most of the plane, a small one is told as well.
+    Where the CT shows the same tissue behind most of the plane, a small one is told as well, and
+    so is one that lies at an angle to the body's axes.
     """
     for structure in (s for s in _ROUND if s in scan.regions):
         if scan.ml(structure) < limits["least_ml"]:
             continue
+        told = False
         for axis, end, name in _FACES:
             face = _face(scan, structure, axis, end)
             if face is None:
@@ -74,7 +79,48 @@ def straight_cut(scan: Scan, limits: Limits) -> Iterator[Fault]:
                     face.share,
                     at=scan.at(face.middle),
                 )
+                told = True
                 break
+        if not told and structure in _SEEN and (side := _oblique(scan, structure, limits)):
+            i, j, k = side.voxels[len(side.voxels) // 2].tolist()
+            yield scan.fault(
+                f"{structure} ends in a plane ({side.share:.0%} of its largest parallel section), "
+                "behind which the CT shows it going on: annotated in part?",
+                structure,
+                side.share,
+                at=scan.at((i, j, k)),
+            )
+
+
+def _oblique(scan: Scan, structure: str, limits: Limits) -> FlatSide | None:
+    """A flat side of any direction, inside the view, behind which the CT shows the same."""
+    if scan.ct is None:
+        return None
+    for side in flat_sides(scan, structure):
+        if side.share < side.of_ball + limits["plane_share"] or _at_edge(scan, side):
+            continue
+        step = float(np.abs(side.normal * scan.geometry.spacing).max())
+        first, *others = _DEEP_MM if structure == "liver" else _BEHIND_MM
+        depths = (max(first, step + 1), *(mm + step / 2 for mm in others))
+        wide = structure in ("kidney_left", "kidney_right")
+        part = share_behind(scan, structure, side.voxels, side.normal, depths_mm=depths, wide=wide)
+        if part > limits["plane_part"]:
+            return side
+    return None
+
+
+# How far behind a flat side the CT is looked at. The liver leans on the wall of chest and belly,
+# whose muscles are as bright without contrast medium, but thinner.
+_BEHIND_MM = (3.0, 6.0)
+_DEEP_MM = (4.0, 8.0, 12.0)
+
+
+def _at_edge(scan: Scan, side: FlatSide) -> bool:
+    """Whether a side lies at the edge of the view: there the scan ends, not the mask."""
+    low, high = np.zeros(3, int), np.array(scan.geometry.shape) - 1
+    low[2], high[2] = scan.view[0], scan.view[1] - 1
+    near = (side.voxels <= low + 1) | (side.voxels >= high - 1)
+    return float(near.any(axis=1).mean()) > 0.1
 
 
 @dataclass(frozen=True)
