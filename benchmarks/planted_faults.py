@@ -13,6 +13,7 @@ import planted_files
 import planted_further
 import planted_masks
 import planted_scans
+import planted_series
 import planted_standard
 from planted_kind import KINDS, Kind
 
@@ -25,6 +26,7 @@ MODULES = (
     planted_standard,
     planted_scans,
     planted_further,
+    planted_series,
 )
 
 # kind | rules of which one ought to name it, by the names in `pantskit check --rules`
@@ -34,7 +36,7 @@ labels-origin-shifted       | grid
 labels-affine-flipped       | grid
 mask-affine-flipped         | labels
 mask-spacing-wrong          | labels
-spacing-lost                | spacing-lost volume
+spacing-lost                | spacing-lost scale volume
 forms-disagree              | image
 no-place                    | image labels
 unit-micron                 | image-file label-file
@@ -53,7 +55,7 @@ map-unknown-id              | combined-values
 map-numbered-otherwise      | combined-ids
 map-lacks-voxels            | combined-complete
 mask-missing                | mask-missing
-ct-slices-blank             | image-values
+ct-slices-blank             | slice-blank
 labels-mirrored             | mirrored upside-down other-ct
 tumour-without-lesion       | tumour-flag
 lesion-without-tumour       | tumour-flag
@@ -171,6 +173,14 @@ gland-interrupted           | parts-apart pieces
 postcava-short-below        | postcava-extent
 stomach-in-part             | neighbours straight-cut
 bladder-in-part             | straight-cut
+slices-filled-in            | slice-repeated
+slices-of-one-value         | slice-blank
+slices-lost-from-scan-and-masks | slice-missing
+window-saved                | hu-clipped
+scale-wrong                 | scale volume
+mask-under-no-known-name    | mask-unknown
+tables-disagree             | metadata-table
+fields-left-empty           | metadata-gaps
 """
 
 OUGHT: dict[str, tuple[str, ...]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import sys
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from pantskit.phantom.scans import CohortPlan
 KINDS = {k.name: k for k in planted_faults.all_kinds()}
 IN_MEMORY = [k for k in KINDS.values() if not k.on_disk]
 ON_DISK = [k for k in KINDS.values() if k.on_disk]
-IN_COMPANY = ("mask-forgotten-in-one-case", "far-from-all-others")
+IN_COMPANY = ("mask-forgotten-in-one-case", "far-from-all-others", "fields-left-empty")
 ALONE = [k for k in IN_MEMORY if k.name not in IN_COMPANY]
 PARTS = ("pancreas_head", "pancreas_body", "pancreas_tail")
 # The containers and contents of the gland go with it.
@@ -140,6 +141,10 @@ def test_the_subtlest_level_changes_files_and_leaves_the_source(kind: Kind, plan
     if kind.name in ("patient-on-both-sides", "scan-twice", "scan-again-with-other-values"):
         assert all(planted[n] == source[n] for n in mine)
         assert len({Path(n).parts[1] for n in planted if n.startswith(("Image", "Label"))}) == 2
+    elif kind.name == "tables-disagree":
+        with (case.root / "metadata.csv").open(encoding="utf-8") as file:
+            one, two = csv.DictReader(file)
+        assert {k for k in one if one[k] != two[k]} == {"age_years"}
     else:
         assert any(planted.get(n) != source[n] for n in mine | {"dataset.json"})
     assert files(case.clean.dataset.root) == source
@@ -295,6 +300,19 @@ def test_an_interrupted_gland_is_in_two(plant: Plant) -> None:
     case = plant("gland-interrupted", 15)
     assert ndimage.label(before(case, "pancreas"), np.ones((3, 3, 3)))[1] == 1
     assert ndimage.label(case.now("pancreas"), np.ones((3, 3, 3)))[1] == 2
+
+
+def test_slices_filled_in_are_copies_and_those_lost_are_gone(plant: Plant) -> None:
+    ct = plant("slices-filled-in", 2).ct
+    alike = [k for k in range(1, ct.shape[2]) if np.array_equal(ct[:, :, k], ct[:, :, k - 1])]
+    was = plant("slices-filled-in", 1).clean.ct.array
+    before_it = [
+        k for k in range(1, was.shape[2]) if np.array_equal(was[:, :, k], was[:, :, k - 1])
+    ]
+    assert len(set(alike) - set(before_it)) == 2
+    case = plant("slices-lost-from-scan-and-masks", 6)
+    assert len(case.slices) == case.ct.shape[2] - 6
+    assert sorted(np.unique(np.diff(case.slices))) == [1, 7]
 
 
 def test_a_kidney_drawn_wide_takes_nothing_of_another_structure(plant: Plant) -> None:
