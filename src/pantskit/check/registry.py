@@ -21,7 +21,7 @@ Find = Callable[[Any, Limits], Iterator[Fault]]
 
 _GROUPS = (
     "files", "combined", "metadata", "labels", "shape", "cut", "organs", "pancreas", "duct",
-    "vessels", "pelvis", "content", "cohort",
+    "vessels", "pelvis", "content", "bone", "cohort",
 )  # fmt: skip
 
 
