@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from blocks import faults
 
+from pantskit.check.cohort import Cohort, Measured
 from pantskit.check.tables import table_faults
 from pantskit.core.dataset import Dataset
 
@@ -63,3 +65,10 @@ def test_workbook_that_cannot_be_read_is_told_beside_a_table_that_can(tmp_path):
     (tmp_path / "metadata.xlsx").write_bytes(b"no workbook")
     ((_, found),) = told(tmp_path)
     assert "not an Excel workbook; metadata.csv is read" in found
+
+
+def test_rows_that_do_not_tell_what_others_do_are_counted_by_column():
+    cases = tuple(Measured(name, "train") for name in "abc")
+    rows = {"a": {"sex": "F", "phase": "arterial"}, "b": {"sex": None}, "c": {"sex": "unknown"}}
+    found = [f.message for f in faults("metadata-gaps", Cohort(cases, rows | {"gone": {}}))]
+    assert found == ["no phase in 2 of 3 rows: b, c", "no sex in 2 of 3 rows: b, c"]

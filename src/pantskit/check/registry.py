@@ -20,8 +20,8 @@ Limits = Mapping[str, float]
 Find = Callable[[Any, Limits], Iterator[Fault]]
 
 _GROUPS = (
-    "files", "combined", "metadata", "labels", "shape", "cut", "organs", "pancreas", "duct",
-    "vessels", "pelvis", "content", "bone", "cohort",
+    "files", "image", "combined", "metadata", "labels", "shape", "cut", "organs", "pancreas",
+    "duct", "vessels", "pelvis", "content", "bone", "scale", "cohort",
 )  # fmt: skip
 
 

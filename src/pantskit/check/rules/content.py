@@ -154,6 +154,8 @@ def fat_peak(scan: Scan) -> tuple[float, float]:
         return 0.0, 0.0
     levels = np.clip(scan.ct[::4, ::4, ::2], -250, 250).astype(np.int64).ravel() + 250
     counts = np.bincount(levels, minlength=501)[1:].astype(np.float64)
+    if levels.min() > 0:  # no air: what was darker is cut to this value
+        counts[levels.min() - 1] = 0
     smooth = np.convolve(counts, np.ones(15) / 15, "same")
     window = np.arange(29, 230)  # index 0 is -249 HU
     tops = [n for n in window.tolist() if smooth[n] == smooth[n - 12 : n + 13].max()]

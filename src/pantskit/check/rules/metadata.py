@@ -122,6 +122,24 @@ def metadata_table(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
 
 
 @rule(
+    "metadata-gaps",
+    INFO,
+    Scope.DATASET,
+    reason="What a row does not tell is counted as unknown: strata by phase or sex lack the case.",
+)
+def metadata_gaps(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
+    """What a table tells of most cases it tells of each; a line a column."""
+    known = {case.case_id for case in cohort.cases}
+    rows = {c: row for c, row in cohort.metadata.items() if c in known}
+    for column in ("phase", "sex", "age_years", "lesions"):
+        without = sorted(c for c, row in rows.items() if not _told(row.get(column)))
+        if 0 < len(without) < len(rows):
+            more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+            text = f"no {column} in {len(without)} of {len(rows)} rows"
+            yield Fault(f"{text}: {', '.join(without[:3])}{more}", value=len(without))
+
+
+@rule(
     "age",
     WARNING,
     Scope.FILES,
