@@ -117,7 +117,7 @@ def _going_on(scan: Scan, around: _Around, like: Mask, *, least_share: float) ->
     from scipy.ndimage import label
 
     own = around.own
-    size = np.count_nonzero(own)
+    size = int(np.count_nonzero(own))
     if np.count_nonzero(like & own) < least_share * size:
         return _GoingOn(np.zeros_like(own), 0.0, 0.0)
     pieces, count = label(like & (own | around.free))
@@ -130,7 +130,7 @@ def _going_on(scan: Scan, around: _Around, like: Mask, *, least_share: float) ->
         a, b = np.moveaxis(inside, axis, 0), np.moveaxis(beyond, axis, 0)
         faces = np.count_nonzero(a[1:] & b[:-1]) + np.count_nonzero(a[:-1] & b[1:])
         contact += faces * scan.geometry.voxel_volume_mm3 / mm / 100
-    return _GoingOn(inside, float(np.count_nonzero(inside) / size), contact)
+    return _GoingOn(inside, int(np.count_nonzero(inside)) / size, contact)
 
 
 def _deep_share(scan: Scan, around: _Around, inside: Mask) -> float:
@@ -141,4 +141,5 @@ def _deep_share(scan: Scan, around: _Around, inside: Mask) -> float:
     cross = np.zeros((3, 3, 1), np.bool_)
     cross[1, :, 0] = cross[:, 1, 0] = True
     deep = binary_erosion(around.own, cross, iterations=max(1, round(_WALL_MM / i)))
-    return float(np.count_nonzero(deep & inside) / max(1, np.count_nonzero(deep)))
+    whole = int(np.count_nonzero(deep))
+    return int(np.count_nonzero(deep & inside)) / whole if whole else 0.0
