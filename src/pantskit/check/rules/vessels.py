@@ -310,6 +310,7 @@ def _higher_bile_duct(scan: Scan, *, last: bool) -> bool:
     "there to the liver.",
     share=0.03,
     distance_mm=5,
+    tumour_mm=3,
 )
 def veins_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """Portal and splenic vein are connected, but for what lies in or at a tumour.
@@ -319,8 +320,13 @@ def veins_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """
     if "veins" not in scan.regions:
         return
-    most = limits["distance_mm"]
-    gaps = open_breaks(scan, "veins", least_mm=most, share=limits["share"], tumour_mm=most)
+    gaps = open_breaks(
+        scan,
+        "veins",
+        least_mm=limits["distance_mm"],
+        share=limits["share"],
+        tumour_mm=limits["tumour_mm"],
+    )
     if gaps:
         widest, missing = gaps[0]
         unplaced = tumour_unplaced(scan)
