@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import permutations, product
 
 from pydicom._uid_dict import UID_dictionary
 
@@ -33,6 +34,11 @@ _PLACEHOLDERS = (
 )
 PLACEHOLDERS = frozenset(_PLACEHOLDERS.split())
 
+# What records call the axes of a source: `LPS`, but also `LIA` and `ALI`, which are names.
+_ORIENTATIONS = {
+    "".join(ends) for axes in permutations(("lr", "pa", "si")) for ends in product(*axes)
+}
+
 _SHORTEST_PART = 4  # of words that are run together
 
 
@@ -45,7 +51,7 @@ def own_words() -> frozenset[str]:
     names = " ".join(entry[0].lower() for entry in UID_dictionary.values())
     code = _NOT_CODE.sub("", "\n".join(_texts(".py"))).lower()
     words = {w for w in _WORD.findall(f"{code} {names}") if not w.isdigit()}
-    return frozenset(words | _table_words() | PLACEHOLDERS)
+    return frozenset(words | _table_words() | PLACEHOLDERS | _ORIENTATIONS)
 
 
 @lru_cache(maxsize=100_000)
