@@ -69,7 +69,8 @@ def duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
         (0.0 if arrived else without(last, course.length_mm, tumour), "head"),
     ):
         if missing > limits["missing_mm"]:
-            text = f"the pancreatic duct ends {missing:.0f} mm before the end of the {end}"
+            of_gland = "tip of the tail" if end == "tail" else "end of the head"
+            text = f"the pancreatic duct ends {missing:.0f} mm before the {of_gland}"
             place, n = (first, 0) if end == "tail" else (last, -1)
             wide = _section(scan, duct, place) > _wide_mm2(scan, limits)
             i, j, k = voxels[n].tolist()

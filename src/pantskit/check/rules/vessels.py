@@ -330,7 +330,7 @@ def veins_broken(scan: Scan, limits: Limits) -> Iterator[Fault]:
     if gaps:
         widest, missing = gaps[0]
         unplaced = tumour_unplaced(scan)
-        text = f"between the spleen and the liver portal and splenic vein have {in_words(gaps)}"
+        text = f"portal and splenic vein have {in_words(gaps)} on the way from spleen to liver"
         yield scan.fault(
             f"{text}: at the tumour that has no mask?" if unplaced else text,
             "veins",
