@@ -46,7 +46,7 @@ from pantskit.check.findings import Finding
 
 SEED = 70001
 PARTS = ("planted", "real", "clean", "many", "full")
-COHORT = {"small": 24, "medium": 4, "full": 2}
+COHORT = {"small": 24, "medium": 4, "full": 3}
 
 
 def main() -> int:
