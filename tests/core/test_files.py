@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from blake3 import blake3
 from pantskit.core import files
 from pantskit.core.files import (
     TEMPORARY_PREFIX,
+    atomic_folder,
     atomic_path,
     content_hash,
     explain_os_error,
@@ -241,3 +243,27 @@ def test_only_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
         part.write_text("half")
         assert remove_leftovers(tmp_path) == 1
     assert names(deep) == ["ct.nii.gz", "mask.nii.gz"]
+
+
+def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
+    place = tmp_path / "deep" / "export"
+    with atomic_folder(place) as part:
+        (part / "1.dcm").touch()
+        assert not place.exists()
+        assert remove_leftovers(tmp_path) == 0
+    with suppress(RuntimeError), atomic_folder(place) as part:
+        (part / "2.dcm").touch()
+        raise RuntimeError
+    assert (names(place), names(place.parent)) == (["1.dcm"], ["export"])
+    with atomic_folder(place) as part:
+        (part / "3.dcm").touch()
+    assert (names(place), names(place.parent)) == (["3.dcm"], ["export"])
+
+
+def test_a_folder_whose_process_was_killed_is_a_leftover(tmp_path: Path) -> None:
+    half = tmp_path / f"{TEMPORARY_PREFIX}1-export"
+    half.mkdir()
+    (half / "1.dcm").touch()
+    (tmp_path / f"{half.name}.held").touch()
+    assert remove_leftovers(tmp_path) == 1
+    assert names(tmp_path) == []

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from blake3 import blake3
 
 TEMPORARY_PREFIX = ".pantskit-part-"
+_HOLDER = ".held"  # ends the name of the file that stands for a temporary folder
 
 
 @contextmanager
@@ -49,6 +51,24 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """The same for a folder: the one to write into takes its place, whole, or is removed."""
+    part = folder.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{folder.name}")
+    holder = part.with_name(part.name + _HOLDER)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with held(holder):
+            part.mkdir()
+            yield part
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        with suppress(OSError):
+            holder.unlink()
+
+
+@contextmanager
 def held(path: Path) -> Iterator[None]:
     """Make a file that others see as in use until the block or this process ends, however."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -76,15 +96,20 @@ def is_abandoned(path: Path) -> bool:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove temporary files of processes that have died, at any depth; how many there were.
+    """Remove temporary files and folders of processes that have died, at any depth.
 
-    Files that a living process is writing stay.
+    Those that a living process is writing stay.
+
+    Returns:
+        How many there were.
     """
     removed = 0
     for where, _, names in os.walk(folder):
         for name in names:
             part = Path(where, name)
             if name.startswith(TEMPORARY_PREFIX) and is_abandoned(part):
+                if name.endswith(_HOLDER):
+                    shutil.rmtree(Path(where, name.removesuffix(_HOLDER)), ignore_errors=True)
                 with suppress(OSError):
                     part.unlink()
                     removed += 1

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -30,7 +28,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID, ExplicitVRLittleEndian
 
 from pantskit import __version__
 from pantskit.core.errors import ImageError, PantskitError, Skipped
-from pantskit.core.files import TEMPORARY_PREFIX
+from pantskit.core.files import atomic_folder
 from pantskit.ingest.dicom.codestreams import image_only
 from pantskit.ingest.dicom.headers import CT_IMAGE, ENHANCED_CT, ImageHeader
 from pantskit.ingest.discovery.sources import Reader, SourceFile
@@ -111,10 +109,8 @@ def export_series(
             cases; what was in the folder before stays.
     """
     rules = rules or Rules()
-    part = folder.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{folder.name}")
     shared = _shared(slices, pseudonyms, case_id, patient_id, facts, rules)
-    try:
-        part.mkdir(parents=True)
+    with atomic_folder(folder) as part:
         _write_slices(slices, reader, part, shared, scan)
         # A moved date can fall on another true one by chance; it is then no leak.
         scan.allow_dates(shared.dates)
@@ -123,11 +119,6 @@ def export_series(
         if leaks := scan.folder(part):
             raise PantskitError(f"{case_id}: {explain(leaks)} of its DICOM export")
         size = sum(path.stat().st_size for path in part.iterdir())
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(part)
     syntaxes = sorted({_written_syntax(s.transfer_syntax) for s in slices})
     return {
         "files": len(slices),
