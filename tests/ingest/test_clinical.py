@@ -80,6 +80,22 @@ def test_what_spreadsheet_programs_write_before_a_table_is_no_part_of_it(tmp_pat
     assert table(tmp_path, text).join(["A1"]).rows["A1"].age_years == 50
 
 
+@pytest.mark.parametrize("mark", [";", ",", "\t", "|"])
+@pytest.mark.parametrize(
+    "title", ["Pancreas list 2019\n\n", "Smith, Jones, Li, 2019; final\n", ""], ids=len
+)
+def test_mark_between_cells_is_told_by_the_table_and_not_by_its_title(tmp_path, mark, title):
+    rows = [
+        ["patient_id", "age", "diagnosis", "remarks"],
+        ["QX778812", "63", "PDAC", '"seen; by Dr. Ahorn, again"'],
+        ["0042", "61", "IPMN", ""],
+    ]
+    text = title + "".join(mark.join(row) + "\n" for row in rows)
+    row = table(tmp_path, text).join(["QX778812"]).row_for("QX778812")
+    assert row is not None
+    assert (row["age_years"], row["diagnosis"]) == (63, "PDAC")
+
+
 def test_the_sheet_that_holds_patients_is_read_and_two_are_refused(tmp_path):
     book = openpyxl.Workbook()
     book.active.append(["Legend of the columns"])

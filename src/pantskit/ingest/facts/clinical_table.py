@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -14,6 +15,7 @@ from pantskit.core.errors import ConfigError
 
 _SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx")
 _MOST_BYTES = 200 << 20
+_LOOKED_AT = 1 << 16  # characters by which the mark between cells is told
 
 
 Rows = list[list[str]]
@@ -59,11 +61,21 @@ def _decoded(raw: bytes) -> str:
 def _read_text(text: str, suffix: str) -> Rows:
     told = re.match(r"sep=(.)\s*[\r\n]+", text)  # Excel's own first line
     body = text[told.end() :] if told else text
-    first = re.sub(r'"[^"]*"', "", "".join(body.lstrip().splitlines()[:1]))
-    mark = "\t" if suffix == ".tsv" else max(";,\t|", key=first.count)
+    mark = "\t" if suffix == ".tsv" else _mark(body)
     lines = io.StringIO(body, newline=None)  # old programs end a line with a carriage return
     rows = csv.reader(lines, delimiter=told[1] if told else mark)
     return [[]] * bool(told) + [row if any(row) else [] for row in rows]
+
+
+def _mark(text: str) -> str:
+    """What separates cells: as often in most lines; titles and remarks hold it now and then."""
+    lines = re.sub(r'"[^"]*"', "", text[:_LOOKED_AT]).splitlines()[:100]
+
+    def regular(mark: str) -> tuple[int, int]:
+        counts = Counter(line.count(mark) for line in lines if mark in line)
+        return max(((many, count) for count, many in counts.items()), default=(0, 0))
+
+    return max(";,\t|", key=regular)
 
 
 def _read_workbook(path: Path) -> list[Rows]:
