@@ -44,11 +44,10 @@ class Brightness:
             self._hu[structure] = np.bincount(levels, minlength=4096)
         return self._hu[structure]
 
-    def mean_hu(self, structure: str, *, least: int | None = None) -> float:
-        """Mean HU under a structure; what is darker than `least` counts as it."""
+    def mean_hu(self, structure: str) -> float:
+        """Mean HU under a structure."""
         counts = self.values(structure)
-        levels = np.arange(-1024, 3072) if least is None else np.arange(-1024, 3072).clip(least)
-        return float(counts @ levels / counts.sum())
+        return float(counts @ np.arange(-1024, 3072) / counts.sum())
 
     def mean_hu_without(self, structure: str, others: Iterable[str]) -> tuple[float, int]:
         """Mean HU under a structure where it is none of the others, and over how many voxels."""

@@ -39,10 +39,9 @@ _FAT_HU = -40.0  # fat is -120 to -60; half fat and half flesh in one voxel is a
 _GLAND = (PANCREAS, *PANCREAS_PARTS)
 _HOLLOW = ("stomach", "duodenum", "colon")  # what is in view may be all gas
 _LUNGS = ("lung_left", "lung_right")
-# At their border a voxel that is half lung weighs as much as eight that are half fat: it counts as
-# one of fat, or the mean of a small spleen on thick slices is that of the air above it.
+# At their border a voxel that is half lung weighs as much as eight that are half fat: where border
+# voxels are many, as in a small spleen on thick slices, the median says what the organ has.
 _UNDER_LUNGS = ("liver", "spleen")
-_FAT_FLOOR = -120
 
 
 @rule(
@@ -94,6 +93,7 @@ def lesion_volume(scan: Scan, limits: Limits) -> Iterator[Fault]:
     slack_hu=5,
     thin_share=0.8,
     thin_slack_hu=45,
+    border_share=0.25,
 )
 def hu(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """Mean HU under a mask is that of the structure in its phase."""
@@ -103,7 +103,9 @@ def hu(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if scan.regions[structure].voxels < limits["least_voxels"] or _sliver(scan, structure):
             continue
         low, high = scan.ranges.mean_hu(structure, scan.phase)
-        mean = scan.mean_hu(structure, least=_FAT_FLOOR if structure in _UNDER_LUNGS else None)
+        mean = scan.mean_hu(structure)
+        if structure in _UNDER_LUNGS and scan.edge_share(structure) > limits["border_share"]:
+            mean = max(mean, scan.median_hu(structure))
         if structure in _GLAND:  # a cyst in the gland, or a wide duct, is no fault of its mask
             mean, voxels = scan.mean_hu_without(structure, (LESION, "pancreatic_duct"))
             if voxels < limits["least_voxels"]:
