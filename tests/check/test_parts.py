@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from blocks import block, faults, scan
 
@@ -66,6 +67,14 @@ def test_one_voxel_in_two_parts_is_told_and_one_in_two_organs_is_not():
     assert structure in ("pancreas_head", "pancreas_body")
     assert shared == 1
     assert faults("overlap", scan({"liver": HEAD, "stomach": body})) == []
+
+
+def test_parts_that_both_leave_the_view_may_meet_outside_of_it():
+    head, body = block((30, 40), (10, 16), (0, 6)), block((10, 20), (10, 16), (0, 6))
+    apart = {"pancreas_head": head, "pancreas_body": body}
+    assert faults("parts-apart", scan(apart)) == []
+    whole = {s: np.roll(m, 1, 2) for s, m in apart.items()}
+    assert [f.value for f in faults("parts-apart", scan(whole))] == [pytest.approx(40, abs=1)]
 
 
 def test_label_of_no_part_at_all_says_nothing():

@@ -172,6 +172,8 @@ def parts_apart(scan: Scan, limits: Limits) -> Iterator[Fault]:
     for a, b in ((HEAD, BODY), (BODY, TAIL)):
         if a not in scan.regions or b not in scan.regions:
             continue
+        if scan.cut(a) and scan.cut(b):
+            continue  # they may meet outside of the view
         distance, at = scan.gap(a, b)
         bridged = LESION in scan.regions and max(scan.gap(a, LESION)[0], scan.gap(b, LESION)[0])
         if distance > limits["distance_mm"] and (bridged is False or bridged > 3):
