@@ -246,6 +246,35 @@ def test_organs_out_of_a_small_view_are_not_called_removed():
     assert "Whipple" in fault.message
 
 
+def test_many_empty_masks_of_a_small_view_are_one_line():
+    few = dict.fromkeys(trunk(), NOTHING) | {"colon": block((6, 26), (6, 32), (40, 42))}
+    (fault,) = faults("empty", scan(few))
+    assert (fault.structure, fault.value) == ("", len(trunk()))  # all but the colon
+    assert "out of view" in fault.message
+    nothing = dict.fromkeys(few, NOTHING)
+    assert faults("empty", scan(nothing)) == []
+    assert len(faults("all-empty", scan(nothing))) == 1
+
+
+def test_cause_of_an_empty_mask_goes_by_what_else_is_in_view():
+    (fault,) = faults("empty", scan(trunk(bladder=NOTHING)))
+    assert "removed?" in fault.message  # prostate and femurs are there
+    low = trunk(gall_bladder=NOTHING)
+    low["kidney_left"] = block((10, 18), (4, 12), (0, 40))
+    (fault,) = faults("empty", scan(low))
+    assert "or out of view?" in fault.message
+
+
+def test_sinus_that_thick_slices_blur_is_no_hole_of_a_kidney():
+    kidney = block((10, 20), (10, 20), (30, 50))
+    inside = block((13, 17), (13, 17), (36, 44))
+    for hu, told in ((60, False), (100, True)):
+        ct = np.where(kidney, 180, -100).astype(np.int16)
+        ct[inside] = hu
+        view = scan({"kidney_left": kidney & ~inside}, ct=ct)
+        assert bool(faults("hole", view)) == told
+
+
 def test_liver_above_a_view_of_two_slices_is_not_called_forgotten():
     masks = trunk(liver=block((0, 0), (0, 0), (0, 0)))
     assert faults("empty-in-view", scan(masks)) != []

@@ -84,6 +84,14 @@ def test_file_of_rules_that_is_given_twice_counts_once(tmp_path):
     assert [r.name for r in collect_rules(twice)].count("liver-tiny") == 1
 
 
+def test_rule_of_ours_that_a_file_imports_is_no_second_one(tmp_path):
+    text = "from pantskit.check.rules.organs import upside_down\n"
+    (tmp_path / "mine.py").write_text(text + OWN)
+    names = [r.name for r in collect_rules([tmp_path / "mine.py"])]
+    assert names.count("upside-down") == 1
+    assert "liver-tiny" in names
+
+
 def test_settings_turn_rules_off_and_change_limits_and_severities(tmp_path):
     path = tmp_path / "check.toml"
     path.write_text(

@@ -131,7 +131,7 @@ def rule(
 def built_in_rules() -> tuple[Rule, ...]:
     """The rules of this package, in the order in which they are applied."""
     modules = (importlib.import_module(f"pantskit.check.rules.{name}") for name in _GROUPS)
-    return tuple(r for module in modules for r in _rules_of(module))
+    return tuple({id(r): r for module in modules for r in _rules_of(module)}.values())
 
 
 @cache
@@ -158,7 +158,9 @@ def collect_rules(own: Iterable[Path] = ()) -> tuple[Rule, ...]:
         ConfigError: If a file cannot be loaded, has no rule, or a name is there twice.
     """
     files = dict.fromkeys(Path(path).resolve() for path in own)
-    rules = [*built_in_rules(), *(r for path in files for r in _rules_from(path))]
+    # A rule that one file imports from another is the same rule.
+    each = (*built_in_rules(), *(r for path in files for r in _rules_from(path)))
+    rules = list({id(r): r for r in each}.values())
     names = [r.name for r in rules]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:

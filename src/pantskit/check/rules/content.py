@@ -49,7 +49,7 @@ _UNDER_LUNGS = ("liver", "spleen")
     WARNING,
     Scope.CONTENT,
     reason="Too large: a neighbour is in the mask, or the spacing is wrong. Too small: annotated "
-    "in part, shrunken, or the spacing is wrong.",
+    "in part, shrunken, removed in part, or the spacing is wrong.",
     standard="The entire organ, without its neighbours.",
 )
 def volume(scan: Scan, limits: Limits) -> Iterator[Fault]:

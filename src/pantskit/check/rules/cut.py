@@ -74,7 +74,7 @@ def straight_cut(scan: Scan, limits: Limits) -> Iterator[Fault]:
                 yield scan.fault(
                     f"{structure} ends in a plane on its {name} side ({face.share:.0%} of its "
                     f"largest section) though {'it' if seen else 'the scan'} goes on: annotated "
-                    "in part?",
+                    "in part, or removed in part?",
                     structure,
                     face.share,
                     at=scan.at(face.middle),

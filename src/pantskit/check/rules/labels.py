@@ -29,6 +29,7 @@ _CAUSES = {
 }
 _BELOW = {"bladder", "prostate", "femur_left", "femur_right"}
 _ABOVE = {"lung_left", "lung_right"}
+_ABDOMEN = {"liver", "spleen", "pancreas", "kidney_left", "kidney_right", "stomach"}
 
 
 @rule(
@@ -36,19 +37,40 @@ _ABOVE = {"lung_left", "lung_right"}
     INFO,
     Scope.LABELS,
     reason="Annotated and empty says that the structure is not there: training learns that.",
+    named=4,
 )
 def empty(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """An organ that was annotated has voxels; a tumour, or a woman's prostate, need not."""
+    """An organ that was annotated has voxels; a tumour, or a woman's prostate, need not.
+
+    Where the view leaves more out than it shows, many are told in one line.
+    """
     female = str(scan.metadata.get("sex") or "").strip().upper() == "F"
+    some = [
+        s
+        for s in STRUCTURES
+        if s in scan.empty and s != LESION and not (s == "prostate" and female)
+    ]
     part_only = len(scan.empty) > len(scan.regions)
-    for structure in STRUCTURES:
-        if structure not in scan.empty or structure == LESION:
-            continue
-        if structure == "prostate" and female:
-            continue
-        cause = "" if structure in _BELOW | _ABOVE or part_only else _CAUSES.get(structure, "")
+    if part_only and len(some) > limits["named"]:
+        if scan.regions:  # else all-empty tells
+            names = ", ".join(some[:3])
+            text = f"{len(some)} structures are annotated and empty (out of view?): {names} and "
+            yield Fault(f"{text}{len(some) - 3} more", value=len(some))
+        return
+    for structure in some:
+        cause = "out of view?" if part_only else _cause(scan, structure)
         title = STRUCTURES[structure].title
-        yield Fault(f"{title} is annotated and empty ({cause or 'out of view?'})", structure, 0)
+        yield Fault(f"{title} is annotated and empty ({cause})", structure, 0)
+
+
+def _cause(scan: Scan, structure: str) -> str:
+    """Of what an empty mask may be the sign, by what else is in view."""
+    there, cause = set(scan.regions), _CAUSES.get(structure, "")
+    around = _BELOW if structure in _BELOW else _ABOVE if structure in _ABOVE else _ABDOMEN
+    if not cause or not there & around:
+        return "out of view?"
+    cut = around is _ABDOMEN and any(scan.cut(s) for s in there & around)
+    return f"{cause.removesuffix('?')}, or out of view?" if cut else cause
 
 
 @rule(
@@ -250,8 +272,7 @@ _SHARING = ({"liver", "veins"}, {"liver", "common_bile_duct"})
 def what_is_in_view(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """The scan shows the abdomen, with the pancreas's neighbours."""
     there = set(scan.regions)
-    abdomen = {"liver", "spleen", "pancreas", "kidney_left", "kidney_right", "stomach"}
-    if not there or there & abdomen:
+    if not there or there & _ABDOMEN:
         return
     if there & _ABOVE:
         yield Fault("the labels show the chest alone: nothing of the abdomen is annotated")

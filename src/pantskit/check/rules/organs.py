@@ -102,10 +102,16 @@ def whole_scan_mirrored(scan: Scan, limits: Limits) -> Iterator[Fault]:
     distance_mm=0,
 )
 def sides(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """The left one of a pair lies to the left of the right one."""
-    for left in _pairs(scan):
-        right = twin(left)
-        gap = float(scan.centre_mm(right)[0] - scan.centre_mm(left)[0])
+    """The left one of a pair lies to the left of the right one.
+
+    Where all that has a side lies on the other one, `mirrored` tells.
+    """
+    pairs = {left: twin(left) for left in _pairs(scan)}
+    gaps = {a: float(scan.centre_mm(b)[0] - scan.centre_mm(a)[0]) for a, b in pairs.items()}
+    if mirrored(scan) and all(gap < limits["distance_mm"] for gap in gaps.values()):
+        return
+    for left, right in pairs.items():
+        gap = gaps[left]
         if gap < limits["distance_mm"]:
             text = f"{left} lies {-gap:.0f} mm to the right of {right}: swapped, or mirrored"
             yield scan.fault(text, left, gap, severity=WARNING if mirrored(scan) else None)
@@ -249,7 +255,9 @@ def neighbours(scan: Scan, limits: Limits) -> Iterator[Fault]:
     slack_mm=10,
 )
 def adrenal_height(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """An adrenal gland lies above the middle of its kidney."""
+    """An adrenal gland lies above the middle of its kidney, unless the scan is upside down."""
+    if next(upside_down(scan), None):
+        return
     for side in ("left", "right"):
         gland, kidney = f"adrenal_gland_{side}", f"kidney_{side}"
         if gland not in scan.regions or kidney not in scan.regions or scan.cut(kidney):

@@ -164,6 +164,7 @@ def pieces(scan: Scan, limits: Limits) -> Iterator[Fault]:
     lung_share=0.001,
     cleft_ml=0.3,
     flesh_hu=25,
+    blurred_part=0.4,
 )
 def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """No mask has a cavity of some size."""
@@ -178,7 +179,7 @@ def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
             for part in cavities(region.array)
             if part.voxels >= least
             and (free := scan.unclaimed(structure, part)).voxels >= least
-            and not (structure in _WITH_SINUS and _may_be_sinus(scan, free, limits["flesh_hu"]))
+            and not (structure in _WITH_SINUS and _may_be_sinus(scan, structure, free, limits))
             and not (
                 free.voxels * voxel_ml < limits["cleft_ml"] and _is_cleft(scan, structure, free)
             )
@@ -195,9 +196,15 @@ def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
         )
 
 
-def _may_be_sinus(scan: Scan, inside: Region, flesh_hu: float) -> bool:
-    """Whether what a kidney encloses is fat or urine, or nobody knows."""
-    return scan.ct is None or float(scan.ct[inside.box][inside.array].mean()) < flesh_hu
+def _may_be_sinus(scan: Scan, kidney: str, inside: Region, limits: Limits) -> bool:
+    """Whether what a kidney encloses is fat or urine, or nobody knows.
+
+    Thick slices blur the sinus with the parenchyma around, which contrast medium makes bright.
+    """
+    if scan.ct is None:
+        return True
+    most = max(limits["flesh_hu"], limits["blurred_part"] * scan.median_hu(kidney))
+    return float(scan.ct[inside.box][inside.array].mean()) < most
 
 
 def _is_cleft(scan: Scan, structure: str, inside: Region) -> bool:

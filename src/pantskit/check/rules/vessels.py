@@ -11,7 +11,7 @@ from pantskit.check.breaks import in_words, open_breaks, tumour_unplaced
 from pantskit.check.ends import RIGHT, UP, end_gap, lumen_beyond
 from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.registry import Limits, Scope, rule
-from pantskit.check.rules.organs import mirrored
+from pantskit.check.rules.organs import mirrored, upside_down
 from pantskit.check.scan import Scan
 from pantskit.measure.shape import parts_of
 
@@ -62,7 +62,7 @@ def artery_origin(scan: Scan, limits: Limits) -> Iterator[Fault]:
 )
 def artery_order(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """The coeliac artery begins above the superior mesenteric one and is the shorter."""
-    if not {CELIAC, SMA, "aorta"} <= set(scan.regions):
+    if not {CELIAC, SMA, "aorta"} <= set(scan.regions) or next(upside_down(scan), None):
         return
     below = float(scan.centre_mm(SMA)[2] - scan.centre_mm(CELIAC)[2])
     if below > limits["slack_mm"]:
