@@ -5,7 +5,7 @@ import mmap
 import os
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from pantskit.core.volume import (
     read_volume,
     resample_nearest,
     write_labels,
+    write_slabs,
     write_volume,
 )
 
@@ -788,3 +789,40 @@ def test_resampling_between_oblique_grids_agrees_with_itk(tmp_path: Path) -> Non
     assert ours.any()
     # ITK also takes half a voxel outside as inside; elsewhere only ties at 1e-4 may differ.
     assert (ours != expected).mean() < 0.001
+
+
+@pytest.mark.parametrize("slices", [1, 3, 7])
+def test_slabs_give_the_file_that_the_whole_volume_gives(slices: int, tmp_path: Path) -> None:
+    array = np.random.default_rng(5).integers(-1000, 1000, (9, 8, 7)).astype(np.int16)
+    geometry = Geometry.from_spacing(array.shape, (0.8, 0.7, 2.5))
+    write_volume(tmp_path / "whole.nii", Volume(array, geometry))
+    memory = np.empty((9, 8, slices), np.int16, order="F")
+
+    def slabs() -> Iterator[Array]:
+        for k in range(0, 7, slices):
+            part = memory[:, :, : min(slices, 7 - k)]
+            part[:] = array[:, :, k : k + slices]
+            yield part
+
+    write_slabs(tmp_path / "slabs.nii", geometry, array.dtype, slabs())
+    assert (tmp_path / "slabs.nii").read_bytes() == (tmp_path / "whole.nii").read_bytes()
+
+
+@pytest.mark.parametrize("shapes", [[(9, 8, 6)], [(9, 8, 7), (9, 8, 1)], [(8, 9, 7)], []])
+def test_slabs_that_are_not_the_grid_s_leave_no_file(shapes: list[Any], tmp_path: Path) -> None:
+    geometry = Geometry.from_spacing((9, 8, 7), (0.8, 0.7, 2.5))
+    slabs = [np.zeros(shape, np.int16) for shape in shapes]
+    with pytest.raises(GeometryError, match=r"slices|does not fit"):
+        write_slabs(tmp_path / "ct.nii.gz", geometry, np.dtype(np.int16), slabs)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_on_the_way_leaves_no_file(tmp_path: Path) -> None:
+    def slabs() -> Iterator[Array]:
+        yield np.zeros((9, 8, 3), np.int16)
+        raise ImageError("a slice is damaged")
+
+    geometry = Geometry.from_spacing((9, 8, 7), (0.8, 0.7, 2.5))
+    with pytest.raises(ImageError, match="damaged"):
+        write_slabs(tmp_path / "ct.nii.gz", geometry, np.dtype(np.int16), slabs())
+    assert list(tmp_path.iterdir()) == []

@@ -167,12 +167,12 @@ def test_file_in_the_way_of_a_case_fails_the_case_and_keeps_the_file(tmp_path):
 def test_full_disk_fails_the_case_and_leaves_nothing_of_it(tmp_path, monkeypatch):
     source = image(tmp_path / "ct.nii.gz", hu())
 
-    def full(path, volume, *, label_space=None):
+    def full(path, *_):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(".pantskit-part-x").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pantskit.ingest.case.write_volume", full)
+    monkeypatch.setattr("pantskit.ingest.case.write_slabs", full)
     result = command(source, "--out", tmp_path / "d")
     assert result.exit_code == 1
     assert "No space left on device" in result.stdout

@@ -11,7 +11,7 @@ from pantskit.core.errors import ImageError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume
 from pantskit.ingest.dicom.hounsfield import Clipped, to_float_hu, to_hu, volume_to_hu
-from pantskit.ingest.dicom.placing import StandardArray
+from pantskit.ingest.dicom.placing import StandardArray, standard_slabs
 
 RNG = np.random.default_rng(12)
 STORED = {
@@ -113,6 +113,27 @@ def test_slices_land_where_reorienting_the_volume_would_put_them(axes, signs):
     np.testing.assert_array_equal(placed.geometry.affine, expected.geometry.affine)
     assert placed.array.flags.f_contiguous
     assert placed.volume.reoriented().array.flags.f_contiguous
+
+
+@pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
+@pytest.mark.parametrize("axes", list(permutations(range(3))))
+@pytest.mark.parametrize("slices", [1, 2, 9])
+def test_slabs_follow_each_other_as_in_the_reoriented_volume(axes, signs, slices):
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, (world, sign) in enumerate(zip(axes, signs, strict=True)):
+        affine[world, axis] = sign * (0.5 + axis)
+    source = Geometry((3, 4, 5), affine)
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    found = []
+    for placed, numbers in standard_slabs(source, np.int16, slices * 24):
+        for n, k in enumerate(numbers):
+            to_hu(array[:, :, k].T, 1, 0, placed.plane(n))
+        found.append(placed.array.copy())
+    expected = Volume(array, source).reoriented()
+    np.testing.assert_array_equal(np.concatenate(found, axis=2), expected.array)
+    axial = axes[2] == 2
+    assert len(found) == (-(-5 // slices) if axial else 1)
 
 
 def test_volume_of_hu_is_clipped_and_turned():

@@ -326,7 +326,29 @@ def write_volume(path: Path, volume: Volume, *, label_space: str | None = None) 
     """
     array = volume.array.view(np.uint8) if volume.array.dtype == np.bool_ else volume.array
     head = _head(path, volume.geometry, array.dtype, label_space)
-    write_chunks(path, _file_bytes(path, array.dtype, chain([head], _slabs(array))))
+    slabs = (_piece(slab) for slab in slabs_of(array))
+    write_chunks(path, _file_bytes(path, array.dtype, chain([head], slabs)))
+
+
+def write_slabs(
+    path: Path, geometry: Geometry, dtype: np.dtype[Any], slabs: Iterable[Array]
+) -> None:
+    """Write an image that is never in memory as a whole, as `write_volume` writes it.
+
+    Args:
+        path: the file; a suffix .gz compresses.
+        geometry: the grid.
+        dtype: of the voxels.
+        slabs: (i, j, n) voxels, one after the other the slices of the grid; each is done with
+            when the next is taken. What they raise leaves no file.
+
+    Raises:
+        GeometryError: If they are more or fewer than the grid's, or as `write_volume`.
+        ImageError: As `write_volume`.
+    """
+    head = _head(path, geometry, dtype, None)
+    pieces = map(_piece, _require_all(path, geometry, dtype, slabs))
+    write_chunks(path, _file_bytes(path, dtype, chain([head], pieces)))
 
 
 def write_labels(
@@ -350,8 +372,9 @@ def write_labels(
 
 def _file_bytes(path: Path, dtype: np.dtype[Any], pieces: Iterable[Piece]) -> Iterator[Buffer]:
     if path.suffix == ".gz":
-        # One byte a voxel is a mask or a label map.
-        yield from gzip_member(pieces, "labels" if dtype.itemsize == 1 else "image")
+        # One byte a voxel is a mask or a label map, two are HU.
+        kind = {1: "labels", 2: "ct"}.get(dtype.itemsize, "image")
+        yield from gzip_member(pieces, kind)
     else:
         yield from (bytes(p.count) if isinstance(p, Zeros) else p for p in pieces)
 
@@ -375,15 +398,34 @@ def _head(path: Path, geometry: Geometry, dtype: np.dtype[Any], label_space: str
     return cast(bytes, header.binaryblock) + b"\0\0\0\0"
 
 
-def _slabs(array: Array) -> Iterator[Piece]:
-    """Voxels in file order, some slices at a time."""
+def slabs_of(array: Array) -> Iterator[Array]:
+    """(i, j, n) parts of an array in Fortran order, some slices at a time, about a MiB each."""
     slices = max(1, _SLAB_BYTES * array.shape[2] // max(1, array.nbytes))
     for k in range(0, array.shape[2], slices):
-        slab = np.asfortranarray(array[:, :, k : k + slices])
-        if slab.dtype.itemsize == 1 and not slab.view(np.bool_).any():
-            yield Zeros(slab.nbytes)
-        else:
-            yield slab.T.data.cast("B")
+        yield np.asfortranarray(array[:, :, k : k + slices])
+
+
+def _piece(slab: Array) -> Piece:
+    """A slab's bytes in file order."""
+    if slab.dtype.itemsize == 1 and not slab.view(np.bool_).any():
+        return Zeros(slab.nbytes)
+    return np.asfortranarray(slab).T.data.cast("B")
+
+
+def _require_all(
+    path: Path, geometry: Geometry, dtype: np.dtype[Any], slabs: Iterable[Array]
+) -> Iterator[Array]:
+    depth = 0
+    for slab in slabs:
+        depth += slab.shape[2]
+        if slab.shape[:2] != geometry.shape[:2] or slab.dtype != dtype:
+            raise GeometryError(
+                f"{path}: a slab of {slab.shape} {slab.dtype} voxels does not fit a grid of "
+                f"{geometry.shape} and {dtype}"
+            )
+        yield slab
+    if depth != geometry.shape[2]:
+        raise GeometryError(f"{path}: {depth} slices were given, expected {geometry.shape[2]}")
 
 
 def _intent_name(label_space: str) -> bytes:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.dataset import Dataset, write_case_labels
@@ -13,11 +17,12 @@ from pantskit.core.errors import ImageError, PantskitError, Skipped
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES, LabelMap
 from pantskit.core.run import Job
-from pantskit.core.volume import write_volume
+from pantskit.core.volume import write_slabs
 from pantskit.ingest.discovery.sources import Reader
 from pantskit.ingest.facts.describe import metadata_row
-from pantskit.ingest.facts.phase import Phase, decide_phase, measure_organs
-from pantskit.ingest.facts.view import View, look_at
+from pantskit.ingest.facts.phase import Phase, decide_phase, measure_sample, organ_steps
+from pantskit.ingest.facts.sample import Sample
+from pantskit.ingest.facts.view import View, look_at_sample, view_steps
 from pantskit.ingest.images import Image, read_image
 from pantskit.ingest.labels.masks import onto_grid, read_masks
 from pantskit.ingest.plan import CasePlan
@@ -72,17 +77,19 @@ def leak_scan(plan: CasePlan) -> LeakScan:
 
 def _make(plan: CasePlan, scan: LeakScan, reader: Reader) -> dict[str, Any]:
     image = read_image(plan, reader)
-    ct = image.volume
-    write_volume(plan.ct_path, ct)
-    # Scanned at once, while its voxels are at hand: nothing needs to be unpacked for that.
-    leaks = scan.file(plan.ct_path, voxels=ct.array)
+    samples = _Samples(image.geometry, organs=plan.labels is not None)
+    voxels = scan.voxels()
+    # The CT goes from the source into the file and past all who look at it, once, in parts.
+    passing = _shown(image.slabs, voxels.add, *samples.watchers)
+    write_slabs(plan.ct_path, image.geometry, np.dtype(np.int16), passing)
+    leaks = scan.file(plan.ct_path, voxels)
     labels, masks = _labels(plan, image, reader)
     leaks += scan.folder(plan.labels_path)
-    phase, view = _content(plan, image, masks)
+    phase, view = _content(plan, image.geometry, samples, masks)
     lesions = labels.pop("lesions", None)
     metadata = metadata_row(
         plan.facts,
-        ct.geometry,
+        image.geometry,
         case_id=plan.case_id,
         patient_id=plan.patient_id,
         split=plan.split,
@@ -93,7 +100,7 @@ def _make(plan: CasePlan, scan: LeakScan, reader: Reader) -> dict[str, Any]:
     )
     data = {
         "metadata": metadata,
-        "geometry": _geometry(ct.geometry, image.source.pop("orientation", None)),
+        "geometry": _geometry(image.geometry, image.source.pop("orientation", None)),
         "source": image.source | {"clinical_faults": list(plan.clinical_faults)},
         "hounsfield": image.clipped.as_record(),
         "phase": phase.as_record(),
@@ -129,7 +136,7 @@ def _labels(
 
     Without annotations in this run, those of an earlier one stay while they fit the CT.
     """
-    ct = image.volume.geometry
+    ct = image.geometry
     if plan.labels is None:
         return _earlier_labels(plan, ct), None
     settings = plan.settings
@@ -175,13 +182,36 @@ def _earlier_labels(plan: CasePlan, ct: Geometry) -> dict[str, Any]:
     return {}
 
 
-def _content(plan: CasePlan, image: Image, masks: CodedMasks | None) -> tuple[Phase, View]:
+class _Samples:
+    """What is kept of a CT's voxels after they were written: enough to tell phase and view."""
+
+    def __init__(self, geometry: Geometry, *, organs: bool) -> None:
+        self.view = Sample(geometry.shape, view_steps(geometry))
+        self.organs = Sample(geometry.shape, organ_steps(geometry.shape)) if organs else None
+
+    @property
+    def watchers(self) -> list[Callable[[NDArray[np.int16]], None]]:
+        return [sample.add for sample in (self.view, self.organs) if sample]
+
+
+def _shown(
+    slabs: Iterator[NDArray[np.int16]], *watchers: Callable[[NDArray[np.int16]], None]
+) -> Iterator[NDArray[np.int16]]:
+    for slab in slabs:
+        for watch in watchers:
+            watch(slab)
+        yield slab
+
+
+def _content(
+    plan: CasePlan, geometry: Geometry, samples: _Samples, masks: CodedMasks | None
+) -> tuple[Phase, View]:
     """What the voxels tell: contrast phase and what is in view."""
     facts = plan.facts
-    organs = measure_organs(image.volume.array, masks) if masks else None
+    organs = measure_sample(samples.organs, masks) if masks and samples.organs else None
     phase = decide_phase(facts.get("phase"), facts.get("phase_reason", ""), organs)
     regions = [r for r in (facts.get("body_part") or "").split("-") if r]
-    return phase, look_at(image.volume, masks, regions)
+    return phase, look_at_sample(samples.view, geometry, masks, regions)
 
 
 def _export(plan: CasePlan, image: Image, scan: LeakScan, reader: Reader) -> dict[str, Any] | None:

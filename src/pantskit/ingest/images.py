@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 
 from pantskit.core.codedmasks import Codes
 from pantskit.core.errors import GeometryError, Quarantined
+from pantskit.core.geometry import Geometry
 from pantskit.core.nrrd import NRRD_SUFFIXES, read_nrrd
-from pantskit.core.volume import Volume, read_volume
+from pantskit.core.volume import read_volume, slabs_of
 from pantskit.ingest.dicom.geometry import IrregularStack
 from pantskit.ingest.dicom.headers import ImageHeader
 from pantskit.ingest.dicom.hounsfield import Clipped, volume_to_hu
-from pantskit.ingest.dicom.pixels import LOSSY_SYNTAXES, read_series
+from pantskit.ingest.dicom.pixels import LOSSY_SYNTAXES, series_in_hu
 from pantskit.ingest.dicom.resample import resampling_record
 from pantskit.ingest.discovery.sources import Reader
 from pantskit.ingest.labels.masks import following
@@ -26,11 +28,13 @@ from pantskit.ingest.plan import CasePlan
 
 @dataclass(frozen=True)
 class Image:
-    """A CT that has been read.
+    """A CT that is read while its slabs are taken.
 
     Attributes:
-        volume: int16 HU in [-1000, 1000], in the standard orientation.
-        clipped: what the clip changed.
+        geometry: its grid, in the standard orientation.
+        slabs: (i, j, n) int16 HU in [-1000, 1000]: the slices of the grid, some at a time; each
+            is valid until the next is taken. It is in order only when all were taken.
+        clipped: what the clip changed of the slabs taken.
         source: what the record says of where it came from.
         scan: its slices as they were in the source, for annotations drawn on them.
         slices: headers in the order of their places, copies left out; empty for a volume file.
@@ -38,7 +42,8 @@ class Image:
             volume was resampled; else None.
     """
 
-    volume: Volume
+    geometry: Geometry
+    slabs: Iterator[NDArray[np.int16]]
     clipped: Clipped
     source: dict[str, Any]
     scan: Scan
@@ -47,19 +52,22 @@ class Image:
 
 
 def read_image(plan: CasePlan, reader: Reader) -> Image:
-    """Read the CT of a case.
+    """Begin to read the CT of a case.
 
     Raises:
-        ImageError, GeometryError: If it cannot be read whole.
-        Quarantined: If its content or place is in doubt.
-        Skipped: If it is a label map.
+        ImageError, GeometryError: If it cannot be read whole, here or while slabs are taken.
+        Quarantined: If its content or place is in doubt; likewise.
+        Skipped: If it is a label map; likewise.
     """
     return _read_volume(plan, reader) if plan.volume else _read_series(plan, reader)
 
 
 def _read_series(plan: CasePlan, reader: Reader) -> Image:
-    volume, clipped, layout = read_series(plan.slices, reader, allowed=plan.settings.allowed)
+    series = series_in_hu(plan.slices, reader, allowed=plan.settings.allowed)
+    layout = series.layout
     if plan.doubt:
+        for _ in series.slabs:
+            pass  # what is damaged says so first
         raise Quarantined(plan.doubt)
     syntaxes = sorted({s.transfer_syntax for s in plan.slices})
     source = {
@@ -76,8 +84,9 @@ def _read_series(plan: CasePlan, reader: Reader) -> Image:
     else:
         source["orientation"] = layout.orientation
     return Image(
-        volume,
-        clipped,
+        series.geometry,
+        series.slabs,
+        series.clipped,
         source,
         Scan.of_series(plan.slices, layout.order, layout.geometry),
         tuple(plan.slices[index] for index in layout.order),
@@ -121,4 +130,5 @@ def _read_volume(plan: CasePlan, reader: Reader) -> Image:
         "type": str(source.array.dtype),
         "faults": list(source.faults),
     }
-    return Image(volume, clipped, facts, Scan.of_volume(source.geometry))
+    slabs = slabs_of(volume.array)
+    return Image(volume.geometry, slabs, clipped, facts, Scan.of_volume(source.geometry))

@@ -12,6 +12,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from pantskit.core.errors import ImageError, PantskitError, Quarantined
+from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume
 from pantskit.ingest.dicom.codecs import LOSSY_SYNTAXES as LOSSY_SYNTAXES
 from pantskit.ingest.dicom.codecs import decode_frame
@@ -20,16 +21,39 @@ from pantskit.ingest.dicom.encapsulated import Fragment, frame_fragments
 from pantskit.ingest.dicom.geometry import IrregularStack, Stack, arrange_slices
 from pantskit.ingest.dicom.headers import ImageHeader, PixelFormat
 from pantskit.ingest.dicom.hounsfield import Clipped, to_float_hu, to_hu
-from pantskit.ingest.dicom.placing import StandardArray
-from pantskit.ingest.dicom.resample import resample_labels, resample_stack
+from pantskit.ingest.dicom.placing import StandardArray, standard_slabs
+from pantskit.ingest.dicom.resample import resample_labels, resample_stack, resampled_geometry
 from pantskit.ingest.discovery.sources import Reader, SourceFile
 
 # Scanners make 512 x 512 to 2048 x 2048; a header that says more was forged.
 _MOST_PIXELS = 1 << 26
 # Bytes of one object's pixels, the size up to which a member of an archive is read.
 _MOST_BYTES = 1 << 31
+# Stays in the processor's cache on its way from a file to the next.
+_SLAB_BYTES = 1 << 19
+_WHOLE = 1 << 62
 
 Layout = Stack | IrregularStack
+
+
+@dataclass(frozen=True)
+class SeriesInHU:
+    """A CT series that is decoded while it is taken.
+
+    Attributes:
+        geometry: its grid, in the standard orientation.
+        layout: where the slices are, in the order of the source.
+        slabs: (i, j, n) int16 HU in [-1000, 1000], in Fortran order: one after the other the
+            volume's slices. A slab is valid until the next is taken, and the series is in order
+            only when all were taken.
+        clipped: what was clipped of the slabs taken (of a resampled series: of its slices before
+            that).
+    """
+
+    geometry: Geometry
+    layout: Layout
+    slabs: Iterator[NDArray[np.int16]]
+    clipped: Clipped
 
 
 @dataclass(frozen=True)
@@ -162,41 +186,75 @@ def read_series(
     *,
     allowed: Collection[str] = (),
 ) -> tuple[Volume, Clipped, Layout]:
-    """Decode a CT series.
+    """Decode a CT series into one volume.
+
+    Args:
+        slices, reader, allowed: as for `series_in_hu`.
+
+    Returns:
+        int16 HU in [-1000, 1000] in the standard orientation and in Fortran order; what was
+        clipped; where the slices are.
+
+    Raises:
+        ImageError, GeometryError, Quarantined: As `series_in_hu` and its slabs.
+    """
+    series = series_in_hu(slices, reader, allowed=allowed, slab_bytes=_WHOLE)
+    (array,) = series.slabs
+    return Volume(array, series.geometry), series.clipped, series.layout
+
+
+def series_in_hu(
+    slices: Sequence[ImageHeader],
+    reader: Reader,
+    *,
+    allowed: Collection[str] = (),
+    slab_bytes: int = _SLAB_BYTES,
+) -> SeriesInHU:
+    """A CT series to be decoded slab by slab, so that it is never in memory as a whole.
 
     Args:
         slices: its headers, complete and of one kind, in any order.
         reader: opens their files.
         allowed: what may be wrong with the stack: `"tilt"`, `"spacing"`; it is resampled onto a
-            regular orthogonal grid then.
-
-    Returns:
-        int16 HU in [-1000, 1000] in the standard orientation and in Fortran order; what was
-        clipped (of a resampled series: of its slices before that); where the slices are, in the
-        order of the source. Of an `IrregularStack` the volume is resampled, and
-        `resampling_record` tells how.
+            regular orthogonal grid then, as `resampling_record` tells, and is one slab.
+        slab_bytes: of a slab; at least a slice is taken. Slices that are not axial make one slab.
 
     Raises:
-        ImageError: If a slice cannot be decoded whole.
         GeometryError, Quarantined: If the slices make no regular grid and resampling it was not
-            allowed, or two at one position differ.
+            allowed. While slabs are taken: if two slices at one position differ.
+        ImageError: If a header promises more pixels than there are. While slabs are taken: if a
+            slice cannot be decoded whole, or the values cannot be HU.
+        Skipped: While slabs are taken: if they are those of a label map.
     """
     layout = series_layout(slices)
     if isinstance(layout, IrregularStack):
         layout.require(*allowed)
+        grid = resampled_geometry(layout)
+    else:
+        grid = layout.geometry
     _require_whole(slices)
     clipped = Clipped()
+    slabs = _decoded_slabs(slices, layout, reader, clipped, slab_bytes)
+    return SeriesInHU(grid.reoriented(), layout, slabs, clipped)
+
+
+def _decoded_slabs(
+    slices: Sequence[ImageHeader],
+    layout: Layout,
+    reader: Reader,
+    clipped: Clipped,
+    slab_bytes: int,
+) -> Iterator[NDArray[np.int16]]:
     with SliceReader(reader) as pixels:
         if isinstance(layout, IrregularStack):
-            volume = resample_stack(_hu_frames(slices, layout, pixels, clipped), layout)
+            yield resample_stack(_hu_frames(slices, layout, pixels, clipped), layout).array
         else:
-            placed = StandardArray(layout.geometry, np.int16)
-            for k, index in enumerate(layout.order):
-                clipped.add(_into_hu(slices[index], pixels, placed.plane(k))[1])
-            volume = placed.volume
+            for placed, numbers in standard_slabs(layout.geometry, np.int16, slab_bytes):
+                for n, index in enumerate(layout.order[k] for k in numbers):
+                    clipped.add(_into_hu(slices[index], pixels, placed.plane(n))[1])
+                yield placed.array
         _require_equal_copies(slices, layout, pixels)
     clipped.require_hounsfield()
-    return volume, clipped, layout
 
 
 def read_mask_series(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pantskit.core.geometry import Geometry
+from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
 from pantskit.core.volume import Volume
 
 
@@ -40,3 +41,31 @@ class StandardArray:
     def volume(self) -> Volume:
         """The volume; it shares this memory."""
         return Volume(self.array, self.geometry)
+
+
+def standard_slabs(
+    source: Geometry, dtype: DTypeLike, slab_bytes: int
+) -> Iterator[tuple[StandardArray, range]]:
+    """Memory for a volume in standard orientation, some slices at a time, in their order there.
+
+    Args:
+        source: the grid as its slices lie, as for `StandardArray`.
+        dtype: of the voxels.
+        slab_bytes: how much to take at a time; at least a slice is taken. Slices that are not
+            axial go through all of the standard slices, so that there is one slab then.
+
+    Yields:
+        Memory, to be filled before the next is asked for, which may be the same memory; and
+        which of the source's slices belong there: its `plane(0)` is the first of them.
+    """
+    axis, flip = source.axis_map(STANDARD_ORIENTATION)[2]
+    columns, rows, depth = source.shape
+    slice_bytes = columns * rows * np.dtype(dtype).itemsize
+    most = max(1, slab_bytes // slice_bytes) if axis == 2 else depth
+    placed = None
+    for start in range(0, depth, most):
+        count = min(most, depth - start)
+        if placed is None or count < most:
+            placed = StandardArray(Geometry((columns, rows, count), source.affine), dtype)
+        first = depth - start - count if flip < 0 else start
+        yield placed, range(first, first + count)

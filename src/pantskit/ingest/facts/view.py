@@ -29,6 +29,7 @@ from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume
 from pantskit.ingest.facts.describe import REGIONS
+from pantskit.ingest.facts.sample import Sample, Steps
 
 _COARSE_MM = (4.0, 4.0, 6.0)
 _TISSUE_FROM, _BONE_FROM = -300, 350
@@ -119,12 +120,29 @@ def look_at(
         masks: on the CT's grid; None without annotations.
         header_regions: regions that the header names, to compare with.
     """
-    coarse = _coarse(ct)
+    sample = Sample.of(ct.array, view_steps(ct.geometry))
+    return look_at_sample(sample, ct.geometry, masks, header_regions)
+
+
+def look_at_sample(
+    sample: Sample,
+    geometry: Geometry,
+    masks: CodedMasks | None = None,
+    header_regions: Iterable[str] = (),
+) -> View:
+    """The same from a sample of the CT.
+
+    Args:
+        sample: HU, thinned by `view_steps`.
+        geometry: of the CT and of its masks.
+        masks, header_regions: as for `look_at`.
+    """
+    coarse = _coarse(sample, geometry)
     slices = _Slices.of(coarse)
     regions = slices.regions()
     labelled = {s for s, n in masks.counts.items() if n} if masks else set()
     regions |= {_REGION_OF[s]: True for s in labelled if s in _REGION_OF}
-    cut = cut_structures(masks, ct.geometry) if masks else {}
+    cut = cut_structures(masks, geometry) if masks else {}
     head = slices.head_in_view()
     absent = [r for r in header_regions if regions.get(r) is False]
     faults = [f"BodyPartExamined names the {r}, which is not in view" for r in absent]
@@ -141,15 +159,23 @@ def look_at(
     )
 
 
-def _coarse(ct: Volume) -> Volume:
-    """Every n-th voxel, in the standard orientation: i to the left, j to the front, k down."""
-    to_standard = ct.geometry.orientation
+def view_steps(geometry: Geometry) -> Steps:
+    """Which voxels of a CT tell what it shows: every n-th along each axis."""
     # Millimetres of each axis: the coarser step goes along the one between slices.
-    wanted = [_COARSE_MM[2] if c in "SI" else _COARSE_MM[0] for c in to_standard]
-    steps = [max(1, round(w / s)) for w, s in zip(wanted, ct.geometry.spacing, strict=True)]
-    array = np.asfortranarray(ct.array[:: steps[0], :: steps[1], :: steps[2]])
-    affine = ct.geometry.affine @ np.diag([*steps, 1.0])
-    return Volume(array, Geometry(array.shape, affine)).reoriented()
+    wanted = [_COARSE_MM[2] if c in "SI" else _COARSE_MM[0] for c in geometry.orientation]
+    i, j, k = (max(1, round(w / s)) for w, s in zip(wanted, geometry.spacing, strict=True))
+    return i, j, k
+
+
+def _coarse(sample: Sample, geometry: Geometry) -> Volume:
+    """The sample in its place, in the standard orientation: i to the left, j to the front, k down.
+
+    Args:
+        sample: of a CT.
+        geometry: of that CT.
+    """
+    affine = geometry.affine @ np.diag([*sample.steps, 1.0])
+    return Volume(sample.array, Geometry(sample.array.shape, affine)).reoriented()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from pantskit.core.errors import ImageError
@@ -33,11 +32,10 @@ from pantskit.ingest.privacy.leak_text import (
     texts_of,
 )
 from pantskit.ingest.privacy.leak_volumes import (
+    PassingVoxels,
     is_packed_or_nifti,
-    known_pieces,
     never_text,
     volume_pieces,
-    written_from,
 )
 from pantskit.ingest.privacy.voxel_text import WideText
 
@@ -46,21 +44,21 @@ _NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?\s*")
 _XML_TEXT = re.compile(r">([^<>]*[^<>\s][^<>]*)<")
 
 
-def pieces_of(path: Path, wide: WideText, voxels: NDArray[Any] | None = None) -> Iterator[Piece]:
+def pieces_of(path: Path, wide: WideText, voxels: PassingVoxels | None = None) -> Iterator[Piece]:
     """Everything in a file that could be text.
 
     Args:
         path: the file; its content decides how it is read, its name only for tables.
         wide: looks for values among voxels, as 16-bit letters.
-        voxels: (i, j, k) int16, what it was written from, or None.
+        voxels: those that it was written from, or None.
 
     Raises:
         OSError: If it cannot be read.
         ImageError: If it is damaged.
     """
-    image = None if voxels is None else written_from(path, voxels)
-    if image:
-        yield from known_pieces(*image, wide)
+    seen = voxels.pieces(path) if voxels else None
+    if seen is not None:
+        yield from seen
         return
     raw = path.read_bytes()
     try:

@@ -70,41 +70,54 @@ def volume_pieces(raw: bytes, wide: WideText) -> Iterator[Piece]:
     yield Piece("", offset + expected)
 
 
-def written_from(path: Path, voxels: NDArray[Any]) -> tuple[bytes, NDArray[np.int16]] | None:
-    """The header of a packed NIfTI file and its voxels, flat, if these are what it unpacks to.
+class PassingVoxels:
+    """Text among an image's voxels on their way into a file, which is then not unpacked for it."""
 
-    The checksum and length at its end tell, so that it is not unpacked. Were anything added to
-    it, another member or loose bytes, other numbers would stand there.
-    """
-    with path.open("rb") as file:
-        start = file.read(_START)
-        file.seek(-min(8, len(start)), io.SEEK_END)
-        end = file.read()
-    if start[:2] != _GZIP or start[3] or voxels.dtype != np.int16:
-        return None
-    stream: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-    try:
-        head = bytes(stream.decompress(start, _NIFTI_HEADER))
-    except DAMAGED:
-        return None
-    values: NDArray[np.int16] = np.asfortranarray(voxels).reshape(-1, order="F")
-    if not _is_nifti(head) or _extent(head) != (len(head), values.nbytes, values.itemsize):
-        return None
-    crc = isal_zlib.crc32(values.data.cast("B"), isal_zlib.crc32(head))
-    size = (len(head) + values.nbytes) & 0xFFFFFFFF
-    return (head, values) if end == struct.pack("<LL", crc, size) else None
+    def __init__(self, wide: WideText) -> None:
+        """Look for nothing but what `wide` looks for, and text of one byte a letter."""
+        self._wide = wide
+        self._found: list[Piece] = []
+        self._before: NDArray[np.int16] = np.empty(0, np.int16)
+        self._crc = self._size = 0
 
+    def add(self, slab: NDArray[np.int16]) -> None:
+        """Look at (i, j, n) voxels, the next ones of the file."""
+        values: NDArray[np.int16] = np.asfortranarray(slab).reshape(-1, order="F")
+        raw = values.data.cast("B")
+        self._crc = isal_zlib.crc32(raw, self._crc)
+        self._size += len(raw)
+        # With the end of what went before: a value may lie across.
+        seam = np.concatenate([self._before, values[:_SEAM]])
+        for part in (seam, values):
+            self._found += [Piece(t, shortest=CODED_SHORTEST) for t in self._wide.find(part)]
+            if not never_text(part):
+                self._found += _voxel_texts(part.tobytes())
+        self._before = np.concatenate([self._before, values[-_SEAM:]])[-_SEAM:]
 
-def known_pieces(head: bytes, values: NDArray[np.int16], wide: WideText) -> Iterator[Piece]:
-    """Text in the header and among the voxels of an image, without unpacking it."""
-    yield from texts_of(head)
-    yield Piece("", len(head) + values.nbytes)
-    block = _BLOCK_BYTES // values.itemsize
-    for start in range(0, values.size, block):
-        part = values[max(0, start - _SEAM) : start + block]
-        yield from (Piece(text, shortest=CODED_SHORTEST) for text in wide.find(part))
-        if not never_text(part):
-            yield from _voxel_texts(part.tobytes())
+    def pieces(self, path: Path) -> list[Piece] | None:
+        """All text of a packed NIfTI file, if these voxels are what it unpacks to; else None.
+
+        The checksum and length at its end tell. Were anything added to it, another member or
+        loose bytes, other numbers would stand there.
+        """
+        with path.open("rb") as file:
+            start = file.read(_START)
+            file.seek(-min(8, len(start)), io.SEEK_END)
+            end = file.read()
+        if start[:2] != _GZIP or start[3]:
+            return None
+        stream: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        try:
+            head = bytes(stream.decompress(start, _NIFTI_HEADER))
+        except DAMAGED:
+            return None
+        if not _is_nifti(head) or _extent(head) != (len(head), self._size, 2):
+            return None
+        crc = isal_zlib.crc32_combine(isal_zlib.crc32(head), self._crc, self._size)
+        size = len(head) + self._size
+        if end != struct.pack("<LL", crc, size & 0xFFFFFFFF):
+            return None
+        return [*texts_of(head), Piece("", size), *self._found]
 
 
 class _Unpacked:

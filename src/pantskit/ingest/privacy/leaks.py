@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pantskit.ingest.privacy.identifiers import FILE_NAME, FOLDER_NAME, SHORTEST, Found, Identifiers
 from pantskit.ingest.privacy.leak_files import pieces_of
 from pantskit.ingest.privacy.leak_text import Piece
+from pantskit.ingest.privacy.leak_volumes import PassingVoxels
 from pantskit.ingest.privacy.own_words import is_own
 from pantskit.ingest.privacy.voxel_text import WideText
 from pantskit.ingest.privacy.written_forms import (
@@ -278,14 +278,17 @@ class LeakScan:
         """Leaks in a file's or folder's name, and those of the folders it is given with."""
         return self.text(str(path), FILE_NAME)
 
-    def file(self, path: Path, voxels: NDArray[Any] | None = None) -> list[Leak]:
+    def voxels(self) -> PassingVoxels:
+        """Looks at the voxels of an image while they are written, for `file` afterwards."""
+        return PassingVoxels(self._wide_text)
+
+    def file(self, path: Path, voxels: PassingVoxels | None = None) -> list[Leak]:
         """Leaks in a file's decompressed content, whatever its format, and in its name.
 
         Args:
             path: the file.
-            voxels: (i, j, k), what a NIfTI file was written from, where that is at hand: when
-                its checksum in the file says that it is what unpacking would give, it is looked
-                through in its stead, which saves the unpacking.
+            voxels: those that a NIfTI file was written from: when its checksum says that they
+                are what unpacking would give, it is not unpacked.
 
         Raises:
             OSError: If it cannot be read.
