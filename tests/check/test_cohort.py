@@ -44,6 +44,14 @@ def test_mask_that_all_others_have_was_forgotten():
     assert faults("mask-forgotten", Cohort((*cases, case(19, told_missing=True)))) == []
 
 
+def test_case_without_a_ct_is_told_and_a_dataset_of_labels_alone_once():
+    cases = [case(n, imaged=n > 0) for n in range(3)]
+    (fault,) = faults("image-missing", Cohort(tuple(cases)))
+    assert (fault.case_id, fault.severity) == ("case_00", None)
+    (fault,) = faults("image-missing", Cohort(tuple(replace(c, imaged=False) for c in cases)))
+    assert (fault.case_id, fault.value, fault.severity) == ("", 3, "info")
+
+
 def test_rows_without_cases_are_told_once_and_not_of_a_part_of_the_dataset():
     rows = {"case_00": {}, "case_08": {}, "case_09": {}}
     (fault,) = faults("metadata-orphan", Cohort((case(0),), rows))

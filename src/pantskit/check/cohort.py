@@ -30,6 +30,7 @@ class Measured:
         case_id: the case.
         split: `"train"` or `"test"`.
         phase: of the metadata, or "".
+        imaged: there is a file of its CT.
         annotated: structures with a mask, empty ones included.
         ml: volume of each structure that is not empty.
         hu: mean HU under it, where there is a CT.
@@ -44,6 +45,7 @@ class Measured:
     case_id: str
     split: str
     phase: str = ""
+    imaged: bool = True
     annotated: tuple[str, ...] = ()
     ml: Mapping[str, float] = field(default_factory=dict)
     hu: Mapping[str, float] = field(default_factory=dict)
@@ -106,6 +108,7 @@ def measure(files: CaseFiles, *, told_missing: bool) -> Measured:
         case_id=files.case.case_id,
         split=files.case.split,
         phase=str(files.metadata.get("phase") or ""),
+        imaged=files.ct is not None or bool(files.ct_problem),
         annotated=tuple(sorted(scan.annotated)) if scan else (),
         ml={s: round(scan.ml(s), 4) for s in scan.regions} if scan else {},
         hu={s: round(scan.mean_hu(s), 2) for s in scan.regions} if scan and shown else {},

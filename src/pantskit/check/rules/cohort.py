@@ -10,9 +10,27 @@ import numpy as np
 from pantskit.check.cohort import SLICES_KEPT, Cohort, Measured
 from pantskit.check.findings import Fault, Severity
 from pantskit.check.registry import Limits, Scope, rule
+from pantskit.core.dataset import IMAGE_NAME
 from pantskit.core.labels import LESION, STRUCTURES
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+
+
+@rule(
+    "image-missing",
+    WARNING,
+    Scope.DATASET,
+    reason="Without the CT nothing can be said of what lies under the masks.",
+)
+def image_missing(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
+    """Each case has a CT; of a dataset of labels alone it is told once, as a remark."""
+    without = [case for case in cohort.cases if not case.imaged]
+    if len(without) > 1 and len(without) == len(cohort.cases):
+        text = f"none of the {len(without)} cases has a CT: labels alone; content is not checked"
+        yield Fault(text, value=len(without), severity=INFO)
+        return
+    for case in without:
+        yield Fault(f"no {IMAGE_NAME}; content cannot be checked", case_id=case.case_id)
 
 
 @rule(

@@ -21,18 +21,6 @@ ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 
 @rule(
-    "image-missing",
-    WARNING,
-    Scope.FILES,
-    reason="Without the CT nothing can be said of what lies under the masks.",
-)
-def image_missing(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """There is a CT."""
-    if files.ct is None and not files.ct_problem:
-        yield Fault(f"no {files.case.image_path.name}; content cannot be checked")
-
-
-@rule(
     "image",
     ERROR,
     Scope.FILES,
