@@ -37,7 +37,12 @@ def combined_map(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
         yield Fault(files.combined_problem)
 
 
-@rule("combined-file", WARNING, Scope.FILES, reason="As for label files.")
+@rule(
+    "combined-file",
+    WARNING,
+    Scope.FILES,
+    reason="Slopes and float types are read differently by other programs.",
+)
 def combined_file(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """The combined map is a plain file of integers."""
     for fault in files.combined.faults if files.combined else ():
@@ -152,7 +157,7 @@ def combined_values(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     "combined-complete",
     WARNING,
     Scope.FILES,
-    reason="A program that reads the combined map alone takes it for background.",
+    reason="What has no id in the combined map is background to who reads the map alone.",
     voxels=0,
 )
 def combined_complete(files: CaseFiles, limits: Limits) -> Iterator[Fault]:

@@ -36,7 +36,7 @@ def image(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     "image-file",
     WARNING,
     Scope.FILES,
-    reason="Read all the same; other programs may read it otherwise.",
+    reason="The file was read all the same; other programs may read it otherwise.",
 )
 def image_file(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """Nothing is odd about the CT's file."""
@@ -128,7 +128,7 @@ def spacing_lost(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
         )
 
 
-@rule("labels-missing", INFO, Scope.FILES, reason="Such a case serves prediction only.")
+@rule("labels-missing", INFO, Scope.FILES, reason="A case without labels serves prediction only.")
 def labels_missing(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """Something is annotated."""
     if files.labels is None and not files.problems:
