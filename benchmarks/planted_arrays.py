@@ -36,7 +36,9 @@ def along(axis: int, mask: Mask) -> NDArray[np.int64]:
     """(i, j, k) index of each voxel along an axis."""
     shape = [1, 1, 1]
     shape[axis] = mask.shape[axis]
-    return np.broadcast_to(np.arange(mask.shape[axis]).reshape(shape), mask.shape)
+    found = np.empty(mask.shape, np.int64, order="F")  # as masks are: mixed orders are slow
+    found[...] = np.arange(mask.shape[axis]).reshape(shape)
+    return found
 
 
 def share(mask: Mask, order: NDArray[Any], fraction: float) -> Mask:

@@ -170,10 +170,10 @@ class Planting:
 
     def ball(self, centre: NDArray[Any], radius_mm: float) -> Mask:
         """A ball around a voxel: that voxel at least."""
-        axes = np.ogrid[tuple(slice(n) for n in self.ct.shape)]
-        parts = zip(axes, centre, self.spacing, strict=True)
+        axes = np.ogrid[tuple(slice(n) for n in self.ct.shape[::-1])]
+        parts = zip(axes, centre[::-1], self.spacing[::-1], strict=True)
         squares = sum(((a - c) * s) ** 2 for a, c, s in parts)
-        found: Mask = np.asarray(squares <= radius_mm**2)
+        found: Mask = np.asarray(squares <= radius_mm**2).T
         found[tuple(round(float(c)) for c in centre)] = True
         return found
 
@@ -190,14 +190,14 @@ class Planting:
         if near is None and within_mm is None:
             return edt(mask, self.spacing)
         box = box_of(mask if near is None else mask | near, self.spacing, within_mm or 0)
-        far = np.full(mask.shape, np.inf)
+        far = np.full(mask.shape, np.inf, order="F")  # as masks are: mixed orders are slow
         far[box] = edt(mask[box], self.spacing)
         return far
 
     def depth(self, mask: Mask) -> NDArray[np.float64]:
         """Millimetres from each voxel of a mask to the nearest outside; 0 there."""
         box = box_of(mask, self.spacing, 1.01 * max(self.spacing))
-        deep = np.zeros(mask.shape)
+        deep = np.zeros(mask.shape, order="F")
         deep[box] = edt(~mask[box], self.spacing)
         return deep
 

@@ -192,8 +192,11 @@ def femur_with_hip_bone(case: Planting, mm: float) -> None:
 def kidney_drawn_wide(case: Planting, mm: float) -> None:
     """So far into what is around it, other structures left out."""
     kidney = case.mask("kidney_right")
-    others = np.any([case.now(s) for s in STRUCTURES if s != "kidney_right"], axis=0)
-    case.put("kidney_right", kidney | ((case.distance(kidney, within_mm=mm) <= mm) & ~others))
+    new = (case.distance(kidney, within_mm=mm) <= mm) & ~kidney
+    for structure in STRUCTURES:
+        if structure != "kidney_right":
+            new &= ~case.now(structure)
+    case.put("kidney_right", kidney | new)
 
 
 @kind(
