@@ -141,7 +141,7 @@ aorta-with-iliac-arteries   | aorta-iliac
 femur-head-missing          | femur-heights femur-head
 lesion-huge                 | lesion-volume
 head-with-body-of-stomach   | hu volume
-aorta-with-spine            | volume
+aorta-with-spine            | bone volume
 colon-lumen-left-out        | hole
 hu-beyond-the-range         | hu-range
 metal-not-clipped           | hu-range
