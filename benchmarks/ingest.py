@@ -45,7 +45,7 @@ from pantskit.core.files import content_hash
 from pantskit.core.labels import PAINT_ORDER, PANTS, STRUCTURES
 from pantskit.core.volume import read_volume, slabs_of, write_slabs, write_volume
 from pantskit.ingest import IngestSettings, ingest
-from pantskit.ingest.dicom.pixels import read_series, series_in_hu
+from pantskit.ingest.dicom.stacks import read_series, series_in_hu
 from pantskit.ingest.discovery.discover import discover
 from pantskit.ingest.discovery.sources import Reader
 from pantskit.ingest.privacy.identifiers import merged

@@ -19,7 +19,8 @@ from pydicom.pixels.encoders import RLELosslessEncoder
 
 from pantskit.core.errors import ImageError, Quarantined
 from pantskit.ingest.dicom.headers import read_header
-from pantskit.ingest.dicom.pixels import LOSSY_SYNTAXES, decode_slice, read_series
+from pantskit.ingest.dicom.pixels import LOSSY_SYNTAXES, decode_slice
+from pantskit.ingest.dicom.stacks import read_series
 from pantskit.ingest.discovery.sources import Reader, SourceFile
 
 ROWS, COLUMNS = 37, 42

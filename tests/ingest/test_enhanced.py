@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from pantskit.core.errors import ImageError
 from pantskit.ingest.dicom.headers import read_header
-from pantskit.ingest.dicom.pixels import read_series, series_layout
+from pantskit.ingest.dicom.stacks import read_series, series_layout
 from pantskit.ingest.discovery.kinds import skip_reason
 from pantskit.ingest.discovery.sources import Reader, SourceFile
 

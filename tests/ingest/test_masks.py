@@ -16,7 +16,7 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.volume import Volume, read_label_map, write_volume
-from pantskit.ingest.dicom.pixels import read_series
+from pantskit.ingest.dicom.stacks import read_series
 from pantskit.ingest.discovery.discover import discover
 from pantskit.ingest.discovery.sources import Reader
 from pantskit.ingest.labels.casemasks import CaseMasks

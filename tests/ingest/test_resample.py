@@ -11,13 +11,13 @@ import pytest
 from pantskit.core.errors import Quarantined
 from pantskit.ingest.dicom.geometry import IrregularStack, arrange_slices
 from pantskit.ingest.dicom.headers import read_header
-from pantskit.ingest.dicom.pixels import read_mask_series, read_series, series_layout
 from pantskit.ingest.dicom.resample import (
     resample_labels,
     resample_stack,
     resampled_geometry,
     resampling_record,
 )
+from pantskit.ingest.dicom.stacks import read_mask_series, read_series, series_layout
 from pantskit.ingest.discovery.sources import Reader, SourceFile
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)

@@ -18,8 +18,9 @@ from pantskit.core.volume import read_volume, slabs_of
 from pantskit.ingest.dicom.geometry import IrregularStack
 from pantskit.ingest.dicom.headers import ImageHeader
 from pantskit.ingest.dicom.hounsfield import Clipped, volume_to_hu
-from pantskit.ingest.dicom.pixels import LOSSY_SYNTAXES, series_in_hu
+from pantskit.ingest.dicom.pixels import LOSSY_SYNTAXES
 from pantskit.ingest.dicom.resample import resampling_record
+from pantskit.ingest.dicom.stacks import series_in_hu
 from pantskit.ingest.discovery.sources import Reader
 from pantskit.ingest.labels.masks import following
 from pantskit.ingest.labels.planes import Scan

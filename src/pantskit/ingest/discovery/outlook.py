@@ -9,8 +9,8 @@ from typing import Literal
 from pantskit.core.errors import PantskitError, Quarantined
 from pantskit.core.geometry import Geometry
 from pantskit.ingest.dicom.geometry import IrregularStack
-from pantskit.ingest.dicom.pixels import series_layout, series_stack
 from pantskit.ingest.dicom.resample import resampled_geometry
+from pantskit.ingest.dicom.stacks import series_layout, series_stack
 from pantskit.ingest.discovery.series import Series
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pantskit.core.errors import PantskitError
 from pantskit.ingest.dicom.geometry import DIRECTION_TOLERANCE
 from pantskit.ingest.dicom.headers import CT_IMAGE, ImageHeader
-from pantskit.ingest.dicom.pixels import series_stack
+from pantskit.ingest.dicom.stacks import series_stack
 from pantskit.ingest.discovery.kinds import reformat_reason, skip_reason, tracking_reason
 from pantskit.ingest.discovery.sources import SourceFile
 from pantskit.ingest.privacy.identifiers import merged

@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from pantskit.core.errors import PantskitError
-from pantskit.ingest.dicom.pixels import series_stack
+from pantskit.ingest.dicom.stacks import series_stack
 from pantskit.ingest.discovery.series import Series
 
 # Of more series under one UID only so many are compared one by one: such a UID is none.

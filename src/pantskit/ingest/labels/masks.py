@@ -21,8 +21,9 @@ from pantskit.core.slicer import is_segmentation, read_segments
 from pantskit.core.volume import Volume, as_label_map, as_mask, read_label_map, read_volume
 from pantskit.ingest.dicom.geometry import IrregularStack
 from pantskit.ingest.dicom.headers import ImageHeader
-from pantskit.ingest.dicom.pixels import Layout, decode_slice, read_mask_series
+from pantskit.ingest.dicom.pixels import decode_slice
 from pantskit.ingest.dicom.resample import resample_labels
+from pantskit.ingest.dicom.stacks import Layout, read_mask_series
 from pantskit.ingest.discovery.sources import Reader, SourceFile
 from pantskit.ingest.labels.casemasks import CaseMasks
 from pantskit.ingest.labels.nearest import part_of, share_outside, take_nearest

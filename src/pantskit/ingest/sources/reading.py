@@ -19,9 +19,9 @@ from pantskit.core.volume import Volume, read_label_map, read_mask, read_volume
 from pantskit.ingest.dicom.geometry import IrregularStack
 from pantskit.ingest.dicom.headers import CT_IMAGE, ImageHeader
 from pantskit.ingest.dicom.hounsfield import Clipped, volume_to_hu
-from pantskit.ingest.dicom.pixels import Layout as SliceLayout
-from pantskit.ingest.dicom.pixels import read_series
 from pantskit.ingest.dicom.placing import StandardArray
+from pantskit.ingest.dicom.stacks import Layout as SliceLayout
+from pantskit.ingest.dicom.stacks import read_series
 from pantskit.ingest.discovery.discover import discover
 from pantskit.ingest.discovery.sources import Reader, natural_order
 from pantskit.ingest.facts.describe import describe_header
