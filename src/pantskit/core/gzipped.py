@@ -40,7 +40,7 @@ _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 # Shorter runs are left to the compressor: changing over costs some twenty bytes.
 _ZERO_BLOCKS = (1 << 20, 1 << 16)
 
-_PART = 1 << 18  # compressed in one go: what comes out stays in the cache
+_PART = 1 << 20  # compressed in one go: larger parts take no less time, and more memory
 _CHUNK = 1 << 20
 
 DAMAGED: tuple[type[Exception], ...] = (
