@@ -179,7 +179,7 @@ NAMES = [
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 @pytest.mark.parametrize(("charset", "name", "forms"), NAMES)
-@pytest.mark.parametrize("codec", ["utf-8", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 def test_names_of_every_character_set_are_found(tmp_path, charset, name, forms, codec, syntax):
     import pydicom
 

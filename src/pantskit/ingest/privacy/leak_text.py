@@ -57,6 +57,10 @@ def texts_of(raw: bytes) -> Iterator[Piece]:
                 yield from map(Piece, _WIDE_RUN.findall(text))
                 # Numbers beside a word come out as letters of far scripts, which are no part of it.
                 yield from map(Piece, _NEAR_RUN.findall(text))
+        for codec in ("utf-32-le", "utf-32-be"):
+            for start in range(4):
+                text = raw[start:].decode(codec, "replace")
+                yield from map(Piece, _WIDE_RUN.findall(text))
 
 
 def _is_plain(raw: bytes) -> bool:
