@@ -177,6 +177,18 @@ def test_end_of_a_liver_behind_which_the_ct_shows_liver_is_told_where_it_leans_o
     assert faults("straight-cut", scan({"liver": cut}, ct=ct)) == []
 
 
+def test_an_organ_that_lies_flat_on_gas_was_not_cut():
+    i, j, k = np.indices((60, 40, 100))
+    ball = (i - 30) ** 2 + (j - 20) ** 2 + (k - 50) ** 2 < 14**2
+    half = ball & (k > 48)
+    ct = np.full((60, 40, 100), -90, np.int16)
+    ct[ball] = 15
+    (fault,) = faults("straight-cut", scan({"gall_bladder": half}, ct=ct))
+    assert "lower side" in fault.message
+    ct[:, :, :49] = -850  # a loop of bowel
+    assert faults("straight-cut", scan({"gall_bladder": half}, ct=ct)) == []
+
+
 def test_cyst_in_the_gland_is_no_fault_of_its_hu():
     masks = {"pancreas": block((10, 20), (10, 20), (10, 20))}
     ct = np.full((60, 40, 100), 100, np.int16)

@@ -45,6 +45,7 @@ _FACES = (
     leaning_share=0.8,
     seen_share=0.06,
     seen_part=0.5,
+    own_border_part=0.1,
     wall_share=0.2,
     tip_cm2=3,
     tip_part=0.75,
@@ -70,7 +71,10 @@ def straight_cut(scan: Scan, limits: Limits) -> Iterator[Fault]:
             if axis < 2 and structure not in _FREE:
                 most = 1.0 if structure == "stomach" else max(most, limits["leaning_share"])
             seen = structure in _SEEN and _goes_on(scan, structure, face, axis, end, limits)
-            if face.share > most or seen:
+            straight = face.share > most and not _own_border(
+                scan, structure, face, axis, end, limits
+            )
+            if straight or seen:
                 yield scan.fault(
                     f"{structure} ends in a plane on its {name} side ({face.share:.0%} of its "
                     f"largest section) though {'it' if seen else 'the scan'} goes on: annotated "
@@ -158,6 +162,16 @@ def _face(scan: Scan, structure: str, axis: int, end: int) -> _Face | None:
     plane = np.moveaxis(region.array, axis, 0)[index]
     voxels = np.insert(np.argwhere(plane), axis, index, axis=1) + region.start
     return _Face(float(sections[index] / sections.max()), 1 - (1 - depth) ** 2, voxels)
+
+
+def _own_border(
+    scan: Scan, structure: str, face: _Face, axis: int, end: int, limits: Limits
+) -> bool:
+    """Whether the CT shows something else behind a plane: gas in a bowel, on which organs lie."""
+    if scan.ct is None or structure not in _SEEN:
+        return False
+    part = face_share(scan, structure, face.voxels, axis=axis, upper=end == 1)
+    return part <= limits["own_border_part"]
 
 
 def _goes_on(scan: Scan, structure: str, face: _Face, axis: int, end: int, limits: Limits) -> bool:
