@@ -304,6 +304,20 @@ def test_deflated_pixels_that_end_early_are_refused(series, tmp_path):
         decoded(header_of(tmp_path / "a"))
 
 
+def test_deflated_object_whose_end_is_damaged_is_refused_though_its_pixels_are_there(
+    series, tmp_path
+):
+    made = series().dataset(0)
+    made.DataSetTrailingPadding = b"\0" * 20_000
+    made.file_meta.TransferSyntaxUID = DEFLATED
+    made.save_as(tmp_path / "a", enforce_file_format=True)
+    whole = (tmp_path / "a").read_bytes()
+    decoded(header_of(tmp_path / "a"))
+    (tmp_path / "a").write_bytes(whole[:-12])
+    with pytest.raises(ImageError, match="without an end"):
+        decoded(header_of(tmp_path / "a"))
+
+
 def test_other_codec_than_the_syntax_names_is_refused(series, tmp_path):
     bits = Bits(12, False)
     lossy = bytes(imagecodecs.jpeg8_encode(bits.values, level=95, bitspersample=12))

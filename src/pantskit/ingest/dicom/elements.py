@@ -62,6 +62,7 @@ _NOT_PLAIN = frozenset(b"\x1b\\")
 
 _FIRST_BYTES = 1 << 14  # holds the header of most slices
 _MOST_BYTES = 1 << 28  # of a header; one of 10,000 frames has a few dozen megabytes
+_SEARCHED_FOR_END = 1 << 24
 _LONG_ELEMENT = 1024  # longer ones are remembered by their digest
 _MEMORY = 200_000  # elements remembered: some dozen megabytes
 
@@ -119,12 +120,30 @@ class _Prefix:
         self.data = head + self._inflater.decompress(tail, 4 * _FIRST_BYTES)
 
     def upto(self, size: int) -> bytes:
-        """The first `size` bytes, after inflating."""
-        return self.data + _inflated(self._inflater, self._stream, size - len(self.data))
+        """The first `size` bytes, after inflating.
+
+        Raises:
+            ImageError: If the deflated stream has no end: nothing else tells that its bytes are
+                damaged. What follows those asked for is not kept, and not looked through for long.
+        """
+        data = self.data + _inflated(self._inflater, self._stream, size - len(self.data))
+        left = _SEARCHED_FOR_END
+        while left > 0 and not self._inflater.eof:
+            piece = _inflated(self._inflater, self._stream, 1 << 20)
+            if not (piece or self._inflater.eof):
+                raise ImageError(
+                    "a deflated object without an end: it is truncated or damaged; send it again"
+                )
+            left -= len(piece)
+        return data
 
 
 def inflated_object(stream: IO[bytes], size: int) -> bytes:
-    """The first `size` bytes of a deflated object, or all where it has fewer."""
+    """The first `size` bytes of a deflated object, or all where it has fewer.
+
+    Raises:
+        ImageError: If it has no end.
+    """
     prefix = _Prefix(stream)
     _, start, _ = _meta(prefix)
     prefix.inflate_from(start)
