@@ -267,6 +267,25 @@ def test_situs_inversus_whose_paired_organs_are_named_by_side_is_one_warning():
         assert faults(rule, view) == []
 
 
+def test_one_organ_that_is_astray_turns_no_scan_upside_down():
+    # a few voxels of the bladder in a lung, in a scan that ends above the pelvis
+    names = ("lung_left", "lung_right", "liver", "spleen", "bladder", "stomach")
+    masks = {name: mask for name, mask in trunk().items() if name in names}
+    masks["bladder"] = block((10, 12), (20, 22), (97, 99))
+    assert faults("upside-down", scan(masks)) == []
+    assert {f.structure for f in faults("place", scan(masks))} <= {*names}
+    assert faults("place", scan(masks)) != []
+
+
+def test_situs_inversus_has_its_liver_at_the_left_organs():
+    masks = {name: mask[::-1] for name, mask in trunk().items()}
+    named = {
+        n.replace("_left", "_R").replace("_right", "_left").replace("_R", "_right"): m
+        for n, m in masks.items()
+    }
+    assert [f.message for f in faults("neighbours", scan(named))] == []
+
+
 def test_array_upside_down_is_an_error():
     view = scan({name: mask[:, :, ::-1] for name, mask in trunk().items()})
     assert faults("upside-down", view)

@@ -275,6 +275,17 @@ def test_sinus_that_thick_slices_blur_is_no_hole_of_a_kidney():
         assert bool(faults("hole", view)) == told
 
 
+def test_large_share_of_what_the_view_leaves_of_an_organ_is_no_error():
+    spleen = block((10, 20), (10, 20), (20, 40))
+    for low, severity in ((30, "error"), (0, None)):
+        liver = block((10, 40), (10, 30), (20, 40) if low else (0, 40))
+        part = (
+            spleen & block((0, 60), (0, 40), (20, 30)) if low else block((10, 20), (10, 20), (0, 5))
+        )
+        (fault,) = faults("overlap", scan({"liver": liver, "spleen": part}))
+        assert fault.severity == severity
+
+
 def test_liver_above_a_view_of_two_slices_is_not_called_forgotten():
     masks = trunk(liver=block((0, 0), (0, 0), (0, 0)))
     assert faults("empty-in-view", scan(masks)) != []

@@ -166,12 +166,14 @@ def overlap(scan: Scan, limits: Limits) -> Iterator[Fault]:
     for (a, b), shared in sorted(scan.shared.items()):
         if _may_share(a, b) or _told_of_whole(scan, a, b):
             continue
-        smaller = min(scan.regions[a].voxels, scan.regions[b].voxels)
-        share = shared / smaller
+        smaller = min((a, b), key=lambda s: scan.regions[s].voxels)
+        share = shared / scan.regions[smaller].voxels
         divided = a in PANCREAS_PARTS and b in PANCREAS_PARTS and shared > limits["parts_voxels"]
         if not divided and (shared <= limits["voxels"] or share <= limits["share"]):
             continue
-        grave = twin(a) == b or share > limits["grave_share"]
+        # Of what the view leaves of a structure, any share may be.
+        large = share > limits["grave_share"] and not scan.cut(smaller)
+        grave = twin(a) == b or large
         voxels = f"{shared} voxels" if shared > 1 else "1 voxel"
         text = f"{a} and {b} share {voxels} ({share:.1%} of the smaller)"
         at = scan.overlap_at(a, b)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -176,7 +177,7 @@ def upside_down(scan: Scan, limits: Limits) -> Iterator[Fault]:
     for pairs, axis, words in ((_ABOVE, 2, "above"), (_BEFORE, 1, "in front of")):
         known = [(a, b) for a, b in pairs if a in scan.regions and b in scan.regions]
         wrong = [(a, b) for a, b in known if scan.centre_mm(a)[axis] < scan.centre_mm(b)[axis] - 5]
-        if len(wrong) >= 2 and len(wrong) > 0.6 * len(known):
+        if _turned(known, wrong):
             a, b = wrong[0]
             yield scan.fault(
                 f"{len(wrong)} of {len(known)} pairs of organs are the wrong way round ({a} is not "
@@ -184,6 +185,14 @@ def upside_down(scan: Scan, limits: Limits) -> Iterator[Fault]:
                 a,
                 len(wrong),
             )
+
+
+def _turned(known: Sequence[tuple[str, str]], wrong: Sequence[tuple[str, str]]) -> bool:
+    """Whether most pairs are the wrong way round, and not for one structure that is astray."""
+    if len(wrong) < 2 or len(wrong) <= 0.6 * len(known):
+        return False
+    commonest = Counter(s for pair in wrong for s in pair).most_common(1)[0][0]
+    return any(commonest not in pair for pair in wrong)
 
 
 @rule(
@@ -202,7 +211,7 @@ def place(scan: Scan, limits: Limits) -> Iterator[Fault]:
             for a, b in known
             if scan.centre_mm(a)[axis] < scan.centre_mm(b)[axis] - limits["slack_mm"]
         ]
-        if not wrong or (len(wrong) >= 2 and len(wrong) > 0.6 * len(known)):
+        if not wrong or _turned(known, wrong):
             continue  # none, or told by upside-down
         for a, b in wrong[:3]:
             mm = float(scan.centre_mm(b)[axis] - scan.centre_mm(a)[axis])
@@ -240,6 +249,8 @@ def neighbours(scan: Scan, limits: Limits) -> Iterator[Fault]:
     for a, b, most in _NEIGHBOURS:
         if a not in scan.regions or b not in scan.regions or scan.cut(a):
             continue
+        if b == "liver" and STRUCTURES[a].side and mirrored(scan):
+            continue  # it lies at the left ones, which may be called so
         distance, at = scan.gap(a, b)
         if distance > most + limits["extra_mm"]:
             text = f"{a} is {distance:.0f} mm from {b}; expected at most {most} mm"
