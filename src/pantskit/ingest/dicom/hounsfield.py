@@ -226,11 +226,10 @@ def _shift(
         for c in range(columns):
             low = min(low, row[c])
             high = max(high, row[c])
-        under: Any = np.int32(0)
-        over: Any = np.int32(0)
-        for c in range(columns):
-            under += row[c] < least
-            over += row[c] > most
+        under = over = np.uint32(0)
+        for c in range(columns):  # narrow counters, or fewer are counted at a time
+            under = np.uint32(under + (row[c] < least))
+            over = np.uint32(over + (row[c] > most))
         below += under
         above += over
         for c in range(columns):
