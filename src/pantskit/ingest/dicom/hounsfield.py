@@ -226,7 +226,8 @@ def _shift(
         for c in range(columns):
             low = min(low, row[c])
             high = max(high, row[c])
-        under = over = np.uint32(0)
+        under: Any = np.uint32(0)
+        over: Any = np.uint32(0)
         for c in range(columns):  # narrow counters, or fewer are counted at a time
             under = np.uint32(under + (row[c] < least))
             over = np.uint32(over + (row[c] > most))
