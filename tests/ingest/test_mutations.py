@@ -107,11 +107,17 @@ def fault(mutant: Mutant, cases: tuple[Case, ...], report: Report) -> str:
     if not done:
         return f"refused: {cases[0].reason}" if "untouched" in mutant.what and usual(mutant) else ""
     try:
-        truth = distinct(slices_of(map(io.BytesIO, set(mutant.files) - mutant.beside)))
+        files = map(with_preamble, set(mutant.files) - mutant.beside)
+        truth = distinct(slices_of(map(io.BytesIO, files)))
     except Exception as error:  # whatever pydicom says of a damaged file
         return f"accepted, but pydicom says {type(error).__name__}: {error}"
     differences = [difference(report.ct(case), truth) for case in done]
     return "; ".join(d for d in differences if d)
+
+
+def with_preamble(raw: bytes) -> bytes:
+    """A file that begins with DICOM's mark, as pydicom reads it."""
+    return bytes(128) + raw if raw.startswith(b"DICM") else raw
 
 
 def usual(mutant: Mutant) -> bool:
