@@ -165,6 +165,15 @@ def test_bile_duct_that_stops_in_the_upper_part_of_the_head_does_not_reach_the_p
     assert faults("bile-duct-extent", scan(trunk(common_bile_duct=duct(55), **tumour))) == []
 
 
+def test_bile_duct_that_ends_at_the_top_of_the_head_does_not_go_on_to_the_liver():
+    # The head's last slice is 57, of 4 mm each: 58 is 4 mm above it.
+    ends = {60: [], 59: [-4], 58: [0], 57: [4]}
+    for stop, found in ends.items():
+        mask = block((38, 40), (16, 18), (48, stop))
+        faulty = faults("bile-duct-extent", scan(trunk(common_bile_duct=mask)))
+        assert [f.value for f in faulty if "top of the head" in f.message] == found, stop
+
+
 def duct(low):
     """The trunk's bile duct from a slice on."""
     return block((38, 40), (16, 18), (low, 60))

@@ -125,6 +125,19 @@ def test_excreted_contrast_in_a_kidney_is_its_pelvis():
     assert faults("renal-pelvis", scan(masks, ct=ct, phase="delayed")) == []
 
 
+def test_cortex_in_the_arterial_phase_is_as_bright_as_the_blood_and_a_pelvis_is_brighter():
+    masks = {"kidney_left": trunk()["kidney_left"], "aorta": trunk()["aorta"]}
+    ct = np.full((60, 40, 100), 120, np.int16)
+    ct[masks["aorta"]] = 320
+    ct[12:14, 6:9, 51:54] = 340
+    assert faults("renal-pelvis", scan(masks, ct=ct, phase="arterial")) == []
+    ct[12:14, 6:9, 51:54] = 420
+    assert len(faults("renal-pelvis", scan(masks, ct=ct, phase="arterial"))) == 1
+    # Without the aorta nobody knows how bright the blood is.
+    del masks["aorta"]
+    assert faults("renal-pelvis", scan(masks, ct=ct, phase="arterial")) == []
+
+
 def test_water_around_a_lung_is_told_earlier_than_flesh():
     masks = {"lung_left": block((6, 26), (6, 32), (82, 100))}
     ct = np.full((60, 40, 100), -850, np.int16)

@@ -293,17 +293,24 @@ def effusion(scan: Scan, limits: Limits) -> Iterator[Fault]:
     least_ml=0.7,
     bright_hu=260,
     brighter_hu=80,
+    than_blood_hu=60,
 )
 def renal_pelvis(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """A kidney's mask holds no excreted contrast medium; in late phases it would show.
 
-    It lies in one piece; single bright voxels are noise, and the cortex of an early phase.
+    It lies in one piece; single bright voxels are noise. The cortex of an early phase is no
+    brighter than the aorta, whose blood it has.
     """
-    if scan.ct is None or scan.phase == "arterial":
+    if scan.ct is None or (scan.phase == "arterial" and "aorta" not in scan.regions):
         return
+    blood = scan.median_hu("aorta") if scan.phase == "arterial" else -1000.0
     for kidney in (s for s in ("kidney_left", "kidney_right") if s in scan.regions):
         region = scan.regions[kidney]
-        least = max(limits["bright_hu"], scan.median_hu(kidney) + limits["brighter_hu"])
+        least = max(
+            limits["bright_hu"],
+            scan.median_hu(kidney) + limits["brighter_hu"],
+            blood + limits["than_blood_hu"],
+        )
         bright = region.array & (scan.ct[region.box] > least)
         if not bright.any():
             continue

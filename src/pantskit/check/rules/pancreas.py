@@ -238,7 +238,7 @@ def lesion_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
     standard="Common bile duct: from the confluence of the hepatic ducts to the ampulla of Vater.",
     liver_mm=25,
     ampulla_mm=15,
-    slack_mm=5,
+    above_mm=5,
     low_share=0.62,
     low_mm=35,
     tumour_mm=10,
@@ -246,7 +246,8 @@ def lesion_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
 def bile_duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """The bile duct comes from the liver, above the pancreas, and ends at the duodenum.
 
-    The papilla lies at half the height of the head or lower; a tumour may close the duct above.
+    Above the head it has some centimetres to go to the liver. The papilla lies at half the height
+    of the head or lower; a tumour may close the duct above.
     """
     duct = "common_bile_duct"
     if duct not in scan.regions or scan.cut(duct):
@@ -258,9 +259,11 @@ def bile_duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     if HEAD not in scan.regions or scan.cut(HEAD):
         return
     (low, high), (bottom, top) = scan.heights_mm(duct), scan.heights_mm(HEAD)
-    if high < top - limits["slack_mm"]:
+    if high < top + limits["above_mm"]:
         mm = top - high
-        yield scan.fault(f"{duct} ends {mm:.0f} mm below the top of the head", duct, mm)
+        where = f"{mm:.0f} mm below" if mm > 0 else f"{-mm:.0f} mm above"
+        text = f"{duct} ends {where} the top of the head of the pancreas: before the liver"
+        yield scan.fault(text, duct, mm)
     if low > top:
         mm = low - top
         yield scan.fault(f"{duct} ends {mm:.0f} mm above the head of the pancreas", duct, mm)
