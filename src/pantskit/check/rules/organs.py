@@ -307,10 +307,10 @@ def kidney_sizes(scan: Scan, limits: Limits) -> Iterator[Fault]:
     reason="Kidneys as long as no kidney is, for their section: the slices' distance is wrong, or "
     "slices were dropped or repeated. Sections and volumes alone may still be plausible.",
     longest=2.95,
-    shortest=1.4,
+    shortest=1.6,
 )
 def stretched(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """Kidneys are 1.4 to 2.95 times as high as wide; told where both are higher, or both lower.
+    """Kidneys are 1.6 to 2.95 times as high as wide; told where both are higher, or both lower.
 
     They are 9 to 13 cm long and 4 to 6 cm across; wide is the square's side of the same area.
     """
