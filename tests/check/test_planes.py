@@ -62,26 +62,3 @@ def test_flat_side_at_the_edge_of_the_view_is_no_cut():
     ct = np.where(ball(MIDDLE, 14), 100, -90).astype(np.int16)
     ct[:, :, 52:] = -1000  # padding: the view ends there
     assert faults("straight-cut", scan({"kidney_left": mask}, ct=ct)) == []
-
-
-def femurs(**left):
-    """Two shafts of 12 mm and, at their upper end toward the middle, heads of a ball."""
-    i, j, _ = np.indices(SHAPE)
-    shafts = {"femur_left": 10.0, "femur_right": 50.0}
-    heads = {"femur_left": ball((18, 20, 60), 6), "femur_right": ball((42, 20, 60), 6)}
-    masks = {}
-    for name, at in shafts.items():
-        shaft = ((i - at) ** 2 + (j - 20) ** 2 <= 9) & (np.indices(SHAPE)[2] > 30)
-        masks[name] = (shaft & (np.indices(SHAPE)[2] < 60)) | heads[name]
-    return masks | left
-
-
-@pytest.mark.parametrize("tilt", [0.0, 0.6, 1.0])
-def test_femoral_head_cut_by_a_plane_toward_the_hip_is_no_ball(tilt):
-    whole = femurs()
-    assert faults("femur-head", scan(whole)) == []
-    normal = np.array([np.sqrt(1 - tilt**2), 0, tilt])
-    along = np.indices(SHAPE).transpose(1, 2, 3, 0) @ normal
-    cut = whole["femur_left"] & (along <= np.array([18, 20, 60]) @ normal)
-    told = faults("femur-head", scan(femurs(femur_left=cut)))
-    assert [f.structure for f in told] == ["femur_left"]

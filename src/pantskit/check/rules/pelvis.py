@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from pantskit.check.findings import Fault, Severity
-from pantskit.check.planes import FlatSide, flat_sides
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
 from pantskit.core.labels import Mask
@@ -117,8 +116,7 @@ def femur_head(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """A femur that ends inside the scan ends in a ball, nearer to the body's middle than its shaft.
 
     The ball through its upper sections says how much is missing above them; the first section of
-    the largest head, 56 mm wide, has a size that the slices' distance gives, and so has the part
-    of it at a plane that leans on its inner side.
+    the largest head, 56 mm wide, has a size that the slices' distance gives.
     """
     for femur in (f for f in FEMURS if f in scan.regions):
         region = scan.regions[femur]
@@ -140,37 +138,6 @@ def femur_head(scan: Scan, limits: Limits) -> Iterator[Fault]:
         elif ball is not None and ball.lost_mm > max(k, 3) + limits["lost_mm"]:
             text = f"{femur} is flat above, as a head that lacks its upper {ball.lost_mm:.0f} mm"
             yield scan.fault(f"{text}: cut or left out", femur, ball.lost_mm, at=at)
-        elif side := _flat_inside(scan, femur, limits["largest_radius_mm"]):
-            cm2 = _mm2(scan, side) / 100
-            i, j, k = side.voxels[len(side.voxels) // 2].tolist()
-            text = f"{femur} has a flat side of {cm2:.0f} cm2 toward the hip, where a head is round"
-            yield scan.fault(f"{text}: cut", femur, cm2, at=scan.at((i, j, k)))
-
-
-def _flat_inside(scan: Scan, femur: str, radius_mm: float) -> FlatSide | None:
-    """A side of a femur's upper end, inward or upward, that is flatter than the largest head."""
-    other = FEMURS[1 - FEMURS.index(femur)]
-    if other not in scan.regions:
-        return None
-    inward = np.sign(scan.centre_mm(other)[0] - scan.centre_mm(femur)[0])
-    for side in flat_sides(scan, femur):
-        right, _, up = side.normal
-        if up < 0.8 and (right * inward < 0.3 or up < -0.3):
-            continue
-        depth = 1.05 * _step_mm(scan, side) + 2
-        if depth < radius_mm and _mm2(scan, side) > np.pi * (2 * radius_mm * depth - depth**2):
-            return side
-    return None
-
-
-def _step_mm(scan: Scan, side: FlatSide) -> float:
-    """From a voxel at a side to the next one behind it."""
-    return float(np.abs(side.normal * scan.geometry.spacing).max())
-
-
-def _mm2(scan: Scan, side: FlatSide) -> float:
-    """Area of a side's voxels."""
-    return len(side.voxels) * scan.geometry.voxel_volume_mm3 / _step_mm(scan, side)
 
 
 @dataclass(frozen=True)
