@@ -286,6 +286,16 @@ def test_one_organ_that_is_astray_turns_no_scan_upside_down():
     assert faults("place", scan(masks)) != []
 
 
+def test_a_gall_bladder_that_the_view_cuts_may_lie_behind_the_duodenum():
+    names = ("liver", "duodenum", "gall_bladder")
+    masks = {name: mask for name, mask in trunk().items() if name in names}
+    k = np.flatnonzero(masks["duodenum"].any((0, 1)))
+    masks["gall_bladder"] = block((40, 44), (4, 8), (int(k[0]), int(k[-1])))
+    assert [f.structure for f in faults("place", scan(masks))] == ["gall_bladder"]
+    ends_in_it = {name: mask[:, :, int(k[0]) + 1 :] for name, mask in masks.items()}
+    assert faults("place", scan(ends_in_it)) == []
+
+
 def test_situs_inversus_has_its_liver_at_the_left_organs():
     masks = {name: mask[::-1] for name, mask in trunk().items()}
     named = {

@@ -164,6 +164,8 @@ _BEFORE = (
     ("duodenum", "kidney_right"), ("pancreas_head", "postcava"), ("liver", "kidney_right"),
     ("gall_bladder", "duodenum"),
 )  # fmt: skip
+# Their one end lies behind the other: of what is left in view nobody can say how it lies.
+_FOLDED = frozenset({"gall_bladder", "duodenum", "stomach"})
 
 
 @rule(
@@ -203,13 +205,14 @@ def _turned(known: Sequence[tuple[str, str]], wrong: Sequence[tuple[str, str]]) 
     slack_mm=5,
 )
 def place(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """No organ is above or before one that it always lies below or behind."""
+    """No organ is below or behind one that it always lies above or before."""
     for pairs, axis, words in ((_ABOVE, 2, "above"), (_BEFORE, 1, "in front of")):
         known = [(a, b) for a, b in pairs if a in scan.regions and b in scan.regions]
         wrong = [
             (a, b)
             for a, b in known
             if scan.centre_mm(a)[axis] < scan.centre_mm(b)[axis] - limits["slack_mm"]
+            and not any(s in _FOLDED and scan.cut(s) for s in (a, b))
         ]
         if not wrong or _turned(known, wrong):
             continue  # none, or told by upside-down
