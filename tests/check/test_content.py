@@ -129,12 +129,42 @@ def test_cortex_in_the_arterial_phase_is_as_bright_as_the_blood_and_a_pelvis_is_
     masks = {"kidney_left": trunk()["kidney_left"], "aorta": trunk()["aorta"]}
     ct = np.full((60, 40, 100), 120, np.int16)
     ct[masks["aorta"]] = 320
-    ct[12:14, 6:9, 51:54] = 340
+    ct[12:14, 6:9, 51:54] = 340  # 1.15 ml as bright as blood: it may be an artery
     assert faults("renal-pelvis", scan(masks, ct=ct, phase="arterial")) == []
     ct[12:14, 6:9, 51:54] = 420
     assert len(faults("renal-pelvis", scan(masks, ct=ct, phase="arterial"))) == 1
     # Without the aorta nobody knows how bright the blood is.
     del masks["aorta"]
+    assert faults("renal-pelvis", scan(masks, ct=ct, phase="arterial")) == []
+
+
+def test_pelvis_as_bright_as_the_blood_is_told_in_the_arterial_phase_when_it_is_no_artery():
+    masks = {"kidney_left": trunk()["kidney_left"], "aorta": trunk()["aorta"]}
+    ct = np.full((60, 40, 100), 120, np.int16)
+    ct[masks["aorta"]] = 340
+    ct[12:14, 6:9, 50:54] = 350  # 24 voxels of 0.064 ml
+    (fault,) = faults("renal-pelvis", scan(masks, ct=ct, phase="arterial"))
+    assert fault.value == pytest.approx(24 * 0.064)
+    assert ct[fault.at] == 350
+    # An artery through the whole kidney, a voxel wide: 18 of them.
+    ct[10:18, 4:12, 44:62] = 120
+    ct[13, 8, 44:62] = 350
+    assert faults("renal-pelvis", scan(masks, ct=ct, phase="arterial")) == []
+
+
+def test_pelvis_that_is_a_third_of_the_mask_is_told_in_the_arterial_phase():
+    masks = {"kidney_left": trunk()["kidney_left"], "aorta": trunk()["aorta"]}
+    ct = np.full((60, 40, 100), 180, np.int16)
+    ct[12:17, 5:11, 46:59] = 600
+    ct[masks["aorta"]] = 340
+    assert len(faults("renal-pelvis", scan(masks, ct=ct, phase="arterial"))) == 1
+
+
+def test_bright_cortex_of_the_arterial_phase_is_no_pelvis():
+    masks = {"kidney_left": trunk()["kidney_left"], "aorta": trunk()["aorta"]}
+    ct = np.full((60, 40, 100), 290, np.int16)  # the cortex, two thirds of the mask
+    ct[12:16, 5:11, 46:60] = 110
+    ct[masks["aorta"]] = 380
     assert faults("renal-pelvis", scan(masks, ct=ct, phase="arterial")) == []
 
 

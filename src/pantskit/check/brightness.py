@@ -64,8 +64,12 @@ class Brightness:
 
     def median_hu(self, structure: str) -> float:
         """Median HU under a structure."""
+        return self.quantile_hu(structure, 0.5)
+
+    def quantile_hu(self, structure: str, share: float) -> float:
+        """HU that this share of a structure's voxels do not exceed."""
         sums = np.cumsum(self.values(structure))
-        return float(np.searchsorted(sums, sums[-1] / 2) - 1024)
+        return float(np.searchsorted(sums, sums[-1] * share) - 1024)
 
     def share_between(self, structure: str, low: float, high: float) -> float:
         """Share of a structure's voxels with low <= HU < high."""

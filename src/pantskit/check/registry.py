@@ -21,7 +21,8 @@ Find = Callable[[Any, Limits], Iterator[Fault]]
 
 _GROUPS = (
     "files", "image", "combined", "metadata", "labels", "shape", "cut", "organs", "pancreas",
-    "duct", "vessels", "pelvis", "content", "bone", "scale", "cohort",
+    "duct", "vessels", "pelvis", "content", "kidneys", "bone", "scale",
+    "cohort",
 )  # fmt: skip
 
 

@@ -8,11 +8,9 @@ import numpy as np
 
 from pantskit.check.border import rim_share
 from pantskit.check.findings import Fault, Severity
-from pantskit.check.region import Region
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
 from pantskit.core.labels import LESION, PANCREAS, PANCREAS_PARTS, STRUCTURES
-from pantskit.measure.shape import parts_of
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
@@ -35,7 +33,7 @@ _RIMMED = (
     "liver", "spleen", "kidney_left", "kidney_right", "gall_bladder", "bladder", PANCREAS,
     *_VESSELS,
 )  # fmt: skip
-_FAT_HU = -40.0  # fat is -120 to -60; half fat and half flesh in one voxel is about -30
+FAT_HU = -40.0  # fat is -120 to -60; half fat and half flesh in one voxel is about -30
 _GLAND = (PANCREAS, *PANCREAS_PARTS)
 _HOLLOW = ("stomach", "duodenum", "colon")  # what is in view may be all gas
 _LUNGS = ("lung_left", "lung_right")
@@ -187,7 +185,7 @@ def other_ct(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if region is None or region.voxels < limits["least_voxels"]:
             continue
         judged += 1
-        low, high = (-100, 3072) if structure in _LUNGS else (-1024, _FAT_HU)
+        low, high = (-100, 3072) if structure in _LUNGS else (-1024, FAT_HU)
         share = scan.share_between(structure, low, high)
         if share > limits["share"]:
             wrong.append((share, structure))
@@ -230,7 +228,7 @@ def fat(scan: Scan, limits: Limits) -> Iterator[Fault]:
     for structure in (s for s in (*_SOLID, LESION) if s in scan.regions):
         if scan.regions[structure].voxels < limits["least_voxels"] or _sliver(scan, structure):
             continue
-        share = scan.share_between(structure, -1024, _FAT_HU)
+        share = scan.share_between(structure, -1024, FAT_HU)
         most = limits[_FAT_LIMITS.get(structure, "share")]
         if most < share <= 0.35:  # beyond, other-ct tells
             text = f"{share:.0%} of {structure} is fat or air"
@@ -282,66 +280,6 @@ def effusion(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if share > limits["share"] or fluid > limits["fluid_share"]:
             text = f"{share:.0%} of {lung} is as dense as fluid or flesh: an effusion in the mask?"
             yield scan.fault(text, lung, share)
-
-
-@rule(
-    "renal-pelvis",
-    WARNING,
-    Scope.CONTENT,
-    reason="What is brighter than any parenchyma is contrast medium in the renal pelvis.",
-    standard="Kidneys: parenchyma without renal pelvis and ureter.",
-    least_ml=0.7,
-    bright_hu=260,
-    brighter_hu=80,
-    than_blood_hu=60,
-)
-def renal_pelvis(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """A kidney's mask holds no excreted contrast medium; in late phases it would show.
-
-    It lies in one piece; single bright voxels are noise. The cortex of an early phase is no
-    brighter than the aorta, whose blood it has.
-    """
-    if scan.ct is None or (scan.phase == "arterial" and "aorta" not in scan.regions):
-        return
-    blood = scan.median_hu("aorta") if scan.phase == "arterial" else -1000.0
-    for kidney in (s for s in ("kidney_left", "kidney_right") if s in scan.regions):
-        region = scan.regions[kidney]
-        least = max(
-            limits["bright_hu"],
-            scan.median_hu(kidney) + limits["brighter_hu"],
-            blood + limits["than_blood_hu"],
-        )
-        bright = region.array & (scan.ct[region.box] > least)
-        if not bright.any():
-            continue
-        part = parts_of(bright)[0]
-        ml = part.voxels * scan.geometry.voxel_volume_mm3 / 1000
-        if ml > limits["least_ml"]:
-            text = f"{ml:.1f} ml of {kidney} in one piece are above {least:.0f} HU: renal pelvis"
-            at = scan.inside(kidney, part)
-            yield scan.fault(f"{text} in the mask (or a large stone)", kidney, ml, at=at)
-
-
-@rule(
-    "renal-sinus",
-    WARNING,
-    Scope.CONTENT,
-    reason="Fat deep in a kidney's mask is its sinus, with the renal pelvis in it: filled in.",
-    standard="Kidneys: parenchyma without renal pelvis, ureter and fat.",
-    least_ml=0.4,
-)
-def renal_sinus(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """A kidney's mask holds no fat further inside than a voxel."""
-    if scan.ct is None:
-        return
-    for kidney in (s for s in ("kidney_left", "kidney_right") if s in scan.regions):
-        region = scan.regions[kidney]
-        fat = region.inner & (scan.ct[region.box] < _FAT_HU)
-        ml = int(np.count_nonzero(fat)) * scan.geometry.voxel_volume_mm3 / 1000
-        if ml > limits["least_ml"]:
-            at = scan.at(Region(np.asfortranarray(fat), region.start).widest)
-            text = f"{ml:.1f} ml of fat deep in {kidney}: the renal sinus is filled in"
-            yield scan.fault(text, kidney, ml, at=at)
 
 
 @rule(
