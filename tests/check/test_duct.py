@@ -7,6 +7,7 @@ import pytest
 from blocks import block, faults, scan
 
 from pantskit.check.course import course_of_gland, without
+from pantskit.check.depth import deeper_elsewhere
 
 # A gland like a hook, 4 mm voxels: 28 voxels from the tail (left) to the right, then 20 down.
 GLAND = block((10, 42), (18, 22), (50, 54)) | block((38, 42), (18, 22), (30, 54))
@@ -123,3 +124,53 @@ def test_quarter_of_a_duct_that_leaves_the_gland_is_told(beyond, told):
     duct = block((39, 41), (19, 21), (30 - beyond, 52))
     masks = {"pancreas": GLAND, "pancreatic_duct": duct}
     assert bool(faults("duct-outside", scan(masks))) == told
+
+
+# A gland of 128 x 32 x 32 mm, and a duct of 8 mm in the middle of it.
+THICK = block((10, 42), (16, 24), (48, 56))
+MIDDLE = block((12, 40), (19, 21), (51, 53))
+
+
+@pytest.mark.parametrize("move", [(0, 4, 0), (0, -4, 0), (0, 0, 4), (0, 0, -4)])
+def test_duct_that_was_moved_to_the_border_of_the_gland_is_told(move):
+    moved = np.roll(MIDDLE, move, axis=(0, 1, 2))  # half of it lies outside, by a voxel
+    (fault,) = faults("duct-outside", scan({"pancreas": THICK, "pancreatic_duct": moved}))
+    assert fault.value == pytest.approx(0.5)
+    assert "out of place" in fault.message
+    assert moved[fault.at]
+    assert not THICK[fault.at]
+
+
+def test_duct_that_leaves_the_gland_by_a_voxel_on_one_side_and_on_the_other_is_not_moved():
+    front, back = block((12, 22), (23, 25), (51, 53)), block((30, 40), (15, 17), (51, 53))
+    between = block((20, 32), (15, 25), (51, 53))
+    masks = {"pancreas": THICK, "pancreatic_duct": front | between | back}
+    assert faults("duct-outside", scan(masks)) == []
+
+
+def test_duct_near_the_border_of_the_gland_is_not_moved():
+    inside = np.roll(MIDDLE, 3, axis=1)
+    assert faults("duct-outside", scan({"pancreas": THICK, "pancreatic_duct": inside})) == []
+
+
+def test_short_piece_of_a_duct_at_the_border_may_be_all_that_is_seen():
+    piece = block((20, 26), (23, 25), (51, 53))
+    assert faults("duct-outside", scan({"pancreas": THICK, "pancreatic_duct": piece})) == []
+
+
+def test_duct_that_the_mask_of_the_gland_leaves_out_is_not_moved():
+    masks = {"pancreas": THICK & ~MIDDLE, "pancreatic_duct": MIDDLE}
+    assert faults("duct-outside", scan(masks)) == []
+
+
+@pytest.mark.parametrize(("mm", "within"), [(4, 0.01), (0.7, 1.4)])
+def test_how_much_deeper_it_would_lie_elsewhere(mm, within):
+    # 80 or 14 mm thick; fine voxels are thinned to 1.4 mm.
+    view = scan({"pancreas": block((0, 60), (20, 40), (0, 100))}, spacing=(4, mm, 4))
+    organ = view.regions["pancreas"]
+    for away in (1, 2):  # a line of voxels behind it, the first half a voxel from the border
+        line = np.array([[i, 20 - away, 50] for i in range(20, 40)])
+        gain = deeper_elsewhere(view, line, organ, deep_mm=5)
+        assert gain == pytest.approx(5 + (away - 0.5) * mm, abs=within)
+    line[:, 1] = 30
+    assert deeper_elsewhere(view, line, organ, deep_mm=5) == 0

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from pantskit.check.breaks import in_words, open_breaks, section_mm2, tumour_unplaced
 from pantskit.check.course import Course, course_of_gland, without
+from pantskit.check.depth import deeper_elsewhere
 from pantskit.check.findings import Fault, Severity
+from pantskit.check.region import Region
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.rules.organs import mirrored
 from pantskit.check.scan import Scan
@@ -24,19 +26,52 @@ DUCT = "pancreatic_duct"
     "duct-outside",
     WARNING,
     Scope.ANATOMY,
-    reason="The pancreatic duct runs in the gland; outside it is a vessel or bowel.",
+    reason="The pancreatic duct runs in the gland; outside it is a vessel or bowel, or the mask "
+    "was moved.",
     standard="Pancreatic duct: a tube within the pancreas, from the tail to the ampulla.",
     share=0.15,
     grown_mm=0,
+    some_share=0.03,
+    most_share=0.95,
+    deeper_mm=1.75,
+    deep_mm=5,
+    long_mm=40,
 )
 def duct_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """The duct lies in the gland, or beside it by a voxel, where it was left out of the mask."""
+    """The duct lies in the gland, or beside it by a voxel, where it was left out of the mask.
+
+    A mask that is out of its place as a whole may stay in a thick gland for the most part. Then
+    some of it is outside, and moved back all of it would lie deeper, up to half the thickness
+    of a thin gland; a duct that runs near the border on one side and on another would not. Short
+    pieces say nothing of that, nor a gland whose mask leaves the duct out.
+    """
     if DUCT not in scan.regions or PANCREAS not in scan.regions:
         return
+    duct = scan.regions[DUCT]
+    local = np.argwhere(duct.array)
+    inside = scan.contains(PANCREAS, local + duct.start)
+    if inside.all():
+        return
+    beyond = duct.array.copy(order="F")
+    beyond[tuple(local[inside].T)] = False
+    at = scan.at(Region(beyond, duct.start).widest)
     share = scan.share_away(DUCT, PANCREAS, limits["grown_mm"])
     if share > limits["share"]:
         text = f"{share:.0%} of the pancreatic duct lies outside the gland"
-        yield scan.fault(text, DUCT, share)
+        yield scan.fault(text, DUCT, share, at=at)
+        return
+    share = 1 - float(inside.mean())
+    length = float(np.linalg.norm(np.ptp(local, axis=0) * scan.geometry.spacing))
+    if limits["some_share"] < share < limits["most_share"] and length > limits["long_mm"]:
+        gain = deeper_elsewhere(
+            scan, local + duct.start, scan.regions[PANCREAS], deep_mm=limits["deep_mm"]
+        )
+        if gain > limits["deeper_mm"]:
+            text = (
+                f"{share:.0%} of the pancreatic duct lies outside the gland, and moved as a whole"
+            )
+            text = f"{text} it would lie {gain:.1f} mm deeper on average: the mask is out of place"
+            yield scan.fault(text, DUCT, share, at=at)
 
 
 @rule(
