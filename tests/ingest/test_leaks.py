@@ -26,6 +26,7 @@ from pantskit.ingest.privacy.identifiers import (
     path_identifiers,
     text_identifiers,
 )
+from pantskit.ingest.privacy.leak_volumes import never_text
 from pantskit.ingest.privacy.leaks import LeakScan, explain, identifiers_of_run
 from pantskit.ingest.privacy.own_words import is_own
 
@@ -481,6 +482,18 @@ def test_name_in_a_gzip_header_is_found(tmp_path):
     second = gzip.compress(b"a", mtime=0) + (tmp_path / "ct.nii.gz").read_bytes()
     (tmp_path / "b.gz").write_bytes(second)
     assert LeakScan({}).file(tmp_path / "b.gz")
+
+
+@pytest.mark.parametrize(
+    ("value", "never"),
+    [(-32768, False), (-2049, False), (-2048, True), (8191, True), (8192, False), (32767, False)],
+)
+def test_voxels_are_no_text_while_no_high_byte_can_be_a_letter(value, never):
+    # High bytes 0x20 (a space) to 0xf7 occur in text.
+    voxels = np.zeros(1000, np.int16)
+    voxels[777] = value
+    assert never_text(voxels) is never
+    assert never_text(voxels[:0])
 
 
 def test_random_voxels_never_look_like_a_name(tmp_path):

@@ -55,6 +55,7 @@ _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 PLAIN_SYNTAXES = {"", _IMPLICIT, "1.2.840.10008.1.2.1", _BIG_ENDIAN, DEFLATED}
 
 _CHARACTER_SET, _TRANSFER_SYNTAX = 0x00080005, 0x00020010
+_PRIVATE = 0x00010000  # the bit of a tag that only private ones have
 _NUMBERS = frozenset(b"AT DS FD FL IS SL SS UL US".split())  # they identify nobody
 
 _PLAIN = frozenset(b"DA TM UI".split())  # of which a value without these bytes is one text
@@ -68,7 +69,8 @@ _MEMORY = 200_000  # elements remembered: some dozen megabytes
 
 Converter = Callable[[Any], Any]
 _Meaning = tuple[tuple[Found, ...], Any]
-HeaderMemory = dict[Any, Any]  # what elements mean, by their bytes; one for the files of a run
+# What elements mean, by what that hangs on beside their bytes, and by these; one for a run's files.
+HeaderMemory = dict[tuple[Any, ...], dict[bytes, _Meaning]]
 
 
 @dataclass(frozen=True)
@@ -236,11 +238,13 @@ def _plain(
             if complete:
                 raise OddHeader from None
             complete = not prefix.more()
+    if sum(map(len, memory.values())) > _MEMORY:
+        memory.clear()
     values: dict[str, Any] = {}
     identifiers: list[Identifiers] = list(_preamble(prefix.data[:128], memory))
     _interpret(prefix.data, meta, True, wanted, memory, values, identifiers)
     _interpret(prefix.data, cut, explicit, wanted, memory, values, identifiers)
-    private = sum(tag >> 16 & 1 for tag, _, _ in cut)
+    private = len([tag for tag, _, _ in cut if tag & _PRIVATE])
     census = Census(len(meta) + len(cut), private, len(identifiers))
     return Elements(values, tuple(identifiers), census, pixels), end
 
@@ -255,23 +259,23 @@ def _interpret(
     identifiers: list[Identifiers],
 ) -> None:
     """Add what the elements mean to values and identifiers."""
-    if len(memory) > _MEMORY:
-        memory.clear()
     charset = next((data[a:b] for tag, a, b in cut if tag == _CHARACTER_SET), b"")
-    creators = {tag: data[a:b] for tag, a, b in cut if tag >> 16 & 1 and 0 < tag & 0xFFFF < 0x100}
+    creators = {tag: data[a:b] for tag, a, b in cut if tag & _PRIVATE and 0 < tag & 0xFFFF < 0x100}
+    known = memory.setdefault((explicit, charset, *creators.items()), {})
     for tag, start, end in cut:
-        raw = data[start:end]
-        creator = creators.get(tag & ~0xFFFF | tag >> 8 & 0xFF, b"") if tag >> 16 & 1 else b""
-        short = raw if len(raw) < _LONG_ELEMENT else hashlib.blake2b(raw, digest_size=24).digest()
-        key = (explicit, charset, creator, short)
-        meaning = memory.get(key)
+        raw = short = data[start:end]
+        if end - start >= _LONG_ELEMENT:
+            short = hashlib.blake2b(raw, digest_size=24).digest()
+        meaning = known.get(short)
         if meaning is None:
+            creator = creators.get(tag & ~0xFFFF | tag >> 8 & 0xFF, b"") if tag & _PRIVATE else b""
             converter = wanted[tag][1] if tag in wanted else None
-            meaning = memory[key] = _meaning(tag, raw, explicit, charset, creator, converter)
-        if meaning[0]:
-            identifiers.extend(meaning[0])
-        if meaning[1] is not None:
-            values[wanted[tag][0]] = meaning[1]
+            meaning = known[short] = _meaning(tag, raw, explicit, charset, creator, converter)
+        found, value = meaning
+        if found:
+            identifiers += found
+        if value is not None:
+            values[wanted[tag][0]] = value
 
 
 def _meaning(
@@ -315,12 +319,12 @@ def _dataset(raw: bytes, explicit: bool, encodings: Any) -> Dataset:
 def _preamble(preamble: bytes, memory: HeaderMemory) -> tuple[Identifiers, ...]:
     if not preamble.strip(b"\0"):
         return ()
-    if (preamble,) not in memory:
+    known = memory.setdefault((), {})
+    if preamble not in known:
         dataset = Dataset()
         dataset.preamble = preamble
-        memory[(preamble,)] = identifying_values(dataset), None
-    found: tuple[Identifiers, ...] = memory[(preamble,)][0]
-    return found
+        known[preamble] = identifying_values(dataset), None
+    return known[preamble][0]
 
 
 def _by_pydicom(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,8 @@ def to_hu(
     if stored.dtype.kind == "f" and not np.isfinite(stored).all():
         bad = int(stored.size - np.isfinite(stored).sum())
         raise ImageError(f"{bad} voxels are not finite (NaN or infinite); repair the source image")
-    if stored.dtype not in (np.int16, np.uint16, np.float32) or not stored.dtype.isnative:
+    one_pass = stored.dtype.type in (np.int16, np.uint16, np.float32)
+    if not (one_pass and stored.dtype.isnative):
         stored = stored.astype(np.float64)
     stored = np.ascontiguousarray(stored)
     padding = believed_padding(slope, intercept, padding)
@@ -176,6 +178,7 @@ def believed_padding(
     return padding if high <= AIR_HU or low >= _PADDING_MARKER_HU else None
 
 
+@lru_cache(256)
 def _clip_ends(dtype: np.dtype[Any], slope: float, intercept: float) -> tuple[Any, Any] | None:
     """Stored integers that are -1000 and 1000 HU, or None where HU is no whole shift of them."""
     if slope != 1 or intercept != int(intercept) or dtype.kind == "f":
@@ -199,7 +202,11 @@ def _flattened(out: NDArray[np.int16]) -> tuple[NDArray[np.int16], int, tuple[in
     steps = (out.strides[0] // out.itemsize, out.strides[1] // out.itemsize)
     reach = [(n - 1) * step for n, step in zip(out.shape, steps, strict=True)]
     corner = out[:: -1 if steps[0] < 0 else 1, :: -1 if steps[1] < 0 else 1]
-    flat = np.lib.stride_tricks.as_strided(corner, (sum(map(abs, reach)) + 1,), (out.itemsize,))
+    if corner.flags.c_contiguous:
+        flat = corner.reshape(-1)
+    else:
+        size = sum(map(abs, reach)) + 1
+        flat = np.lib.stride_tricks.as_strided(corner, (size,), (out.itemsize,))
     return flat, sum(-r for r in reach if r < 0), steps
 
 

@@ -58,6 +58,8 @@ class SourceFile:
     @property
     def place(self) -> PurePosixPath:
         """Where it is, with archives as folders."""
+        if not self.member:
+            return PurePosixPath(self.path)
         names = (name.lstrip("/") for name in (*self.inside, self.member))  # never the root's
         return PurePosixPath(self.path.as_posix(), *names)
 

@@ -26,6 +26,7 @@ from pantskit.ingest.privacy.leak_text import (
     texts_of,
 )
 from pantskit.ingest.privacy.voxel_text import WideText
+from pantskit.measure.compiled import compiled
 
 _NIFTI_HEADER = 352
 _SMALLEST_HEADER = 348
@@ -92,7 +93,10 @@ class PassingVoxels:
             self._found += [Piece(t, shortest=CODED_SHORTEST) for t in self._wide.find(part)]
             if not never_text(part):
                 self._found += _voxel_texts(part.tobytes())
-        self._before = np.concatenate([self._before, values[-_SEAM:]])[-_SEAM:]
+        if values.size >= _SEAM:
+            self._before = values[-_SEAM:].copy()
+        else:
+            self._before = np.concatenate([self._before, values])[-_SEAM:]
 
     def pieces(self, path: Path) -> list[Piece] | None:
         """All text of a packed NIfTI file, if these voxels are what it unpacks to; else None.
@@ -223,4 +227,13 @@ def never_text(values: NDArray[np.int16]) -> bool:
 
     Their high bytes are 0x00 to 0x1f or 0xf8 to 0xff, which no run of text has.
     """
-    return values.size == 0 or bool(values.min() >= -2048 and values.max() < 8192)
+    return bool(_most_above(values, -2048) < 8192 + 2048)
+
+
+@compiled
+def _most_above(values: Any, lowest: int) -> Any:
+    """How far any 16-bit number is above the lowest; one below it is 32768 above or more."""
+    most = np.uint16(0)
+    for n in range(len(values)):
+        most = max(most, np.uint16(values[n] - lowest))
+    return most

@@ -37,6 +37,7 @@ class WideText:
                 for start in range(_GRAM):
                     gram = wide[2 * start : 2 * (start + _GRAM)]
                     self._grams[int.from_bytes(gram, "little")].append((letters, start))
+        self._numbers = np.array(sorted(self._grams), np.uint64)
         self._wanted = np.zeros(1 << 16, np.bool_)
         for number in self._grams:
             self._wanted[(number * _FACTOR & _WORD) >> 48] = True
@@ -53,8 +54,8 @@ class WideText:
         if not self._grams or values.size < _SHORTEST:
             return
         quads = values[: values.size // _GRAM * _GRAM].view(np.uint64)
-        for place in _candidates(quads, self._wanted).tolist():
-            for letters, start in self._grams.get(int(quads[place]) | _LOWER, ()):
+        for place in _candidates(quads, self._wanted, self._numbers).tolist():
+            for letters, start in self._grams[int(quads[place]) | _LOWER]:
                 begin = _GRAM * place - start
                 found = values[max(begin, 0) : max(begin, 0) + len(letters)].tolist()
                 if begin >= 0 and [v | 0x20 for v in found] == list(letters):
@@ -62,8 +63,14 @@ class WideText:
 
 
 @compiled
-def _candidates(quads: Any, wanted: Any) -> Any:
-    """Groups of four voxels that, as lower-case letters, have the hash of wanted ones."""
+def _candidates(quads: Any, wanted: Any, numbers: Any) -> Any:
+    """Groups of four voxels that, as lower-case letters, are among the numbers.
+
+    Args:
+        quads: the groups, as a number each.
+        wanted: by a hash, whether one of the numbers may have it.
+        numbers: sorted.
+    """
     found = np.empty(len(quads) + 1, np.int64)
     count = 0
     for n in range(len(quads)):
@@ -73,4 +80,11 @@ def _candidates(quads: Any, wanted: Any) -> Any:
         # No branch: in an organ it would be guessed wrong at every other voxel.
         found[count] = n
         count += letters & wanted[place]
-    return found[:count]
+    kept = 0
+    for n in found[:count]:
+        quad = quads[n] | np.uint64(_LOWER)
+        place = np.searchsorted(numbers, quad)
+        if place < len(numbers) and numbers[place] == quad:
+            found[kept] = n
+            kept += 1
+    return found[:kept]
