@@ -67,10 +67,8 @@ def duct_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
             scan, local + duct.start, scan.regions[PANCREAS], deep_mm=limits["deep_mm"]
         )
         if gain > limits["deeper_mm"]:
-            text = (
-                f"{share:.0%} of the pancreatic duct lies outside the gland, and moved as a whole"
-            )
-            text = f"{text} it would lie {gain:.1f} mm deeper on average: the mask is out of place"
+            text = f"{share:.0%} of the pancreatic duct lies outside the gland, and moved as a"
+            text = f"{text} whole it would lie {gain:.1f} mm deeper: the mask is out of place"
             yield scan.fault(text, DUCT, share, at=at)
 
 
