@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pantskit.check.findings import Fault, Severity
+from pantskit.check.balls import NO_BALL, Ball, upper_balls
+from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.scan import Scan
 from pantskit.core.labels import Mask
@@ -111,12 +113,20 @@ def _soft_share(scan: Scan, femur: str, *, reach_mm: float = 15, bone_hu: float 
     lost_mm=4,
     medial_mm=8,
     least_mm=45,
+    ball=0.75,
+    ball_least_mm=60,
+    ball_coarsest_mm=10,
 )
 def femur_head(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """A femur that ends inside the scan ends in a ball, nearer to the body's middle than its shaft.
 
     The ball through its upper sections says how much is missing above them; the first section of
-    the largest head, 56 mm wide, has a size that the slices' distance gives.
+    the largest head, 56 mm wide, has a size that the slices' distance gives. Of a ball of 36 to
+    60 mm, wherever it fits best with the rest of the bone on its outer side, most of the surface is
+    there: the neck takes 8 to 18 % of it, and a plane at any angle that takes a third of its
+    breadth some 25 %, which count twice as they are not even bone. A femur without its head has no
+    such ball. Slices further apart than 10 mm and scans that begin less than 60 mm below the head's
+    top do not tell.
     """
     for femur in (f for f in FEMURS if f in scan.regions):
         region = scan.regions[femur]
@@ -138,6 +148,45 @@ def femur_head(scan: Scan, limits: Limits) -> Iterator[Fault]:
         elif ball is not None and ball.lost_mm > max(k, 3) + limits["lost_mm"]:
             text = f"{femur} is flat above, as a head that lacks its upper {ball.lost_mm:.0f} mm"
             yield scan.fault(f"{text}: cut or left out", femur, ball.lost_mm, at=at)
+        elif (best := _best_ball(scan, femur, limits)) and best.score < limits["ball"]:
+            text = f"the upper end of {femur} is no whole ball: of the one that fits best"
+            text = f"{text} {best.whole:.0%} of the surface are there, {best.lost:.0%} missing"
+            at = _inside(scan, best.missing, at)
+            yield scan.fault(f"{text}: its head was cut or left out", femur, best.whole, at=at)
+
+
+def _best_ball(scan: Scan, femur: str, limits: Limits) -> Ball | None:
+    """The ball that fits a femur's upper end best, on its inner side; None where nobody can say."""
+    low, high = scan.heights_mm(femur)
+    if scan.cut_below(femur) and high - low < limits["ball_least_mm"]:
+        return None
+    if max(scan.geometry.spacing) > limits["ball_coarsest_mm"]:
+        return None
+    other = FEMURS[1 - FEMURS.index(femur)]
+    inward = 0.0
+    if other in scan.regions:
+        inward = np.sign(scan.centre_mm(other)[0] - scan.centre_mm(femur)[0])
+    best = NO_BALL
+    for ball in upper_balls(scan.regions[femur], scan.geometry.spacing):
+        right, _, up = ball.toward
+        # The neck leads outward and down, and so does all that follows it.
+        alone = not ball.toward.any()
+        if (alone or (up < 0.3 and (inward == 0 or -right * inward > 0.3))) and (
+            ball.score > best.score
+        ):
+            best = ball
+        if best.score >= limits["ball"]:
+            break
+    return best
+
+
+def _inside(scan: Scan, voxel: NDArray[np.float64] | None, otherwise: Voxel) -> Voxel:
+    """A voxel along the body's axes as index in the file, moved into the scan."""
+    if voxel is None:
+        return otherwise
+    last = np.array(scan.geometry.shape) - 1
+    i, j, k = np.clip(np.rint(voxel), 0, last).astype(int).tolist()
+    return scan.at((i, j, k))
 
 
 @dataclass(frozen=True)
