@@ -65,6 +65,15 @@ def test_padding_becomes_air_and_counts_for_nothing_else(kind):
     assert (clipped.low, clipped.high) == (hu[measured].min(), hu[measured].max())
 
 
+@pytest.mark.parametrize("columns", [0xFFFF, 0x10000])
+def test_every_clipped_voxel_of_a_long_row_is_counted(columns):
+    stored = np.full((2, columns), -2000, np.int16)
+    out = np.zeros(stored.shape, np.int16)
+    clipped = to_hu(stored, 1, 0, out).clipped
+    assert (clipped.below, clipped.above) == (2 * columns, 0)
+    assert (out == -1000).all()
+
+
 @pytest.mark.parametrize("view", views((1, 1)))
 def test_hu_is_written_into_any_view_and_nothing_beside_it(view):
     stored = STORED["uint16"] % np.uint16(3000)

@@ -58,8 +58,8 @@ _CHARACTER_SET, _TRANSFER_SYNTAX = 0x00080005, 0x00020010
 _PRIVATE = 0x00010000  # the bit of a tag that only private ones have
 _NUMBERS = frozenset(b"AT DS FD FL IS SL SS UL US".split())  # they identify nobody
 
-_PLAIN = frozenset(b"DA TM UI".split())  # of which a value without these bytes is one text
-_NOT_PLAIN = frozenset(b"\x1b\\")
+# Of these an ASCII value is one text, if it has no backslash and no escape.
+_PLAIN = frozenset(b"DA TM UI".split())
 
 _FIRST_BYTES = 1 << 14  # holds the header of most slices
 _MOST_BYTES = 1 << 28  # of a header; one of 10,000 frames has a few dozen megabytes
@@ -294,7 +294,7 @@ def _meaning(
     public = not tag >> 16 & 1
     if public and explicit and raw[4:6] in _PLAIN and converter in (None, text_of):
         value = raw[8:]
-        if value.isascii() and not _NOT_PLAIN.intersection(value):
+        if value.isascii() and b"\\" not in value and b"\x1b" not in value:
             # New in every slice too, and read without making a data set for each.
             one = element_identifiers(tag, raw[4:6].decode("ascii"), value)
             text = value.decode("ascii").rstrip("\0 ")

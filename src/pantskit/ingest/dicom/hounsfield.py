@@ -18,6 +18,8 @@ from pantskit.measure.compiled import compiled
 # Padding as dark as air is air outside the field of view; at or above this it is a marker.
 _PADDING_MARKER_HU = 3072.0
 
+_LONGEST_ROW = 0xFFFF  # whose voxels 16 bits count
+
 
 @dataclass
 class Clipped:
@@ -116,7 +118,8 @@ def to_hu(
     stored = np.ascontiguousarray(stored)
     padding = believed_padding(slope, intercept, padding)
     flat, start, steps = _flattened(out)
-    ends = _clip_ends(stored.dtype, slope, intercept) if padding is None else None
+    shifted = padding is None and stored.shape[1] <= _LONGEST_ROW
+    ends = _clip_ends(stored.dtype, slope, intercept) if shifted else None
     measured: list[Any]
     if ends is not None:
         low, high, below, above = _shift(stored, int(intercept), *ends, flat, start, *steps)
@@ -221,7 +224,10 @@ def _shift(
     row_step: int,
     column_step: int,
 ) -> Any:
-    """HU where the slope is 1; least and most are the stored values of the clip's ends."""
+    """HU where the slope is 1; least and most are the stored values of the clip's ends.
+
+    Rows are no longer than `_LONGEST_ROW`.
+    """
     rows, columns = stored.shape
     line = np.empty(columns, np.int16)
     low = high = stored[0, 0]
@@ -233,11 +239,11 @@ def _shift(
         for c in range(columns):
             low = min(low, row[c])
             high = max(high, row[c])
-        under: Any = np.uint32(0)
-        over: Any = np.uint32(0)
+        under: Any = np.uint16(0)
+        over: Any = np.uint16(0)
         for c in range(columns):  # narrow counters, or fewer are counted at a time
-            under = np.uint32(under + (row[c] < least))
-            over = np.uint32(over + (row[c] > most))
+            under = np.uint16(under + (row[c] < least))
+            over = np.uint16(over + (row[c] > most))
         below += under
         above += over
         for c in range(columns):

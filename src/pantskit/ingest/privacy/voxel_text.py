@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,18 +30,27 @@ class WideText:
             needles: lower-case values. Those of less than seven letters are not looked for: an
                 organ of a few million voxels holds them by chance.
         """
-        self._grams: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
-        for needle in needles:
-            if len(needle) >= _SHORTEST and needle.isascii():
-                letters = bytes(c | 0x20 for c in needle.encode("ascii"))
-                wide = letters.decode("ascii").encode("utf-16-le")
-                for start in range(_GRAM):
-                    gram = wide[2 * start : 2 * (start + _GRAM)]
-                    self._grams[int.from_bytes(gram, "little")].append((letters, start))
-        self._numbers = np.array(sorted(self._grams), np.uint64)
-        self._wanted = np.zeros(1 << 16, np.bool_)
+        self._needles = [n for n in needles if len(n) >= _SHORTEST and n.isascii()]
+
+    @cached_property
+    def _grams(self) -> dict[int, list[tuple[bytes, int]]]:
+        """Four letters as a number, to the needles that have them, and at which letter."""
+        grams: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+        for needle in self._needles:
+            letters = bytes(c | 0x20 for c in needle.encode("ascii"))
+            wide = letters.decode("ascii").encode("utf-16-le")
+            for start in range(_GRAM):
+                gram = wide[2 * start : 2 * (start + _GRAM)]
+                grams[int.from_bytes(gram, "little")].append((letters, start))
+        return grams
+
+    @cached_property
+    def _tables(self) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        """What `_candidates` needs to know of the grams."""
+        wanted = np.zeros(1 << 16, np.bool_)
         for number in self._grams:
-            self._wanted[(number * _FACTOR & _WORD) >> 48] = True
+            wanted[(number * _FACTOR & _WORD) >> 48] = True
+        return wanted, np.array(sorted(self._grams), np.uint64)
 
     def find(self, values: NDArray[np.int16]) -> Iterator[str]:
         """Values that are there.
@@ -51,10 +61,10 @@ class WideText:
         Yields:
             For each place, the needle (its bytes 0x40 to 0x5f moved to 0x60 on).
         """
-        if not self._grams or values.size < _SHORTEST:
+        if not self._needles or values.size < _SHORTEST:
             return
         quads = values[: values.size // _GRAM * _GRAM].view(np.uint64)
-        for place in _candidates(quads, self._wanted, self._numbers).tolist():
+        for place in _candidates(quads, *self._tables).tolist():
             for letters, start in self._grams[int(quads[place]) | _LOWER]:
                 begin = _GRAM * place - start
                 found = values[max(begin, 0) : max(begin, 0) + len(letters)].tolist()
