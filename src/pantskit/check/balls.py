@@ -40,7 +40,7 @@ class Ball:
     Attributes:
         centre: (3,) voxel index in the scan, not rounded.
         radius_mm: its radius.
-        whole: share of its surface at which the mask ends.
+        whole: share of its surface, as far as in view, at which the mask ends.
         lost: share of its surface below which nothing of the mask is; the rest goes on.
         toward: (3,) unit vector along the body's axes to the rest of the mask; zeros if none is.
         missing: (3,) voxel index in the scan, in the middle of what is lost; None if nothing is.
@@ -62,14 +62,17 @@ class Ball:
 NO_BALL = Ball(np.zeros(3), 0.0, 0.0, 1.0, np.zeros(3), None)
 
 
-def upper_balls(region: Region, spacing: tuple[float, float, float]) -> Iterator[Ball]:
+def upper_balls(
+    region: Region, spacing: tuple[float, float, float], *, cut_below: bool = False
+) -> Iterator[Ball]:
     """Balls of a femoral head's size in the upper end of a mask, likely ones first.
 
     Args:
         region: the mask, along the body's axes.
         spacing: mm.
+        cut_below: whether the view ends at its lowest slice; what lies below is not judged.
     """
-    upper = _Upper.of(region, spacing)
+    upper = _Upper.of(region, spacing, cut_below)
     points, weights = upper.faces()
     few = slice(None, None, max(1, len(points) // _FEW))
     points, weights = points[few], weights[few]
@@ -103,14 +106,15 @@ class _Upper:
     goes_on: bool
 
     @classmethod
-    def of(cls, region: Region, spacing: tuple[float, float, float]) -> _Upper:
+    def of(cls, region: Region, spacing: tuple[float, float, float], cut_below: bool) -> _Upper:
+        """That of a region."""
         step = np.maximum(1, _FINE_MM / np.array(spacing)).astype(np.int64)
         low = max(0, region.array.shape[2] - int(np.ceil(_REACH_MM / spacing[2])))
         # so that the uppermost slice is one of them
         low += (region.array.shape[2] - 1 - low) % int(step[2])
         array = region.array[:: step[0], :: step[1], low :: step[2]]
         start = np.array(region.start) + np.array([0, 0, low])
-        return cls(array, np.array(spacing) * step, start, step, low >= step[2])
+        return cls(array, np.array(spacing) * step, start, step, cut_below or low > 0)
 
     def faces(self) -> tuple[Float64, Float64]:
         """(n, 3) mm from the first voxel, middles of faces toward the outside; (n,) their areas."""
@@ -131,15 +135,19 @@ class _Upper:
         """A ball with what the mask shows of it, to within a voxel and what heads differ by."""
         sphere, beside = _sphere()
         slack = (2.0 + 0.3 * np.linalg.norm(sphere * self.spacing, axis=1))[:, None]
+        heights = (centre + radius * sphere)[:, 2]
+        seen = heights > -self.spacing[2] / 2 if self.goes_on else heights > -np.inf
+        seen |= not seen.any()
         below = beside @ self._inside(centre + (radius - slack) * sphere) >= 0.5
         beyond = beside @ self._inside(centre + (radius + slack) * sphere) > 0.5
+        lost = ~below & seen
         return Ball(
             self._voxel(centre),
             radius,
-            float((below & ~beyond).mean()),
-            float((~below).mean()),
+            float((below & ~beyond)[seen].mean()),
+            float(lost.sum() / seen.sum()),
             self._rest(centre, radius + float(slack.max())),
-            None if below.all() else self._voxel(centre + radius * sphere[~below].mean(axis=0)),
+            self._voxel(centre + radius * sphere[lost].mean(axis=0)) if lost.any() else None,
         )
 
     def _rest(self, centre: Float64, reach_mm: float) -> Float64:

@@ -114,7 +114,7 @@ def _soft_share(scan: Scan, femur: str, *, reach_mm: float = 15, bone_hu: float 
     medial_mm=8,
     least_mm=45,
     ball=0.75,
-    ball_least_mm=60,
+    ball_least_mm=35,
     ball_coarsest_mm=10,
 )
 def femur_head(scan: Scan, limits: Limits) -> Iterator[Fault]:
@@ -125,8 +125,8 @@ def femur_head(scan: Scan, limits: Limits) -> Iterator[Fault]:
     60 mm, wherever it fits best with the rest of the bone on its outer side, most of the surface is
     there: the neck takes 8 to 18 % of it, and a plane at any angle that takes a third of its
     breadth some 25 %, which count twice as they are not even bone. A femur without its head has no
-    such ball. Slices further apart than 10 mm and scans that begin less than 60 mm below the head's
-    top do not tell.
+    such ball. Slices further apart than 10 mm do not tell, nor do scans that begin less than 35 mm
+    below its top and show less than half of a ball.
     """
     for femur in (f for f in FEMURS if f in scan.regions):
         region = scan.regions[femur]
@@ -158,26 +158,30 @@ def femur_head(scan: Scan, limits: Limits) -> Iterator[Fault]:
 def _best_ball(scan: Scan, femur: str, limits: Limits) -> Ball | None:
     """The ball that fits a femur's upper end best, on its inner side; None where nobody can say."""
     low, high = scan.heights_mm(femur)
-    if scan.cut_below(femur) and high - low < limits["ball_least_mm"]:
+    cut = scan.cut_below(femur)
+    if cut and high - low < limits["ball_least_mm"]:
         return None
     if max(scan.geometry.spacing) > limits["ball_coarsest_mm"]:
         return None
-    other = FEMURS[1 - FEMURS.index(femur)]
-    inward = 0.0
-    if other in scan.regions:
-        inward = np.sign(scan.centre_mm(other)[0] - scan.centre_mm(femur)[0])
+    inward = _inward(scan, femur)
     best = NO_BALL
-    for ball in upper_balls(scan.regions[femur], scan.geometry.spacing):
+    for ball in upper_balls(scan.regions[femur], scan.geometry.spacing, cut_below=cut):
         right, _, up = ball.toward
-        # The neck leads outward and down, and so does all that follows it.
-        alone = not ball.toward.any()
-        if (alone or (up < 0.3 and (inward == 0 or -right * inward > 0.3))) and (
-            ball.score > best.score
-        ):
+        # The neck leads outward and down from the head, and so does all that follows it.
+        outward = up < 0.2 and (inward == 0 or -right * inward > 0.4)
+        if (outward or not ball.toward.any()) and ball.score > best.score:
             best = ball
         if best.score >= limits["ball"]:
             break
     return best
+
+
+def _inward(scan: Scan, femur: str) -> int:
+    """1 where the body's middle lies to the right of a femur, -1 left of it; 0: nobody knows."""
+    other = FEMURS[1 - FEMURS.index(femur)]
+    if other not in scan.regions:
+        return 0
+    return 1 if scan.centre_mm(other)[0] > scan.centre_mm(femur)[0] else -1
 
 
 def _inside(scan: Scan, voxel: NDArray[np.float64] | None, otherwise: Voxel) -> Voxel:
@@ -217,9 +221,9 @@ def _head(scan: Scan, femur: str, *, reach_mm: float = 15) -> _Ball | None:
 
 def _medial_mm(scan: Scan, femur: str, least_mm: float) -> float:
     """How far a femur's upper end lies inward of its lower one; infinite where nobody can say."""
-    other = FEMURS[1 - FEMURS.index(femur)]
     low, high = scan.heights_mm(femur)
-    if other not in scan.regions or high - low < least_mm:
+    inward = _inward(scan, femur)
+    if not inward or high - low < least_mm:
         return float("inf")
     region = scan.regions[femur]
     slices = max(1, round(0.2 * region.array.shape[2]))
@@ -227,8 +231,7 @@ def _medial_mm(scan: Scan, femur: str, least_mm: float) -> float:
     def middle(part: Mask) -> float:
         return float(np.argwhere(part)[:, 0].mean()) * scan.geometry.spacing[0]
 
-    right = middle(region.array[:, :, -slices:]) - middle(region.array[:, :, :slices])
-    return right if scan.centre_mm(other)[0] > scan.centre_mm(femur)[0] else -right
+    return inward * (middle(region.array[:, :, -slices:]) - middle(region.array[:, :, :slices]))
 
 
 @rule(
