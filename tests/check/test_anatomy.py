@@ -286,6 +286,20 @@ def test_one_organ_that_is_astray_turns_no_scan_upside_down():
     assert faults("place", scan(masks)) != []
 
 
+@pytest.mark.parametrize("vessel", ["aorta", "postcava"])
+def test_a_vessel_reaches_both_ends_of_a_scan_that_ends_in_a_kidney_and_in_the_liver(vessel):
+    # both kidneys and the liver go on outside of these slices
+    masks = {name: mask[:, :, 50:75] for name, mask in trunk().items()}
+    geometry = Geometry.from_spacing((60, 40, 25), (4, 4, 4), orientation="RAS")
+    whole = masks[vessel]
+    for part, end in ((slice(None), None), (slice(0, 20), "upper"), (slice(6, None), "lower")):
+        masks[vessel] = np.zeros_like(whole)
+        masks[vessel][:, :, part] = whole[:, :, part]
+        told = [f for f in check_arrays(masks, geometry) if f.rule == f"{vessel}-extent"]
+        assert len(told) == (end is not None)
+        assert all(f"the scan's {end} end, where" in f.message for f in told)
+
+
 def test_a_gall_bladder_that_the_view_cuts_may_lie_behind_the_duodenum():
     names = ("liver", "duodenum", "gall_bladder")
     masks = {name: mask for name, mask in trunk().items() if name in names}

@@ -19,6 +19,7 @@ ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 CELIAC, SMA = "celiac_artery", "superior_mesenteric_artery"
 BILE = "common_bile_duct"
+_KIDNEYS = ("kidney_left", "kidney_right")
 
 
 @rule(
@@ -85,7 +86,8 @@ def aorta_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """The aorta reaches from the diaphragm to its bifurcation, in what is in view.
 
     Behind the diaphragm it runs up to the height of the dome, where the liver ends; below, it
-    ends beneath the kidneys, and where the CT shows its lumen going on, it is not the end.
+    ends beneath the kidneys, and where the CT shows its lumen going on, it is not the end. A scan
+    that ends in the liver, or in a kidney, has it to its end.
     """
     if "aorta" not in scan.regions or scan.cut_aside("aorta"):
         return
@@ -114,6 +116,8 @@ def _short_below(
     """
     low, _ = scan.heights_mm(vessel)
     poles, text = _lower_poles(scan), ""
+    above_edge = low - scan.view[0] * scan.geometry.spacing[2]
+    going_on = [s for s in _KIDNEYS if s in scan.regions and scan.cut_below(s)]
     beyond = lumen_beyond(scan, vessel, upper=False)
     other = scan.heights_mm(beside)[0] if beside in scan.regions else low
     # Two slices below its mask may be where it divides: they show it and its branches mixed.
@@ -122,6 +126,9 @@ def _short_below(
     elif poles is not None and low > poles + limits["slack_mm"]:
         mm = low - poles
         text = f"{vessel} ends {mm:.0f} mm above the lower end of the kidneys"
+    elif going_on and above_edge > limits["slack_mm"]:
+        mm = above_edge
+        text = f"{vessel} ends {mm:.0f} mm above the scan's lower end, where {going_on[0]} goes on"
     elif low - other > most_mm and not scan.cut_aside(beside):
         mm, text = low - other, f"{vessel} ends {low - other:.0f} mm above the end of {beside}"
     if text:
@@ -129,10 +136,18 @@ def _short_below(
 
 
 def _short_of_dome(scan: Scan, vessel: str, limits: Limits) -> Iterator[Fault]:
-    """A vessel that ends below the dome of the diaphragm, which is the top of the liver."""
-    if "liver" not in scan.regions or scan.cut_above("liver"):
+    """A vessel that ends below the dome of the diaphragm, which is the top of the liver.
+
+    Where the scan ends in the liver, the vessel goes on to that end.
+    """
+    if "liver" not in scan.regions:
         return
     mm = scan.heights_mm("liver")[1] - scan.heights_mm(vessel)[1]
+    if scan.cut_above("liver"):
+        if mm > limits["slack_mm"]:
+            text = f"{vessel} ends {mm:.0f} mm below the scan's upper end, where the liver goes on"
+            yield scan.fault(text, vessel, mm, at=_end(scan, vessel, upper=True))
+        return
     seen = mm > 0 and lumen_beyond(scan, vessel, upper=True) >= limits["beyond_mm"]
     if mm > limits["dome_mm"] or seen:
         text = f"{vessel} ends {mm:.0f} mm below the dome of the diaphragm"
@@ -150,7 +165,7 @@ def _lower_poles(scan: Scan) -> float | None:
     """Height of the higher of both kidneys' lower ends: the bifurcation lies below it."""
     ends = [
         scan.heights_mm(s)[0]
-        for s in ("kidney_left", "kidney_right")
+        for s in _KIDNEYS
         if s in scan.regions and not scan.cut(s)
     ]
     return max(ends) if len(ends) == 2 else None
