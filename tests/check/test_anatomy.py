@@ -179,6 +179,16 @@ def duct(low):
     return block((38, 40), (16, 18), (low, 60))
 
 
+@pytest.mark.parametrize(("slices", "told"), [(7, False), (8, True)])
+def test_bile_duct_that_ends_far_below_the_portal_vein_beside_it_is_short(slices, told):
+    """32 mm and 28 mm of the vein go on above the duct; its splenic end, far away, may do so."""
+    masks = {
+        "common_bile_duct": block((38, 40), (16, 18), (50, 60)),
+        "veins": block((34, 37), (14, 16), (55, 60 + slices)) | block((2, 6), (14, 16), (60, 80)),
+    }
+    assert bool(faults("bile-duct-extent", scan(masks))) == told
+
+
 def test_portal_vein_that_ends_before_the_bile_duct_does_is_short():
     masks = trunk(veins=block((14, 28), (14, 16), (60, 62)), liver=None)
     (fault,) = faults("veins-reach", scan(masks | {"liver": block((28, 54), (12, 32), (60, 82))}))

@@ -242,12 +242,15 @@ def lesion_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
     low_share=0.62,
     low_mm=35,
     tumour_mm=10,
+    portal_mm=30,
 )
 def bile_duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """The bile duct comes from the liver, above the pancreas, and ends at the duodenum.
 
     Above the head it has some centimetres to go to the liver. The papilla lies at half the height
-    of the head or lower; a tumour may close the duct above.
+    of the head or lower; a tumour may close the duct above. The hepatic ducts join where the
+    portal vein enters the liver, in front of it: a mask of the vein that goes on into its branches
+    ends up to 30 mm above.
     """
     duct = "common_bile_duct"
     if duct not in scan.regions or scan.cut(duct):
@@ -256,14 +259,29 @@ def bile_duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
         if other in scan.regions and scan.gap(duct, other)[0] > most:
             mm, at = scan.gap(duct, other)
             yield scan.fault(f"{duct} ends {mm:.0f} mm from {other}", duct, mm, at=at)
-    if HEAD not in scan.regions or scan.cut(HEAD):
-        return
-    (low, high), (bottom, top) = scan.heights_mm(duct), scan.heights_mm(HEAD)
-    if high < top + limits["above_mm"]:
-        mm = top - high
-        where = f"{mm:.0f} mm below" if mm > 0 else f"{-mm:.0f} mm above"
-        text = f"{duct} ends {where} the top of the head of the pancreas: before the liver"
-        yield scan.fault(text, duct, mm)
+    yield from _short_above(scan, duct, limits)
+    if HEAD in scan.regions and not scan.cut(HEAD):
+        yield from _short_below(scan, duct, limits)
+
+
+def _short_above(scan: Scan, duct: str, limits: Limits) -> Iterator[Fault]:
+    """A duct that ends at the top of the head, or below the upper end of the portal vein."""
+    high, text = scan.heights_mm(duct)[1], ""
+    mm = _below_hilum_mm(scan, duct)
+    if HEAD in scan.regions and not scan.cut(HEAD):
+        below = scan.heights_mm(HEAD)[1] - high
+        if below > -limits["above_mm"]:
+            where = f"{below:.0f} mm below" if below > 0 else f"{-below:.0f} mm above"
+            mm, text = below, f"{where} the top of the head of the pancreas"
+    if not text and mm > limits["portal_mm"]:
+        text = f"{mm:.0f} mm below the upper end of the portal vein beside it"
+    if text:
+        yield scan.fault(f"{duct} ends {text}: before the liver", duct, mm)
+
+
+def _short_below(scan: Scan, duct: str, limits: Limits) -> Iterator[Fault]:
+    """A duct that ends above the head of the pancreas, or high up in it."""
+    low, (bottom, top) = scan.heights_mm(duct)[0], scan.heights_mm(HEAD)
     if low > top:
         mm = low - top
         yield scan.fault(f"{duct} ends {mm:.0f} mm above the head of the pancreas", duct, mm)
@@ -274,6 +292,21 @@ def bile_duct_extent(scan: Scan, limits: Limits) -> Iterator[Fault]:
         text = f"{duct} ends {above:.0f} mm above the lower end of the head ({top - bottom:.0f} mm"
         at = scan.at(scan.regions[duct].in_slice(0))
         yield scan.fault(f"{text} high): before the papilla", duct, above, at=at)
+
+
+def _below_hilum_mm(scan: Scan, duct: str, *, beside_mm: float = 25) -> float:
+    """How far the portal vein beside a duct's upper end goes on above it; 0 where it is not seen.
+
+    The splenic vein, in the same mask, may be higher elsewhere.
+    """
+    if "veins" not in scan.regions or scan.cut("veins"):
+        return 0.0
+    spacing = np.array(scan.geometry.spacing)
+    ducts, veins = (scan.surface(s) * spacing for s in (duct, "veins"))
+    top = ducts[:, UP].max()
+    end = ducts[ducts[:, UP] == top].mean(axis=0)
+    beside = np.hypot(*(veins - end)[:, :UP].T) <= beside_mm
+    return float(veins[beside, UP].max() - top) if beside.any() else 0.0
 
 
 def _at_tumour(scan: Scan, duct: str, most_mm: float) -> bool:

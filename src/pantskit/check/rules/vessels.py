@@ -163,11 +163,7 @@ def _end(scan: Scan, vessel: str, *, upper: bool) -> Voxel:
 
 def _lower_poles(scan: Scan) -> float | None:
     """Height of the higher of both kidneys' lower ends: the bifurcation lies below it."""
-    ends = [
-        scan.heights_mm(s)[0]
-        for s in _KIDNEYS
-        if s in scan.regions and not scan.cut(s)
-    ]
+    ends = [scan.heights_mm(s)[0] for s in _KIDNEYS if s in scan.regions and not scan.cut(s)]
     return max(ends) if len(ends) == 2 else None
 
 
