@@ -259,8 +259,12 @@ def _interpret(
     identifiers: list[Identifiers],
 ) -> None:
     """Add what the elements mean to values and identifiers."""
-    charset = next((data[a:b] for tag, a, b in cut if tag == _CHARACTER_SET), b"")
-    creators = {tag: data[a:b] for tag, a, b in cut if tag & _PRIVATE and 0 < tag & 0xFFFF < 0x100}
+    creators = {
+        tag: data[start:end]
+        for tag, start, end in cut
+        if tag == _CHARACTER_SET or (tag & _PRIVATE and 0 < tag & 0xFFFF < 0x100)
+    }
+    charset = creators.pop(_CHARACTER_SET, b"")
     known = memory.setdefault((explicit, charset, *creators.items()), {})
     for tag, start, end in cut:
         raw = short = data[start:end]
