@@ -238,7 +238,7 @@ def lesion_outside(scan: Scan, limits: Limits) -> Iterator[Fault]:
     standard="Common bile duct: from the confluence of the hepatic ducts to the ampulla of Vater.",
     liver_mm=25,
     ampulla_mm=15,
-    above_mm=4,
+    above_mm=4.5,
     low_share=0.62,
     low_mm=35,
     tumour_mm=10,
