@@ -11,10 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import dcm2niix
 import nibabel as nib
 import numpy as np
+from nibabel.openers import Opener
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
@@ -47,20 +49,24 @@ def with_dicom2nifti(series: Path) -> Run:
     return lambda out: dicom2nifti.dicom_series_to_nifti(series, out / CT, reorient_nifti=False)
 
 
-def then_nibabel(convert: Run, labels: Path | None = None, *, floats: bool = False) -> Run:
+def then_nibabel(
+    convert: Run, labels: Path | None = None, *, floats: bool = False, level: int = 1
+) -> Run:
     """A conversion, and what a script with nibabel does with it: clip, reorient, save.
 
     Args:
         convert: writes one image into a folder.
         labels: a label map or a folder of masks, written as masks and a combined map.
         floats: read by `get_fdata`, as nibabel's tutorials do, and not as integers.
+        level: of gzip that the CT is saved with; nibabel's own is 1.
     """
 
     def run(out: Path) -> None:
         raw = out / "raw"
         raw.mkdir()
         convert(raw)
-        standardize(next(raw.glob("*.nii*")), out / CT, floats=floats)
+        with mock.patch.object(Opener, "default_compresslevel", level):
+            standardize(next(raw.glob("*.nii*")), out / CT, floats=floats)
         shutil.rmtree(raw)
         if labels:
             write_labels(labels, out)
