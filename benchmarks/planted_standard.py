@@ -159,6 +159,7 @@ def kidney_pelvis_with_contrast(case: Planting, hu: float) -> None:
 
 
 HILUM = "two slices: the ducts join in the liver or up to 25 mm below it"
+CLOSED_MM = 10
 AMPULLA = "the last centimetre is narrower than a voxel"
 
 
@@ -176,7 +177,13 @@ def _without_end(case: Planting, fraction: float, order: int) -> None:
     below={0.2: AMPULLA},
 )
 def bile_duct_short_below(case: Planting, fraction: float) -> None:
+    """Nothing is wrong where the duct comes to end at the tumour: tumours close it."""
     _without_end(case, fraction, 1)
+    duct, tumour = case.mask("common_bile_duct"), case.now("pancreatic_lesion")
+    down = along(DOWN, duct)
+    end = duct & (down == down[duct].max())
+    if tumour.any() and case.distance(tumour, within_mm=CLOSED_MM)[end].min() <= CLOSED_MM:
+        raise DoesNotApplyError("the duct would end at the tumour")
 
 
 @kind(
