@@ -159,7 +159,7 @@ def kidney_pelvis_with_contrast(case: Planting, hu: float) -> None:
 
 
 HILUM = "two slices: the ducts join in the liver or up to 25 mm below it"
-CLOSED_MM = 10
+CLOSED_MM = 10  # between a duct's end and the tumour that closes it
 AMPULLA = "the last centimetre is narrower than a voxel"
 
 
@@ -182,7 +182,8 @@ def bile_duct_short_below(case: Planting, fraction: float) -> None:
     duct, tumour = case.mask("common_bile_duct"), case.now("pancreatic_lesion")
     down = along(DOWN, duct)
     end = duct & (down == down[duct].max())
-    if tumour.any() and case.distance(tumour, within_mm=CLOSED_MM)[end].min() <= CLOSED_MM:
+    most = CLOSED_MM + max(case.spacing)  # between the middles of voxels
+    if tumour.any() and case.distance(tumour)[end].min() <= most:
         raise DoesNotApplyError("the duct would end at the tumour")
 
 
