@@ -15,6 +15,7 @@ from planted_arrays import DOWN, Mask, box_of, edt, moved
 from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.dataset import Dataset, mask_path, write_case_labels
 from pantskit.core.geometry import Geometry
+from pantskit.core.labels import STRUCTURES
 from pantskit.core.labelsets import COMBINED, LABELS_STAGE
 from pantskit.core.volume import Volume, read_volume, write_volume
 
@@ -267,12 +268,18 @@ class Planting:
         return self.dataset.labels_path(self.clean.case_id, self.clean.split) / COMBINED
 
     def mask_path(self, structure: str) -> Path:
-        """The mask file of a structure."""
+        """The mask file of a structure, or one of another name.
+
+        Raises:
+            DoesNotApplyError: If the case has none of that structure.
+        """
+        if structure in STRUCTURES and structure not in self.clean.coded.structures:
+            raise DoesNotApplyError(f"no mask of {structure}")
         return mask_path(self.map_path.parent, structure)
 
     def label_paths(self) -> list[Path]:
         """All mask files and the combined map."""
-        return [*sorted(self.mask_path("liver").parent.glob("*.nii.gz")), self.map_path]
+        return [*sorted(self.map_path.parent.glob("*/*.nii.gz")), self.map_path]
 
     def write(self) -> None:
         """Write the copy as it stands; what did not change is copied as it is."""
