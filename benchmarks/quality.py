@@ -161,7 +161,7 @@ def clean(options: argparse.Namespace, work: Path) -> list[Figure]:
     parts = []
     for each in options.clean:
         size, _, count = each.partition("=")
-        saved = options.save and options.save.with_suffix(f".{size}.json")
+        saved = options.save and options.save.with_suffix(f".clean-{size}.json")
         parts.append(count_alarms(work, int(count), options.seed, size, saved))
     return report_alarms(parts)
 
