@@ -14,6 +14,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pantskit.check.planes import directions
 from pantskit.check.region import Region
 from pantskit.core.labels import Mask
 
@@ -176,14 +177,8 @@ class _Upper:
 
 @cache
 def _sphere() -> tuple[Float64, Float64]:
-    """(n, 3) unit vectors evenly over the sphere, and (n, n) weights of those beside each.
-
-    They lie on a spiral that turns by the golden angle.
-    """
-    n = np.arange(_DIRECTIONS) + 0.5
-    height, angle = 1 - 2 * n / _DIRECTIONS, np.pi * (1 + 5**0.5) * n
-    ring = np.sqrt(1 - height**2)
-    sphere = np.stack([np.cos(angle) * ring, np.sin(angle) * ring, height], axis=1)
+    """(n, 3) unit vectors evenly over the sphere, and (n, n) weights of those beside each."""
+    sphere = directions(_DIRECTIONS)
     beside = (sphere @ sphere.T > np.cos(np.deg2rad(_BESIDE_DEGREES))).astype(np.float64)
     return sphere, beside / beside.sum(axis=1, keepdims=True)
 

@@ -67,10 +67,10 @@ def flat_sides(scan: Scan, structure: str) -> Iterator[FlatSide]:
 
 
 @cache
-def _sphere() -> NDArray[np.float64]:
-    """(n, 3) unit vectors, evenly over the sphere: a spiral that turns by the golden angle."""
-    n = np.arange(_DIRECTIONS) + 0.5
-    height, angle = 1 - 2 * n / _DIRECTIONS, np.pi * (1 + 5**0.5) * n
+def directions(count: int) -> NDArray[np.float64]:
+    """(count, 3) unit vectors, evenly over the sphere: a spiral that turns by the golden angle."""
+    n = np.arange(count) + 0.5
+    height, angle = 1 - 2 * n / count, np.pi * (1 + 5**0.5) * n
     ring = np.sqrt(1 - height**2)
     return np.stack([np.cos(angle) * ring, np.sin(angle) * ring, height], axis=1)
 
@@ -82,7 +82,7 @@ def _step(normal: NDArray[np.float64], spacing: NDArray[np.float64]) -> float:
 
 def _flattest(points: NDArray[np.float64], spacing: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, 3) directions in which most of the surface lies near its furthest point."""
-    sphere = _sphere()
+    sphere = directions(_DIRECTIONS)
     few = points[:: max(1, len(points) // 5000)]
     along = few @ sphere.T
     depth = np.maximum(3.0, 2 * np.abs(sphere * spacing).max(axis=1))
