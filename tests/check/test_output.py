@@ -72,6 +72,33 @@ def test_page_and_pictures_show_each_finding_where_it_is(dataset, tmp_path):
     assert {r["rule"] for r in rows} == {f.rule for f in result.findings}
 
 
+def test_structures_that_dataset_json_leaves_out_are_one_line_and_a_finding_each(dataset, tmp_path):
+    path = dataset.root / "dataset.json"
+    info = json.loads(path.read_text()) | {"annotated": ["aorta"]}
+    path.write_text(json.dumps(info))
+    left_out = [s for s in STRUCTURES if s in trunk() and s != "aorta"]
+    assert len(left_out) > 6
+    shown, out = sorted(left_out), tmp_path / "out"
+    printed = run(dataset.root, "--rule", "description", "--out", out, "--pictures", 0).stdout
+    (line,) = printed.splitlines()
+    assert line.endswith(f": {', '.join(shown[:6])} and {len(shown) - 6} more")
+    rows = json.loads((out / "findings.json").read_text())["findings"]
+    assert sorted(r["structure"] for r in rows if r["rule"] == "description") == shown
+    page = (out / "index.html").read_text()
+    (card,) = re.findall(r'data-rule="description" data-structure="([^"]*)"', page)
+    assert card.split() == shown
+    assert f"{', '.join(shown[:-1])} and {shown[-1]}</p>" in page
+
+
+def test_baseline_accepts_one_structure_of_a_line(dataset, tmp_path):
+    dataset.info["annotated"] = ["aorta"]
+    path = tmp_path / "accepted.csv"
+    path.write_text("case_id,rule,structure,reason\n,description,liver,left out on purpose\n")
+    result = check_dataset(dataset, baseline=path, workers=0)
+    still = {f.structure for f in result.open if f.rule == "description"}
+    assert still == set(trunk()) - {"aorta", "liver"}
+
+
 def test_second_run_keeps_the_pictures_of_cases_that_did_not_change(dataset, tmp_path):
     out = tmp_path / "out"
     check_dataset(dataset, out, pictures=5, workers=0)

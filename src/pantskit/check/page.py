@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pantskit.check.alike import Line, in_lines
 from pantskit.check.findings import Finding, Severity
 from pantskit.check.settings import CheckSettings
 from pantskit.core.dataset import Dataset
@@ -20,7 +21,7 @@ from pantskit.core.records import versions
 if TYPE_CHECKING:
     from pantskit.check.dataset import CheckResult
 
-# Without a picture a finding is a line; so many lines are enough for a page.
+# So many cards are enough for a page.
 SHOWN = 2000
 
 
@@ -50,7 +51,7 @@ def write_page(
     )
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     by_name = {r.name: r for r in settings.rules()}
-    shown = result.findings[:SHOWN]
+    shown = in_lines(result.findings)[:SHOWN]
     text = environment.from_string(template).render(
         name=str(dataset.info.get("name", dataset.root.name)),
         cases=len(result.run.records),
@@ -60,10 +61,10 @@ def write_page(
         outdated=result.outdated,
         not_done=[(r.case_id, r.message) for r in result.run.not_done],
         rules=_rule_rows(result, by_name),
-        findings=[_card(f, by_name, pictures.get(f)) for f in shown],
-        left_out=len(result.findings) - len(shown),
+        findings=[_card(line, by_name, pictures.get(line.first)) for line in shown],
+        left_out=len(result.findings) - sum(len(line.findings) for line in shown),
         severities=[str(s) for s in Severity],
-        structures=[s for s in STRUCTURES if any(f.structure == s for f in shown)],
+        structures=[s for s in STRUCTURES if any(s in line.structures for line in shown)],
         versions=versions(),
     )
     page = out / "index.html"
@@ -94,11 +95,12 @@ def _rule_rows(result: CheckResult, by_name: Mapping[str, Any]) -> list[dict[str
     return sorted(rows, key=lambda row: order.index(row["severity"]))
 
 
-def _card(finding: Finding, by_name: Mapping[str, Any], picture: Path | None) -> dict[str, Any]:
-    known = by_name.get(finding.rule)
+def _card(line: Line, by_name: Mapping[str, Any], picture: Path | None) -> dict[str, Any]:
+    known = by_name.get(line.first.rule)
     return {
-        "finding": finding,
-        "message": finding.message.removeprefix(f"{finding.case_id}: "),
+        "finding": line.first,
+        "structures": " ".join(line.structures),
+        "message": line.message(),
         "reason": known.reason if known else "",
         "standard": known.standard if known else "",
         "picture": "" if picture is None else _inline(picture),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pantskit.check.settings import CheckSettings
     from pantskit.core.dataset import Dataset
 
+_NAMED = 6  # structures in one line; the page and the tables name all
+
 
 def command(
     dataset: Annotated[
@@ -169,11 +171,13 @@ def _report(result: CheckResult, out: Path | None, as_json: bool) -> None:
         rows = [f.row() for f in result.findings]
         typer.echo(json.dumps(jsonable({"counts": result.counts, "findings": rows}), indent=2))
         return
-    for finding in result.open:
-        where = finding.case_id or "dataset"
-        message = finding.message.removeprefix(f"{finding.case_id}: ")
-        at = f" [voxel {finding.voxel}]" if finding.voxel else ""
-        typer.echo(f"{finding.severity}: {where}: {finding.rule}: {message}{at}")
+    from pantskit.check.alike import in_lines
+
+    for told in in_lines(result.open):
+        first = told.first
+        at = f" [voxel {first.voxel}]" if first.voxel else ""
+        message = told.message(named=_NAMED)
+        typer.echo(f"{first.severity}: {first.case_id or 'dataset'}: {first.rule}: {message}{at}")
     for line in result.outdated:
         text = (
             f"baseline: {line.case_id}, {line.rule}, {line.structure or '-'} is not found any more"

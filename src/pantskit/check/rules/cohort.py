@@ -168,7 +168,7 @@ def mask_forgotten(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
     reason="Readers go by dataset.json: what it leaves out is not trained on, scored or exported.",
 )
 def description(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
-    """Every structure that all cases have masks of is listed in dataset.json; told once.
+    """Every structure that all cases have masks of is listed in dataset.json.
 
     What some cases have and others not, as in a dataset of several sources, need not be; what is
     listed is one of the structures.
@@ -182,7 +182,7 @@ def description(cohort: Cohort, limits: Limits) -> Iterator[Fault]:
     for structure in (s for s in STRUCTURES if s not in cohort.listed):
         if all(structure in case.annotated for case in labelled):
             which = "the case has" if len(labelled) == 1 else f"all {len(labelled)} cases have"
-            text = f"dataset.json does not list {structure} as annotated; {which} a mask of it"
+            text = f"{which} masks that dataset.json does not list as annotated: {structure}"
             yield Fault(text, structure, len(labelled))
 
 
