@@ -243,6 +243,8 @@ def test_two_temporal_positions_in_one_object_are_two_cases(series, run, tmp_pat
 def test_enhanced_object_becomes_a_case(enhanced, run, tmp_path):
     result = run(enhanced.save(tmp_path / "in" / "a"))
     assert result.statuses == ["done"]
+    (planned,) = result.summary.planned.values()
+    assert planned.place == f"{tmp_path / 'in' / 'a'} (1 file)"
     found = result.ct.reoriented("LPS").array.transpose(2, 1, 0)
     np.testing.assert_array_equal(found, enhanced.hu)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+import nibabel as nib
 import numpy as np
 import pytest
 from label_objects import SOURCE, save, segment, segmentation, structure_set
@@ -207,3 +208,36 @@ def test_a_label_map_is_not_taken_for_a_mask_where_its_ids_are_told(run, tmp_pat
     told = {"labels": tmp_path / "labels", "label_map": "msd_pancreas"}
     result = run(tmp_path / "ct.nii.gz", **told)
     assert "--label-map does not speak of it" in result.message
+
+
+@pytest.mark.parametrize("spelling", ["absolute", "dotted", "linked"])
+def test_annotations_in_a_source_are_found_however_their_path_is_spelled(
+    spelling, tmp_path, run, monkeypatch
+):
+    masks = tmp_path / "in" / "segmentations"
+    masks.mkdir(parents=True)
+    hu = np.random.default_rng(1).integers(-900, 900, (6, 5, 4)).astype(np.int16)
+    for path, array in (("ct", hu), ("segmentations/liver", (hu > 0).astype(np.uint8))):
+        nib.save(nib.Nifti1Image(array, np.diag([1.0, 1, 2, 1])), masks.parent / f"{path}.nii.gz")
+    (tmp_path / "link").symlink_to(masks.parent, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    spelled = {
+        "absolute": masks,
+        "dotted": Path("in/../in/segmentations"),
+        "linked": Path("link/segmentations"),
+    }
+    done = run(Path("in"), labels=spelled[spelling])
+    assert done.statuses == ["done"]
+    assert list(done.data["labels"]["voxels"]) == ["liver"]
+
+
+def test_source_whose_volumes_are_all_annotations_is_told_so(tmp_path, run):
+    folder = tmp_path / "case"
+    folder.mkdir()
+    hu = np.random.default_rng(1).integers(-900, 900, (6, 5, 4)).astype(np.int16)
+    for name, array in (("ct", hu), ("liver", (hu > 0).astype(np.uint8))):
+        nib.save(nib.Nifti1Image(array, np.diag([1.0, 1, 2, 1])), folder / f"{name}.nii.gz")
+    with pytest.raises(ConfigError, match=r"2 volume files all lie in --labels .* name the files"):
+        run(folder, labels=folder)
+    done = run(folder / "ct.nii.gz", labels=folder)
+    assert list(done.data["labels"]["voxels"]) == ["liver"]

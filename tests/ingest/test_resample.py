@@ -331,3 +331,12 @@ def test_real_series_with_a_gap_is_never_filled(shared_data):
     assert series_layout(headers).causes == ("missing",)
     with Reader() as reader, pytest.raises(Quarantined, match="slices are missing: 1 of 5"):
         read_series(headers, reader, allowed=ALLOWED)
+
+
+def test_two_spacings_close_to_each_other_are_resampled_at_the_smaller_one():
+    layout, _ = arranged([0, 2.5, 5, 7.5, 10.5, 13.5, 16.5, 19.5])
+    assert layout.causes == ("spacing",)
+    grid = resampled_geometry(layout)
+    assert grid.spacing[2] == pytest.approx(2.5)
+    assert grid.shape[2] == 8  # 0 to 17.5; the last slice lies 2 mm further
+    assert resampling_record(layout, None)["end_not_covered_mm"] == pytest.approx(2.0)

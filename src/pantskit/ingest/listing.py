@@ -106,7 +106,7 @@ def _series_row(
     patient = first.description.get("PatientID", "")
     number = studies.setdefault((patient, first.study_uid), len(studies) + 1)
     phase = phase_of(first.description)
-    row = _row(_place(series), _KINDS[expected.status], expected.reason, expected.geometry)
+    row = _row(series.place, _KINDS[expected.status], expected.reason, expected.geometry)
     if expected.status == "taken":
         row["note"] += f", phase {phase or 'not clear'}"
     return row | {
@@ -120,13 +120,6 @@ def _series_row(
         "phase": phase,
         "contrast_agent": bool(first.description.get("ContrastBolusAgent")) or None,
     }
-
-
-def _place(series: Series) -> str:
-    files = len({header.file for header in series.slices})
-    where = str(series.first.file.folder if files > 1 else series.first.file)
-    part = f", stack {series.part + 1}" if series.part else ""
-    return f"{where} ({files} {'files' if files > 1 else 'file'}{part})"
 
 
 def _volume_row(file: SourceFile, reader: Reader) -> dict[str, Any]:

@@ -36,7 +36,7 @@ _CASES = "pantskit.ingest.ready"
 HEADERS = "pantskit.ingest.discovery.reading"
 
 # Raised when the same input would give another case: earlier records then no longer count.
-RECIPE = 2
+RECIPE = 3
 
 
 @dataclass(frozen=True)

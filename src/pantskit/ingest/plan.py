@@ -298,8 +298,7 @@ def _plan_series(series: Series, common: _Common, *, alone: bool) -> Planned:
     keys = [f"{patient_id}_{number}", folder.name, archive_stem(folder.name)]
     # A patient's name for labels is clear only where the patient has one CT here.
     keys += [patient_id] if alone and patient_id else []
-    place = f"{folder} ({len(series.slices)} files)"
-    return Planned(plan, place, paths, tuple(keys), folder)
+    return Planned(plan, series.place, paths, tuple(keys), folder)
 
 
 def _plan_volume(file: SourceFile, common: _Common, reader: Reader) -> Planned:

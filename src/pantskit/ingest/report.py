@@ -95,7 +95,7 @@ def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
             united = [f"{s} = {' + '.join(n)}" for s, n in labels["united"].items()]
             names = list(labels["voxels"])
             few = f": {', '.join(names)}" if len(names) <= 12 else ""
-            notes.append(f"{len(names)} structures{few}")
+            notes.append(f"{len(names)} structure{'s' * (len(names) != 1)}{few}")
             notes += [f"united: {'; '.join(united)}"] if united else []
             if labels["unmapped"]:
                 notes.append(f"no place among the 28: {_short(labels['unmapped'])}")

@@ -55,14 +55,7 @@ def survey(
         sources, leave=settings.labels, without=own, workers=workers, progress=progress
     )
     if found.empty:
-        names = ", ".join(str(s) for s in sources)
-        unread = unread_formats(found.unread)
-        raise ConfigError(
-            f"{names}: no DICOM, NIfTI or NRRD among its {found.others} files"
-            + (f"; {unread}" if unread else "")
-            if found.others
-            else f"{names}: there are no files"
-        )
+        raise ConfigError(f"{', '.join(map(str, sources))}: {_nothing(found, settings)}")
     labels: list[LabelSource] = []
     if settings.labels:
         # An archive that holds scans and masks is looked through once.
@@ -86,6 +79,21 @@ def survey(
         annotated=partial(_annotated, _Told(labels)),
     )
     return found, labels
+
+
+def _nothing(found: Found, settings: IngestSettings) -> str:
+    """Why sources hold no image."""
+    if found.annotations:
+        return (
+            f"its {found.annotations} volume files all lie in --labels {settings.labels}, so they "
+            "are annotations; name the files of the CTs as sources, or give the folder of the "
+            "masks alone as --labels"
+        )
+    if not found.others:
+        return "there are no files"
+    unread = unread_formats(found.unread)
+    among = f"no DICOM, NIfTI or NRRD among its {found.others} files"
+    return f"{among}; {unread}" if unread else among
 
 
 def _require_no_output(sources: Sequence[Path], own: Sequence[Path]) -> None:

@@ -302,6 +302,8 @@ def _steps(
     if not complete:
         return base, 0.0, 0.0, ("missing", f"{message}: slices may be missing; send them again")
     mend = "reconstruct the series at one spacing, or allow it to be resampled"
+    least = float(steps.min())
+    base = float(np.median(steps[steps <= least + 2 * _tolerance(least)]))
     return base, 0.0, 0.0, ("spacing", f"{message}; {mend} (--resample-spacing)")
 
 

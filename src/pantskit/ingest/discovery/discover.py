@@ -41,6 +41,7 @@ class Found:
         volumes: NIfTI and NRRD files; those inside archives are read by `Reader.local`.
         bad: files that could not be listed or parsed; of many in one folder that are bad for one
             reason the first, with a message that says so.
+        annotations: number of volume files that are no images, since they are annotations.
         others: number of files that are neither DICOM images nor volumes.
         unread: of these, how many are images or archives of a format that is not read, by suffix.
     """
@@ -48,6 +49,7 @@ class Found:
     series: list[Series] = field(default_factory=list)
     volumes: list[SourceFile] = field(default_factory=list)
     bad: list[BadSource] = field(default_factory=list)
+    annotations: int = 0
     others: int = 0
     unread: dict[str, int] = field(default_factory=dict)
 
@@ -92,7 +94,8 @@ def discover(
         ConfigError: If a source does not exist or may not be looked at.
     """
     sources = list(sources)
-    named = {source for source in sources if source.is_file()}
+    named = {source.resolve() for source in sources if source.is_file()}
+    annotations = leave.resolve() if leave else None
     found = Found()
     headers: list[ImageHeader] = []
     digests: dict[SourceFile, str] = {}
@@ -108,7 +111,9 @@ def discover(
             seen.append(file)
             if not file.name.lower().endswith(VOLUME_SUFFIXES) or _is_dicom(file):
                 yield file
-            elif leave is None or file.path in named or not file.path.is_relative_to(leave):
+            elif annotations and _is_under(annotations, file.path, named):
+                found.annotations += 1
+            else:
                 found.volumes.append(file)
 
     for contents in read_files(unread(), workers, progress):
@@ -133,6 +138,12 @@ def discover(
             _compare(found, file, missing_files(listed, file.folder, here, uids))
     found.bad = _told_together(found.bad)
     return found
+
+
+def _is_under(folder: Path, path: Path, named: Collection[Path]) -> bool:
+    """Whether a file lies under a folder, however its path is spelled, and is not named itself."""
+    own = path.resolve()
+    return own not in named and own.is_relative_to(folder)
 
 
 def _is_dicom(file: SourceFile) -> bool:

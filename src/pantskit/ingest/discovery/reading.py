@@ -143,8 +143,8 @@ def read_file(file: SourceFile, reader: Reader, known: HeaderMemory) -> Contents
     except OSError as error:
         message = f"cannot be read ({error.strerror or type(error).__name__})"
     # zlib, zipfile and tarfile each have errors of their own for damaged input.
-    except Exception as error:
-        message = f"cannot be read ({type(error).__name__})"
+    except Exception:
+        message = f"damaged; copy {'its archive' if file.member else 'it'} again"
     return Contents(file, bad=BadSource(file, message, _readable_uids(file, reader)))
 
 

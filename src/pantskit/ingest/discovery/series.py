@@ -77,6 +77,14 @@ class Series:
         return "/".join((self.content, *kind))
 
     @property
+    def place(self) -> str:
+        """Where its files lie and how many they are; for the terminal, since paths identify."""
+        files = len({header.file for header in self.slices})
+        where = str(self.first.file.folder if files > 1 else self.first.file)
+        part = f", stack {self.part + 1}" if self.part else ""
+        return f"{where} ({files} {'files' if files > 1 else 'file'}{part})"
+
+    @property
     def identifiers(self) -> dict[str, str]:
         """Identifying values of all its headers."""
         return merged(values for s in self.slices for values in s.identifiers)

@@ -203,11 +203,10 @@ def _filled(roi: Roi, planes: Planes) -> tuple[Mask, list[str]]:
         return mask, [f"{what} has no closed contour"]
     faults = _require_no_skipped(sorted(by_slice), what)
     on_path = SAME_GRID_TOLERANCE_MM / np.linalg.norm(planes.steps, axis=1)
-    holes = 0
+    holes = twice = 0
     for k, contours in by_slice.items():
         once = {contour.tobytes(): contour for contour in contours}
-        if len(once) < len(contours):
-            faults.append(f"{what}: a contour is there twice and counts once")
+        twice += len(contours) - len(once)
         try:
             filled, inner = fill(
                 list(once.values()), planes.shape, (float(on_path[0]), float(on_path[1]))
@@ -216,6 +215,8 @@ def _filled(roi: Roi, planes: Planes) -> tuple[Mask, list[str]]:
             raise LabelError(f"{what}: {error}") from None
         mask[:, :, k] = filled
         holes += inner
+    if twice:
+        faults.append(f"{what}: {twice} contours are there twice and count once")
     if holes:
         faults.append(f"{what}: {holes} contours lie inside another and were taken for holes")
     if not mask.any():
