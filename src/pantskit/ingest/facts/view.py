@@ -309,12 +309,14 @@ def _numbered(flags: NDArray[np.bool_], connectivity: Literal[4, 8]) -> NDArray[
     """(k, i, j) number of each connected piece within its slice, going on from slice to slice."""
     import cc3d
 
-    numbers = np.zeros(flags.shape, np.int32)
-    last = 0
+    numbers = np.empty(flags.shape, np.int32)
+    before = np.zeros(len(flags) + 1, np.int32)
     for k, plane in enumerate(flags):
-        pieces, count = cc3d.connected_components(plane, connectivity=connectivity, return_N=True)
-        np.add(pieces, last, out=numbers[k], where=pieces > 0, casting="unsafe")
-        last += int(count)
+        numbers[k], count = cc3d.connected_components(
+            plane, connectivity=connectivity, return_N=True
+        )
+        before[k + 1] = before[k] + count
+    numbers += before[:-1, None, None] * (numbers > 0)
     return numbers
 
 
