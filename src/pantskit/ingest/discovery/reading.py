@@ -12,6 +12,7 @@ from typing import IO
 
 from pantskit.core.crew import Crew
 from pantskit.core.errors import ImageError, WorkerLost
+from pantskit.core.imports import without_collecting
 from pantskit.ingest.dicom.elements import HeaderMemory
 from pantskit.ingest.dicom.headers import DIRECTORY, ImageHeader, read_header
 from pantskit.ingest.discovery.dicomdir import Listed, is_directory_name, read_directory
@@ -69,10 +70,10 @@ def read_files(
     if workers is None or workers.count == 0:
         with Reader() as reader:
             known: HeaderMemory = {}
-            for n, file in enumerate(files, 1):
-                yield read_file(file, reader, known)
-                if progress and n % _BATCH == 0:
-                    progress(n)
+            for number, batch in _batches(files):
+                yield from _read_here(batch, reader, known)
+                if progress:
+                    progress(number * _BATCH + len(batch))
         return
     found: dict[int, list[Contents]] = {}
     done = 0
@@ -119,7 +120,13 @@ def _batches(files: Iterable[SourceFile]) -> Iterator[tuple[int, tuple[SourceFil
 
 def _read_batch(item: tuple[int, tuple[SourceFile, ...]]) -> list[Contents]:
     keep_quiet()
-    return [read_file(file, *_at_hand()) for file in item[1]]
+    return _read_here(item[1], *_at_hand())
+
+
+def _read_here(batch: Iterable[SourceFile], reader: Reader, known: HeaderMemory) -> list[Contents]:
+    # Headers are many objects that stay and refer to nothing: no use to look through them all.
+    with without_collecting():
+        return [read_file(file, reader, known) for file in batch]
 
 
 @cache
