@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pantskit.check.findings import Voxel
 from pantskit.check.ranges import BUILT_IN, Ranges
 from pantskit.check.scan import Scan
+from pantskit.check.values import value_doubt, value_problem
 from pantskit.core.dataset import Case
 from pantskit.core.errors import PantskitError
 from pantskit.core.geometry import Geometry, require_same_grid
-from pantskit.core.hounsfield import require_hounsfield
 from pantskit.core.labels import LabelArray, Mask, find_structure
 from pantskit.core.labelsets import SEGMENTATIONS, CaseLabels
 from pantskit.core.volume import Volume, read_label_map, read_volume
@@ -36,6 +36,7 @@ class CaseFiles:
         ct: the image.
         ct_problem: why there is none, "" where there is one or no file.
         value_problem: why its values are no HU; the masks are judged without it then.
+        value_doubt: why they may be none.
         labels: label files; None where nothing is annotated.
         problems: structure, or "" for all of them, to why it could not be read.
         grid_problem: why labels and CT do not meet.
@@ -52,6 +53,7 @@ class CaseFiles:
     ct: Volume | None = None
     ct_problem: str = ""
     value_problem: str = ""
+    value_doubt: str = ""
     labels: CaseLabels | None = None
     problems: dict[str, str] = field(default_factory=dict)
     grid_problem: str = ""
@@ -74,7 +76,8 @@ def read_case(
     if case.image_path.is_file():
         try:
             files.ct = read_volume(case.image_path)
-            files.value_problem = _values_of(files.ct)
+            files.value_problem = value_problem(files.ct)
+            files.value_doubt = "" if files.value_problem else value_doubt(files.ct)
         except PantskitError as error:
             files.ct_problem = str(error)
     try:
@@ -110,16 +113,6 @@ def beside(case: Case, labels: CaseLabels) -> dict[str, tuple[Path, ...]]:
             if structure in labels.mask_paths and structure not in labels.rivals:
                 found[structure] = (*found.get(structure, ()), path)
     return found
-
-
-def _values_of(ct: Volume) -> str:
-    """Why a CT's values are no HU, or ""."""
-    try:
-        require_hounsfield(ct)
-    except PantskitError as error:
-        return str(error)
-    low, high = float(ct.array.min()), float(ct.array.max())
-    return f"every voxel of the CT is {low:g}" if low == high else ""
 
 
 def unknown_masks(case: Case, labels: CaseLabels | None) -> list[Path]:

@@ -51,9 +51,14 @@ def image_file(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     reason="Networks and HU statistics need Hounsfield units.",
 )
 def image_values(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
-    """The CT is in HU and shows something."""
+    """The CT is in HU and shows something.
+
+    A crop from inside an organ need not show that it is, and nothing is said of it.
+    """
     if files.value_problem:
         yield Fault(files.value_problem)
+    elif files.value_doubt:
+        yield Fault(files.value_doubt, severity=WARNING)
 
 
 @rule(
