@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from blocks import block, faults, painted, scan, trunk
 
+from pantskit.check.scan import Scan
+from pantskit.core.geometry import Geometry
+
 
 def test_volume_uses_the_spacing():
     # 10 x 10 x 10 voxels of 2 x 2 x 3 mm are 12 ml: less than any spleen
@@ -185,6 +188,37 @@ def test_fat_deep_in_a_kidney_is_its_sinus_and_fat_at_its_border_is_not():
     ct[12:15, 6:9, 50:52] = -90
     (fault,) = faults("renal-sinus", scan(masks, ct=ct))
     assert fault.value == pytest.approx(18 * 0.064)
+
+
+def mixed(*shape):
+    """Flesh whose lower half is fat mixed into it by any share: HU between, in no peak."""
+    rng = np.random.default_rng(2)
+    values = rng.normal(60, 15, shape)
+    values[: shape[0] // 2] -= 160 * rng.random((shape[0] // 2, *shape[1:]))
+    return values.round().astype(np.int16)
+
+
+def offset_in(ct):
+    masks = {"liver": np.ones(ct.shape, np.bool_)}
+    return faults("hu-offset", Scan.from_masks("case", grid(ct.shape), masks, ct=ct))
+
+
+def grid(shape):
+    return Geometry.from_spacing(shape, (2.0, 2.0, 2.0), orientation="RAS")
+
+
+def test_borders_of_fat_and_flesh_are_no_fat_of_another_hu():
+    for shape in ((6, 6, 6), (20, 20, 10), (30, 30, 30)):
+        assert offset_in(mixed(*shape)) == []
+
+
+def test_offset_of_a_crop_is_a_warning():
+    fat = np.random.default_rng(4).normal(-100, 15, (40, 40, 40)).round().astype(np.int16)
+    fat[20:] += 160
+    assert offset_in(fat) == []
+    (fault,) = offset_in(fat + 50)
+    assert fault.severity == "warning"
+    assert abs(fault.value + 50) <= 5
 
 
 @pytest.mark.parametrize(("offset", "told"), [(0, False), (20, False), (50, True), (-50, True)])

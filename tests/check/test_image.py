@@ -95,3 +95,9 @@ def test_ct_that_is_not_in_hu_is_told_by_another_rule():
     view = files(stack())
     view.value_problem = "no HU"
     assert all(faults(name, view) == [] for name in RULES)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 9), (3, 3, 2), (4, 5, 1), (12, 12, 12), (30, 30, 20)])
+def test_crop_of_noise_is_not_told_of_however_small(shape):
+    noise = np.random.default_rng(5).normal(60, 15, shape).round().astype(np.int16)
+    assert told(noise) == {}

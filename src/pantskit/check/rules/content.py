@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pantskit.check.border import rim_share
 from pantskit.check.findings import Fault, Severity
@@ -33,6 +34,9 @@ _RIMMED = (
     "liver", "spleen", "kidney_left", "kidney_right", "gall_bladder", "bladder", PANCREAS,
     *_VESSELS,
 )  # fmt: skip
+_SAMPLED = 1_000_000  # voxels of a CT of which HU are counted
+_SMOOTHED = 15  # HU that are counted together
+_CHANCE = 5.0  # standard deviations of a count that no chance makes
 FAT_HU = -40.0  # fat is -120 to -60; half fat and half flesh in one voxel is about -30
 _GLAND = (PANCREAS, *PANCREAS_PARTS)
 _HOLLOW = ("stomach", "duodenum", "colon")  # what is in view may be all gas
@@ -134,35 +138,59 @@ def _sliver(scan: Scan, structure: str) -> bool:
     lowest_hu=-135,
     highest_hu=-65,
     share=0.05,
+    narrow_mm=100,
 )
 def hu_offset(scan: Scan, limits: Limits) -> Iterator[Fault]:
-    """The commonest HU between those of air and of water is that of fat."""
+    """The commonest HU between those of air and of water is that of fat.
+
+    In a crop it may be that of fat and flesh mixed: there it is a warning.
+    """
     peak, share = fat_peak(scan)
     if share > limits["share"] and not limits["lowest_hu"] <= peak <= limits["highest_hu"]:
+        narrow = sorted(scan.geometry.extent_mm)[1] < limits["narrow_mm"]
+        severity = WARNING if narrow else None
         text = (
             f"fat has {peak:.0f} HU, expected {limits['lowest_hu']:g} to {limits['highest_hu']:g}"
         )
-        yield Fault(f"{text}: all HU are off by about {peak + 100:+.0f}", value=peak)
+        yield Fault(
+            f"{text}: all HU are off by about {peak + 100:+.0f}", value=peak, severity=severity
+        )
 
 
 def fat_peak(scan: Scan) -> tuple[float, float]:
     """HU of the highest peak from -220 to -20, and the share of voxels above -250 in it (+-20).
 
-    0 and 0 where there is no CT or no peak.
+    0 and 0 where there is no CT, or no peak that is more than chance: a crop with little fat has
+    borders of gas and flesh at all of these values.
     """
     if scan.ct is None:
         return 0.0, 0.0
-    levels = np.clip(scan.ct[::4, ::4, ::2], -250, 250).astype(np.int64).ravel() + 250
+    step = max(1, int((scan.ct.size / _SAMPLED) ** (1 / 3)))
+    levels = np.clip(scan.ct[::step, ::step, ::step], -250, 250).astype(np.int64).ravel() + 250
     counts = np.bincount(levels, minlength=501)[1:].astype(np.float64)
     if levels.min() > 0:  # no air: what was darker is cut to this value
         counts[levels.min() - 1] = 0
-    smooth = np.convolve(counts, np.ones(15) / 15, "same")
+    smooth = np.convolve(counts, np.ones(_SMOOTHED), "same")
     window = np.arange(29, 230)  # index 0 is -249 HU
     tops = [n for n in window.tolist() if smooth[n] == smooth[n - 12 : n + 13].max()]
     if not tops:
         return 0.0, 0.0
     n = max(tops, key=smooth.__getitem__)
+    if not _stands_out(smooth, n):
+        return 0.0, 0.0
     return n - 249.0, float(counts[n - 20 : n + 21].sum() / max(counts.sum(), 1))
+
+
+def _stands_out(smooth: NDArray[np.float64], n: int) -> bool:
+    """Whether a peak is above the lowest values on both sides by more than counts vary.
+
+    Args:
+        smooth: (500,) voxels in windows around each HU from -249.
+        n: index of the peak, below 240; flesh has the next one, 60 to 260 HU above it.
+    """
+    flesh = n + 60 + int(smooth[n + 60 : n + 260].argmax())
+    valley = max(smooth[_SMOOTHED // 2 : n + 1].min(), smooth[n : flesh + 1].min())
+    return bool(smooth[n] - valley > _CHANCE * np.sqrt(smooth[n] + valley))
 
 
 @rule(

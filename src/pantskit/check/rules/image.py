@@ -17,6 +17,7 @@ ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 _THINNED = 3  # every third row and column tells how alike two slices are
 _LEAST = 16  # such rows and columns; fewer show too little
+_FEWEST = 20  # voxels of a slice; so few are alike, or the same, by chance
 _AROUND = 4  # pairs of slices on each side that a pair is compared with
 
 
@@ -28,9 +29,9 @@ _AROUND = 4  # pairs of slices on each side that a pair is compared with
 )
 def slice_repeated(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """No slice is a copy of its neighbour."""
-    if files.ct is None or files.value_problem:
-        return
     planes = _planes(files)
+    if planes is None:
+        return
     thin = planes[::_THINNED, ::_THINNED]
     likely = np.flatnonzero((thin[:, :, 1:] == thin[:, :, :-1]).all(axis=(0, 1)))
     same = [
@@ -52,16 +53,13 @@ def slice_repeated(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
 )
 def slice_blank(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """No slice of one value lies between slices that show something."""
-    if files.ct is None or files.value_problem:
-        return
     planes = _planes(files)
+    if planes is None:
+        return
     blank = np.ptp(planes[::_THINNED, ::_THINNED], axis=(0, 1)) == 0
-    shown = np.flatnonzero(~blank)
-    inside = [
-        k
-        for k in np.flatnonzero(blank).tolist()
-        if shown[0] < k < shown[-1] and np.ptp(planes[:, :, k]) == 0
-    ]
+    blank[blank] = np.ptp(planes[:, :, blank], axis=(0, 1)) == 0
+    shown = np.flatnonzero(~blank).tolist()
+    inside = [k for k in np.flatnonzero(blank).tolist() if shown and shown[0] < k < shown[-1]]
     if inside:
         values = float(planes[0, 0, inside[0]])
         text = "1 slice inside the scan holds" if len(inside) == 1 else ""
@@ -83,9 +81,10 @@ def slice_missing(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
 
     One missing slice of a fine stack differs no more than anatomy does; some of them do.
     """
-    if files.ct is None or files.value_problem:
+    planes = _planes(files)
+    if planes is None:
         return
-    thin = np.clip(_planes(files)[::_THINNED, ::_THINNED], -200, 300).astype(np.int16)
+    thin = np.clip(planes[::_THINNED, ::_THINNED], -200, 300).astype(np.int16)
     if min(thin.shape[:2]) < _LEAST:
         return
     blank = np.ptp(thin, axis=(0, 1)) == 0
@@ -113,6 +112,7 @@ def slice_missing(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     low_share=0.02,
     high_share=0.001,
     values=30,
+    voxels=10,
 )
 def hu_clipped(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     """HU do not end, with many voxels, above that of air or below that of bone."""
@@ -121,20 +121,23 @@ def hu_clipped(files: CaseFiles, limits: Limits) -> Iterator[Fault]:
     array = files.ct.array
     low, high = float(array.min()), float(array.max())
     thin = array[::_THINNED, ::_THINNED]
-    at_low, at_high = float((thin == low).mean()), float((thin == high).mean())
+    at_low, at_high = int((thin == low).sum()), int((thin == high).sum())
+    few = limits["voxels"]  # of a small crop one voxel is a share
     ends = []
-    if low > limits["highest_low"] and at_low > limits["low_share"]:
-        ends.append(f"begin at {low:g} ({at_low:.0%} of the voxels have that)")
-    if high < limits["lowest_high"] and at_high > limits["high_share"]:
-        ends.append(f"end at {high:g} ({at_high:.1%})")
+    if low > limits["highest_low"] and at_low > max(few, limits["low_share"] * thin.size):
+        ends.append(f"begin at {low:g} ({at_low / thin.size:.0%} of the voxels have that)")
+    if high < limits["lowest_high"] and at_high > max(few, limits["high_share"] * thin.size):
+        ends.append(f"end at {high:g} ({at_high / thin.size:.1%})")
     if ends and len(np.unique(thin)) > limits["values"]:  # of a drawing there are few
         yield Fault(f"HU {' and '.join(ends)}: cut to a display window", value=high)
 
 
-def _planes(files: CaseFiles) -> NDArray[Any]:
-    """(i, j, k) values of the CT along the body's axes: a view."""
-    assert files.ct is not None
-    return files.ct.reoriented(BODY_AXES).array
+def _planes(files: CaseFiles) -> NDArray[Any] | None:
+    """(i, j, k) HU along the body's axes: a view; None where there are none, or next to none."""
+    if files.ct is None or files.value_problem:
+        return None
+    planes = files.ct.reoriented(BODY_AXES).array
+    return planes if planes[:, :, 0].size >= _FEWEST else None
 
 
 def _middle(files: CaseFiles, k: int) -> Voxel:
