@@ -33,7 +33,8 @@ from organs import IDS, SPACING, Labels, organs, shifted, speckled, swapped
 
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.evaluate.evaluation import evaluate
 from pantskit.evaluate.settings import EvaluateConfig
 from pantskit.measure.boxes import label_boxes

@@ -17,7 +17,8 @@ from pantskit.core.dataset import Dataset, mask_path, write_case_labels
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import STRUCTURES
 from pantskit.core.labelsets import COMBINED, LABELS_STAGE
-from pantskit.core.volume import Volume, read_volume, write_volume
+from pantskit.core.volume import Volume, read_volume
+from pantskit.core.writing import write_volume
 
 EVERYTHING = ("*",)
 PARTS = ("pancreas_head", "pancreas_body", "pancreas_tail")

@@ -22,7 +22,8 @@ from pantskit.check.dataset import check_dataset
 from pantskit.core.dataset import Dataset
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.phantom.case import THIN_PIXELS, PhantomCase, lesion_shifts, make_case
 from pantskit.phantom.cohort import make_cohort, write_case
 from pantskit.phantom.patient import anatomy

@@ -9,7 +9,7 @@ import numpy as np
 from planted_case import EVERYTHING, Clean, DoesNotApplyError, Planting, copy_case
 from planted_kind import kind
 
-from pantskit.core.volume import write_volume
+from pantskit.core.writing import write_volume
 
 HOUNSFIELD = "The CT is in Hounsfield units, -1000 to 1000."
 TABLE = "The metadata are those of the scan."

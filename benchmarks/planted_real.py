@@ -26,8 +26,10 @@ from pantskit.check.findings import Finding
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, LabelMap
-from pantskit.core.labelsets import CaseLabels, open_label_source
-from pantskit.core.volume import Volume, read_volume, write_volume
+from pantskit.core.labelsets import CaseLabels
+from pantskit.core.labelsources import open_label_source
+from pantskit.core.volume import Volume, read_volume
+from pantskit.core.writing import write_volume
 from pantskit.ingest import IngestSettings, ingest
 from pantskit.phantom.paint import paint
 

@@ -15,7 +15,7 @@ from planted_content import HOUNSFIELD, ONCE, TABLE
 from planted_files import IDS, respaced, shifted
 from planted_kind import kind
 
-from pantskit.core.volume import write_volume
+from pantskit.core.writing import write_volume
 
 MILLIMETRES = "Spacing is in millimetres, as the scanner measured it."
 IN_VIEW = "What a scan does not show is not judged; that it shows a part is said."

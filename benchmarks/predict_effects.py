@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import DatasetError
 from pantskit.core.labels import LESION, PANTS
-from pantskit.core.labelsets import open_label_source
-from pantskit.core.volume import Volume, read_mask, read_volume
+from pantskit.core.labelsources import open_label_source
+from pantskit.core.labelvolumes import read_mask
+from pantskit.core.volume import Volume, read_volume
 from pantskit.predict.case import Shortcuts
 from pantskit.predict.inputs import find_inputs
 

@@ -76,7 +76,8 @@ def with_surface_distance() -> Callable[[Path, Path], Scores]:
 
 def with_pantskit() -> Callable[[Path, Path], Scores]:
     from pantskit.core.labels import STRUCTURES
-    from pantskit.core.labelsets import CaseLabels, labels_in
+    from pantskit.core.labelsets import CaseLabels
+    from pantskit.core.labelsources import labels_in
     from pantskit.evaluate.case import score_case
     from pantskit.evaluate.settings import EvaluateConfig
 

@@ -63,7 +63,8 @@ def prepare(
 
 def set_up(dataset: Any, case: Any, spacing: Any, folder: Path) -> str:
     """Plans, a job for each engine, and the case as nnU-Net's raw data; what they are like."""
-    from pantskit.core.volume import Volume, read_volume, write_volume
+    from pantskit.core.volume import Volume, read_volume
+    from pantskit.core.writing import write_volume
     from pantskit.networks.folder import channel_space
     from pantskit.train.recipe import Recipe
 

@@ -17,7 +17,8 @@ from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.errors import DatasetError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import STRUCTURES
-from pantskit.core.volume import Volume, read_volume, write_volume
+from pantskit.core.volume import Volume, read_volume
+from pantskit.core.writing import write_volume
 
 GEOMETRY = Geometry.from_spacing((40, 40, 30), (5.0, 4.0, 6.0))
 

@@ -23,7 +23,9 @@ from pantskit.core.errors import DatasetError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import STRUCTURES
 from pantskit.core.labelsets import CaseLabels
-from pantskit.core.volume import Volume, read_mask, read_volume, write_volume
+from pantskit.core.labelvolumes import read_mask
+from pantskit.core.volume import Volume, read_volume
+from pantskit.core.writing import write_volume
 
 GRID = Geometry.from_spacing(SHAPE, SPACING, orientation="RAS")
 STRAY = ((50, 52), (30, 32), (90, 92))

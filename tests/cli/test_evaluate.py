@@ -14,7 +14,8 @@ from pantskit.cli import app as cli
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS
 from pantskit.core.records import read_table
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 
 GRID = Geometry.from_spacing((16, 14, 12), (0.8, 0.8, 2.5))
 

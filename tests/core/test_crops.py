@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from pantskit.core.crops import cut_mask, read_mask_crop
 from pantskit.core.errors import ImageError, LabelError
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, read_mask, write_volume
+from pantskit.core.labelvolumes import read_mask
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 
 SHAPE = (150, 140, 130)  # several slabs of a million bytes
 GRID = Geometry.from_spacing(SHAPE, (0.8, 0.9, 2.5), origin=(10, -20, 30))

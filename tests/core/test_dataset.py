@@ -21,7 +21,9 @@ from pantskit.core.files import content_hash
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS, STRUCTURES
 from pantskit.core.labelsets import COMBINED, LABELS_STAGE
-from pantskit.core.volume import Volume, read_header, read_label_map, write_volume
+from pantskit.core.labelvolumes import read_label_map
+from pantskit.core.volume import Volume, read_header
+from pantskit.core.writing import write_volume
 
 SHAPE = (6, 5, 4)
 GRID = Geometry.from_spacing(SHAPE, (0.8, 0.8, 2.5))

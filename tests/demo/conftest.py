@@ -10,7 +10,8 @@ from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.files import write_json, write_text
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.demo.steps import Step, StepResult
 from pantskit.evaluate.evaluation import evaluate
 

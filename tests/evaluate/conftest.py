@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 
 Mask = NDArray[np.bool_]
 

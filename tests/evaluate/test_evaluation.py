@@ -16,7 +16,8 @@ from pantskit.core.errors import ConfigError, DatasetError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS
 from pantskit.core.records import read_table
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.evaluate.evaluation import Evaluation, evaluate
 from pantskit.evaluate.settings import EvaluateConfig
 

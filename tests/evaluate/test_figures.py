@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.evaluate.evaluation import evaluate
 from pantskit.evaluate.gallery import WINDOW_MM, _ct, _window, draw_gallery, worst_rows
 from pantskit.evaluate.pairing import pair_up

@@ -16,7 +16,8 @@ from scipy import ndimage
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.geometry import Geometry
 from pantskit.core.records import read_table
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.evaluate.evaluation import evaluate
 from pantskit.evaluate.settings import EvaluateConfig
 

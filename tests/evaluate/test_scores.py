@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from pantskit.core.errors import ConfigError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import STRUCTURES
-from pantskit.core.labelsets import CaseLabels, labels_in
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.labelsets import CaseLabels
+from pantskit.core.labelsources import labels_in
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.evaluate.case import score_case
 from pantskit.evaluate.evaluation import evaluate
 from pantskit.evaluate.settings import EvaluateConfig

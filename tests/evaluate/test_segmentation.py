@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS, STRUCTURES
-from pantskit.core.labelsets import CaseLabels, labels_in, open_label_source
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.labelsets import CaseLabels
+from pantskit.core.labelsources import labels_in, open_label_source
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.evaluate.case import score_case
 from pantskit.evaluate.segmentation import Segmentation
 from pantskit.evaluate.settings import EvaluateConfig

@@ -10,7 +10,8 @@ import pytest
 
 from pantskit.core.errors import ConfigError
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.ingest.discovery.choice import choose
 from pantskit.ingest.discovery.discover import discover
 from pantskit.ingest.discovery.kernels import kernel_class

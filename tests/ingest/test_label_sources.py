@@ -13,7 +13,8 @@ from pydicom.uid import generate_uid
 
 from pantskit.core.errors import ConfigError, LabelError
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.ingest.discovery.discover import discover, discover_labels
 from pantskit.ingest.discovery.sources import Reader, SourceFile
 from pantskit.ingest.labels.references import References, read_references

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.ingest.listing import listing_end, listing_lines, print_listing, takes_nothing
 from pantskit.ingest.report import listing
 from pantskit.ingest.settings import IngestSettings

@@ -15,7 +15,9 @@ from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, LabelError
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, read_label_map, write_volume
+from pantskit.core.labelvolumes import read_label_map
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.ingest.dicom.stacks import read_series
 from pantskit.ingest.discovery.discover import discover
 from pantskit.ingest.discovery.sources import Reader

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pantskit.core.labels import STRUCTURES
-from pantskit.core.volume import read_mask
+from pantskit.core.labelvolumes import read_mask
 from pantskit.measure.nearest import Spacing
 from pantskit.measure.overlap import confusion, confusion_of_packed
 from pantskit.measure.packed import pack

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pantskit.core.labels import STRUCTURES, find_structure
-from pantskit.core.volume import read_mask
+from pantskit.core.labelvolumes import read_mask
 from pantskit.phantom.case import PhantomCase
 from pantskit.phantom.delivery import deliver, write_manifest
 from pantskit.phantom.identity import invent

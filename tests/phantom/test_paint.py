@@ -14,7 +14,7 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES, Mask
-from pantskit.core.labelsets import open_label_source
+from pantskit.core.labelsources import open_label_source
 from pantskit.core.volume import read_volume
 from pantskit.phantom.case import PhantomCase
 from pantskit.phantom.paint import paint

@@ -25,8 +25,10 @@ from pantskit.core.errors import ConfigError, DatasetError, LabelError, Pantskit
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS
 from pantskit.core.labelsets import COMBINED
+from pantskit.core.labelvolumes import read_label_map
 from pantskit.core.records import RecordStore
-from pantskit.core.volume import Volume, read_label_map, read_volume, write_volume
+from pantskit.core.volume import Volume, read_volume
+from pantskit.core.writing import write_volume
 from pantskit.networks.folder import CHECKPOINT, FOLD, MODEL_FILE, Model
 from pantskit.predict.case import Shortcuts, predict_volume
 from pantskit.predict.inputs import find_inputs

@@ -14,9 +14,11 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, DatasetError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS, STRUCTURES
-from pantskit.core.labelsets import open_label_source
+from pantskit.core.labelsources import open_label_source
+from pantskit.core.labelvolumes import read_label_map
 from pantskit.core.terms import structure_terms
-from pantskit.core.volume import Volume, read_label_map, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.predict.formats import FORMATS, dataset_json, require_format
 from pantskit.predict.own_run import predict_own
 from pantskit.predict.results import Output

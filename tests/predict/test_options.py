@@ -17,7 +17,9 @@ from pantskit.cli import app as cli
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError
 from pantskit.core.labelsets import COMBINED
-from pantskit.core.volume import Volume, read_label_map, read_volume, write_volume
+from pantskit.core.labelvolumes import read_label_map
+from pantskit.core.volume import Volume, read_volume
+from pantskit.core.writing import write_volume
 from pantskit.networks.compiled import Compiled
 from pantskit.networks.folder import Model
 from pantskit.predict.case import Prediction, Shortcuts, parse_axes, predict_volume

@@ -10,8 +10,11 @@ from pantskit.cli import app as cli
 from pantskit.core.errors import ConfigError, DatasetError, LabelError, PantskitError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS
-from pantskit.core.labelsets import COMBINED, open_label_source
-from pantskit.core.volume import Volume, read_label_map, read_volume, write_volume
+from pantskit.core.labelsets import COMBINED
+from pantskit.core.labelsources import open_label_source
+from pantskit.core.labelvolumes import read_label_map
+from pantskit.core.volume import Volume, read_volume
+from pantskit.core.writing import write_volume
 from pantskit.predict.declaration import as_declared, declaration
 from pantskit.predict.own_run import predict_own
 from pantskit.predict.protocol import OwnModel, own_model_file

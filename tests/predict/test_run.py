@@ -7,8 +7,11 @@ import pytest
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import DatasetError
 from pantskit.core.geometry import Geometry
-from pantskit.core.labelsets import COMBINED, open_label_source
-from pantskit.core.volume import Volume, read_label_map, read_volume, write_volume
+from pantskit.core.labelsets import COMBINED
+from pantskit.core.labelsources import open_label_source
+from pantskit.core.labelvolumes import read_label_map
+from pantskit.core.volume import Volume, read_volume
+from pantskit.core.writing import write_volume
 from pantskit.predict.inputs import find_inputs
 from pantskit.predict.run import PredictSettings, predict_cases
 

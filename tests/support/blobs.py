@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter
 
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.train.recipe import Recipe
 from pantskit.train.run import train_model
 

@@ -11,7 +11,8 @@ import numpy as np
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 
 SHAPE = (6, 5, 4)
 GRID = Geometry(SHAPE, np.diag([-0.8, 0.8, -2.5, 1.0]))

@@ -14,7 +14,8 @@ from pantskit.cli import app as cli
 from pantskit.core.dataset import Dataset
 from pantskit.core.labels import PANTS, label_counts
 from pantskit.core.labelsets import COMBINED
-from pantskit.core.volume import read_header, read_label_map
+from pantskit.core.labelvolumes import read_label_map
+from pantskit.core.volume import read_header
 from pantskit.networks.architectures import ARCHITECTURES
 from pantskit.networks.architectures.monai_networks import SwinUNETR, encoder_of
 from pantskit.networks.folder import Model

@@ -73,7 +73,7 @@ def test_damaged_image_is_named_before_anything_is_read_whole(tmp_path: Path, da
         path.write_text("no image")
     else:
         image = read_volume(path)
-        from pantskit.core.volume import write_volume
+        from pantskit.core.writing import write_volume
 
         write_volume(path, image.reoriented("RAS"))
     result = train(dataset, tmp_path)

@@ -17,7 +17,8 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ImageError
 from pantskit.core.run import Job
-from pantskit.core.volume import Volume, read_volume, write_volume
+from pantskit.core.volume import Volume, read_volume
+from pantskit.core.writing import write_volume
 from pantskit.networks.axes import header_spacing, to_network
 from pantskit.networks.folder import channel_space
 from pantskit.networks.plans import Plans

@@ -12,7 +12,8 @@ import torch
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError, DatasetError
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, read_volume, write_volume
+from pantskit.core.volume import Volume, read_volume
+from pantskit.core.writing import write_volume
 from pantskit.networks.folder import CHECKPOINT, FOLD, Model
 from pantskit.predict.case import predict_volume
 from pantskit.train.begin import WORK

@@ -15,7 +15,8 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import GeometryError, ImageError, LabelError, PantskitError
 from pantskit.core.geometry import Geometry
 from pantskit.core.run import Job
-from pantskit.core.volume import Volume, read_header, read_volume, write_volume
+from pantskit.core.volume import Volume, read_header, read_volume
+from pantskit.core.writing import write_volume
 from pantskit.train.scan import look_at_case, look_job, require_whole
 
 

@@ -20,7 +20,8 @@ from pantskit.core.errors import PantskitError
 from pantskit.core.geometry import Geometry, require_same_grid
 from pantskit.core.labels import LabelArray, Mask, find_structure
 from pantskit.core.labelsets import SEGMENTATIONS, CaseLabels
-from pantskit.core.volume import Volume, read_label_map, read_volume
+from pantskit.core.labelvolumes import read_label_map
+from pantskit.core.volume import Volume, read_volume
 from pantskit.measure.boxes import Box, join, label_boxes
 
 

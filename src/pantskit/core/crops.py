@@ -10,13 +10,8 @@ from nibabel.orientations import apply_orientation
 
 from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
 from pantskit.core.labels import Mask
-from pantskit.core.volume import (
-    faults_of_mask,
-    inside_of,
-    read_filled_slabs,
-    read_header,
-    require_mask,
-)
+from pantskit.core.labelvolumes import faults_of_mask, inside_of, require_mask
+from pantskit.core.volume import read_filled_slabs, read_header
 
 
 @dataclass(frozen=True, eq=False)

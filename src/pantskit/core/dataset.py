@@ -14,17 +14,11 @@ from pantskit.core.errors import DatasetError, GeometryError, LabelError
 from pantskit.core.files import write_json
 from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
 from pantskit.core.labels import PANTS, STRUCTURES, Mask, find_structure
-from pantskit.core.labelsets import (
-    COMBINED,
-    LABELS_STAGE,
-    SEGMENTATIONS,
-    SPLIT_FOLDERS,
-    CaseLabels,
-    labels_in,
-)
+from pantskit.core.labelsets import COMBINED, LABELS_STAGE, SEGMENTATIONS, CaseLabels
+from pantskit.core.labelsources import SPLIT_FOLDERS, labels_in
 from pantskit.core.records import CaseRecord, RecordStore, read_table, write_table
-from pantskit.core.volume import write_labels
 from pantskit.core.workbook import write_workbook
+from pantskit.core.writing import write_labels
 
 SPLITS = tuple(SPLIT_FOLDERS)
 IMAGE_NAME = "ct.nii.gz"

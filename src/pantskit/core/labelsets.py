@@ -8,8 +8,6 @@ has changed since, so that no score depends on which of the two was read.
 from __future__ import annotations
 
 import json
-import os
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,31 +26,24 @@ from pantskit.core.labels import (
     PANCREAS,
     PANCREAS_PARTS,
     PANTS,
-    PANTS_ALPHABETICAL,
     STRUCTURES,
     Annotation,
     LabelArray,
     LabelMap,
     LabelSpace,
     Mask,
-    find_structure,
     innermost,
     label_counts,
-    label_counts_inside,
     mask_of_ids,
 )
+from pantskit.core.labelvolumes import read_label_map, read_mask
 from pantskit.core.records import RecordStore
-from pantskit.core.volume import Volume, read_header, read_label_map, read_mask
+from pantskit.core.volume import Volume, read_header
 
 COMBINED = "combined_labels.nii.gz"
 COMBINED_NAMES = (COMBINED, "combined_labels.nii")
 SEGMENTATIONS = "segmentations"
 LABELS_STAGE = "labels"  # records of what a combined map reproduces
-SPLIT_FOLDERS = {"train": ("ImageTr", "LabelTr"), "test": ("ImageTe", "LabelTe")}
-
-# DSC above which a mask and an id of a combined map are taken for the same structure: masks
-# of the release against the right ids give 0.89 and more, against wrong ids nearly 0.
-_IDENTIFIED_DSC = 0.8
 
 
 class CaseLabels:
@@ -325,192 +316,11 @@ class CaseLabels:
         )
 
 
-def open_label_source(
-    path: Path,
-    *,
-    label_map: LabelMap | None = None,
-    split: str | None = None,
-    twice: dict[str, str] | None = None,
-) -> dict[str, CaseLabels]:
-    """Find the labels of all cases under a path.
-
-    Args:
-        path: a dataset; a predictions folder of `<case_id>/combined_labels.nii.gz` or
-            `<case_id>/[segmentations/]<structure>.nii.gz`; a flat folder of
-            `<case_id>.nii.gz` label maps; the folder of one case; or one label map.
-        label_map: what the ids of label maps mean, in place of what files and folders declare.
-        split: `"train"` or `"test"` of a dataset; both when None.
-        twice: receives cases that are there twice, with what to say of them; such a case is
-            then listed with the labels that come first.
-
-    Returns:
-        case_id to its labels, sorted by case_id.
-
-    Raises:
-        DatasetError: If there is no such path, no label in it, or one case twice and `twice` is
-            not given.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise DatasetError(f"{path}: no such file or folder")
-    found: dict[str, CaseLabels] = {}
-    for labels in _find_cases(path, label_map, split):
-        if labels.case_id in found:
-            first = found[labels.case_id].paths[0]
-            message = (
-                f"{path}: case {labels.case_id} is there twice: {first} and {labels.paths[0]}; "
-                "remove one"
-            )
-            if twice is None:
-                raise DatasetError(message)
-            twice[labels.case_id] = message
-        found.setdefault(labels.case_id, labels)
-    if not found:
-        where = f" in its {split} split" if split else ""
-        raise DatasetError(
-            f"{path}: no labels{where}; expected a dataset, <case_id>/combined_labels.nii.gz, "
-            "<case_id>/<structure>.nii.gz or <case_id>.nii.gz"
-        )
-    return dict(sorted(found.items()))
-
-
-def labels_in(
-    folder: Path, *, label_map: LabelMap | None = None, dataset: Path | None = None
-) -> CaseLabels | None:
-    """The labels in one case's folder; None where there are none."""
-    masks: dict[str, Path] = {}
-    rivals: dict[str, tuple[Path, ...]] = {}
-    # A later place wins: segmentations/ is the release's. .nii.gz wins over .npz.
-    files = _files(folder)
-    for place in (files, _files(folder / SEGMENTATIONS)):
-        for suffix in (".npz", ".nii", ".nii.gz"):
-            for structure, paths in _by_structure(place, suffix).items():
-                exact = [p for p in paths if _bears(p.name, structure, suffix)]
-                masks[structure] = (exact or paths)[0]
-                rivals[structure] = () if len(exact or paths) == 1 else paths
-    map_path = next((p for n in COMBINED_NAMES for p in files if p.name.lower() == n), None)
-    if map_path is None and not masks:
-        return None
-    return CaseLabels(
-        folder.name,
-        map_path=map_path,
-        mask_paths=masks,
-        rivals={s: paths for s, paths in rivals.items() if paths},
-        label_map=label_map,
-        dataset=dataset,
-    )
-
-
-def _by_structure(files: list[Path], suffix: str) -> dict[str, tuple[Path, ...]]:
-    """Files whose names mean a structure, by structure."""
-    found: dict[str, tuple[Path, ...]] = {}
-    for path in files:
-        structure = find_structure(path.name) if path.name.lower().endswith(suffix) else None
-        if structure:
-            found[structure] = (*found.get(structure, ()), path)
-    return found
-
-
-def _bears(name: str, structure: str, suffix: str) -> bool:
-    """Whether a file is called exactly as the structure; capitals in the suffix do not matter."""
-    return name.startswith(structure) and name.lower() == structure + suffix
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files of a folder but hidden ones, sorted; none where there is no folder."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_file() and e.name[0] != ".")
-
-
-def identify_label_space(combined: LabelArray, masks: Mapping[str, Mask]) -> LabelSpace | None:
-    """Which ids a combined map uses, found by comparing it with separate masks.
-
-    Args:
-        combined: (i, j, k) label map.
-        masks: structure to mask on the same grid.
-
-    Returns:
-        The label space under which at least nine in ten masks agree with the map, or None.
-    """
-    inside = {s: label_counts_inside(combined, m) for s, m in masks.items() if m.any()}
-    return label_space_of_counts(label_counts(combined), inside)
-
-
-def label_space_of_counts(
-    sizes: NDArray[np.int64], inside: Mapping[str, NDArray[np.int64]]
-) -> LabelSpace | None:
-    """The same from counts.
-
-    Args:
-        sizes: (n,) voxels of each value of the combined map.
-        inside: structure to (n,) voxels of each value within its mask; no empty masks.
-    """
-    best: tuple[float, LabelSpace] | None = None
-    for space in (PANTS, PANTS_ALPHABETICAL):
-        agreeing = 0
-        for structure, counts in inside.items():
-            ids = list(space.evaluation_ids(structure))
-            dsc = 2 * counts[ids].sum() / (counts.sum() + sizes[ids].sum())
-            agreeing += bool(dsc > _IDENTIFIED_DSC)
-        share = agreeing / max(len(inside), 1)
-        if best is None or share > best[0]:
-            best = (share, space)
-    return best[1] if best and best[0] >= 0.9 else None
-
-
 def declared_structures(folder: Path) -> tuple[str, ...] | None:
     """The `annotated` list of the nearest dataset.json of ours in a folder or its parents."""
     data = _nearest_dataset_json(folder)
     annotated = data.get("annotated") if data else None
     return None if annotated is None else tuple(annotated)
-
-
-def _find_cases(path: Path, label_map: LabelMap | None, split: str | None) -> Iterator[CaseLabels]:
-    if path.is_file():
-        yield CaseLabels(_stem(path), map_path=path, label_map=label_map)
-        return
-    if is_one_case(path):
-        one = labels_in(path.absolute(), label_map=label_map)
-        if one is not None:
-            yield one
-        return
-    splits = [split] if split else list(SPLIT_FOLDERS)
-    folders = [path / SPLIT_FOLDERS[s][1] for s in splits]
-    is_dataset = any((path / name).is_dir() for pair in SPLIT_FOLDERS.values() for name in pair)
-    for folder in folders if is_dataset else [path]:
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                labels = labels_in(entry, label_map=label_map, dataset=path)
-                if labels is not None:
-                    yield labels
-            elif entry.name.lower().endswith((".nii", ".nii.gz")):
-                yield CaseLabels(_stem(entry), map_path=entry, label_map=label_map)
-
-
-def is_one_case(path: Path) -> bool:
-    """Whether a path is one case's label map or folder, and no collection of cases."""
-    if path.is_file():
-        return True
-    return (path / SEGMENTATIONS).is_dir() or _holds_combined(path) or _holds_masks_alone(path)
-
-
-def _holds_combined(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(e.name.lower() in COMBINED_NAMES and e.is_file() for e in entries)
-
-
-def _holds_masks_alone(folder: Path) -> bool:
-    """Whether a folder is one case's: all its volumes bear the very names of structures."""
-    stems = [_stem(p) for p in _files(folder) if _stem(p) != p.name]
-    return bool(stems) and all(stem in STRUCTURES for stem in stems)
-
-
-def _stem(path: Path) -> str:
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def places_of_dataset_json(folder: Path) -> tuple[Path, ...]:

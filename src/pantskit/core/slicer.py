@@ -12,8 +12,9 @@ import numpy as np
 
 from pantskit.core.errors import ImageError
 from pantskit.core.geometry import Geometry
+from pantskit.core.labels import Mask
 from pantskit.core.nrrd import read_fields, read_nrrd_header, read_voxels
-from pantskit.core.volume import Array, Mask
+from pantskit.core.volume import Array
 
 
 @dataclass(frozen=True)

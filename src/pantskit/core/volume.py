@@ -1,4 +1,4 @@
-"""Volumes and the only NIfTI reader and writer."""
+"""Volumes in memory, and the only NIfTI reader."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import gzip
 import io
 import math
 import mmap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,26 +19,21 @@ from isal import igzip
 from nibabel.orientations import apply_orientation
 from numpy.typing import NDArray
 
-from pantskit.core.errors import GeometryError, ImageError, LabelError
-from pantskit.core.files import write_chunks, write_hashed
+from pantskit.core.errors import GeometryError, ImageError
 from pantskit.core.geometry import STANDARD_ORIENTATION, Geometry
-from pantskit.core.gzipped import DAMAGED, Buffer, Piece, Zeros, gzip_member
+from pantskit.core.gzipped import DAMAGED
 
 Array = NDArray[Any]
-Mask = NDArray[np.bool_]
 
 # Voxels are read and written, and brought into the file's order, this many bytes at a time.
-_SLAB_BYTES = 1 << 20
+SLAB_BYTES = 1 << 20
 
 # sform and qform may differ by the rounding of a quaternion, not by more.
 FORM_TOLERANCE_MM = 0.1
 
-# A label map that went through float32 or a slope reads 1.0002; a mistake reads 1.5.
-LABEL_ROUNDING = 0.01
-
-_LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL: intent_name then holds the label space
-_LABEL_SPACE_LENGTH = 15  # intent_name has 16 bytes and ends with a zero
+LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL: intent_name then holds the label space
 _NIFTI1_SIZE, _NIFTI2_SIZE = 348, 540
+
 # deflate cannot expand more than this; a header that promises more was cut or forged.
 _MAX_GZIP_RATIO = 1040
 
@@ -172,7 +166,7 @@ def read_filled_slabs(path: Path, faults: list[str]) -> Iterator[tuple[int, Arra
         short = _require_room(path, file, header)
         depth = header.shape[2]
         slice_bytes = header.n_bytes // depth
-        slices = max(1, _SLAB_BYTES // slice_bytes)
+        slices = max(1, SLAB_BYTES // slice_bytes)
         try:
             file.seek(header.offset)
             for k in range(0, depth, slices):
@@ -189,278 +183,6 @@ def read_filled_slabs(path: Path, faults: list[str]) -> Iterator[tuple[int, Arra
             raise short from None
         except DAMAGED as error:
             raise ImageError(f"{path}: damaged gzip ({error}); copy it again") from None
-
-
-def read_label_map(path: Path) -> Volume:
-    """Read a map of integer labels as the smallest unsigned type that holds them.
-
-    Values that a float type or a slope moved by less than 0.01 (1.0002) are rounded, and
-    `faults` says so.
-
-    Raises:
-        LabelError: If a value is negative, not finite, or no integer.
-    """
-    path = Path(path)
-    return as_label_map(read_volume(path), str(path), lambda: _stored_as(path))
-
-
-def as_label_map(
-    volume: Volume, name: str, stored_as: Callable[[], str] = lambda: "numbers with a fraction"
-) -> Volume:
-    """An image read as a map of integer labels, as `read_label_map` does.
-
-    Args:
-        volume: the image.
-        name: of the file, for messages.
-        stored_as: says how it is stored, for `faults`; called where that is odd.
-
-    Raises:
-        LabelError: If a value is negative, not finite, or no integer.
-    """
-    array, faults = volume.array, list(volume.faults)
-    if array.dtype.kind == "f":
-        array, worst = _rounded(array, name)
-        faults.append(
-            f"label map stored as {stored_as()}; its values are up to {worst:.2g} "
-            "away from integers and were rounded"
-            if worst
-            else f"label map stored as {stored_as()}"
-        )
-    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    if low < 0:
-        raise LabelError(f"{name}: label {low} is negative; labels are 0 (background) and up")
-    if high > np.iinfo(np.uint16).max:
-        raise LabelError(f"{name}: label {high} is no structure's; is this an image?")
-    array = array.astype(np.uint8 if high < 256 else np.uint16, copy=False)
-    return replace(volume, array=array, faults=tuple(faults))
-
-
-def read_mask(path: Path) -> Volume:
-    """Read the mask of one structure as bool: every value above 0.5 is inside.
-
-    A file with other values than 0 and 1 is reported in `faults`.
-
-    Raises:
-        LabelError: If a value is not finite, negative, or none of several is above 0.5.
-    """
-    return as_mask(read_volume(path), str(path))
-
-
-def as_mask(volume: Volume, name: str) -> Volume:
-    """An image read as the mask of one structure, as `read_mask` does.
-
-    Args:
-        volume: the image.
-        name: of the file, for messages.
-
-    Raises:
-        LabelError: As `read_mask`.
-    """
-    mask, odd = inside_of(volume.array, name)
-    require_mask(odd, name, anything=bool(mask.any()))
-    return replace(volume, array=mask, faults=volume.faults + faults_of_mask(odd))
-
-
-def inside_of(array: Array, name: str) -> tuple[Mask, set[float]]:
-    """Which voxels of a mask's image are inside, and which values but 0 and 1 it holds.
-
-    Raises:
-        LabelError: If a value is not finite.
-    """
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise LabelError(f"{name}: mask holds values that are not finite")
-    if array.dtype == np.uint8 and array.max() <= 1:
-        return array.view(np.bool_), set()
-    mask = np.greater(array, 0.5)
-    return mask, set(np.unique(array[array != mask]).tolist())
-
-
-def require_mask(odd: set[float], name: str, *, anything: bool) -> None:
-    """Refuse values by which it is open what is inside.
-
-    Args:
-        odd: from `inside_of`, of the whole image.
-        name: of the file, for messages.
-        anything: whether a voxel is inside.
-
-    Raises:
-        LabelError: If a value is negative, as 255 becomes in a signed byte, by more than an
-            interpolation undershoots; or if nothing is inside and a value is not 0.
-    """
-    if odd and min(odd) <= -0.5:
-        raise LabelError(
-            f"{name}: mask holds {min(odd):g}; 0 is outside, values above 0.5 are inside: save it "
-            "with 0 and 1"
-        )
-    if odd and not anything and max(odd) > 0:
-        raise LabelError(
-            f"{name}: mask holds values up to {max(odd):g} and none above 0.5, from which on a "
-            "voxel is inside: save it with 0 and 1"
-        )
-
-
-def faults_of_mask(odd: set[float]) -> tuple[str, ...]:
-    """What to say of a mask that holds other values than 0 and 1."""
-    if not odd:
-        return ()
-    shown = ", ".join(f"{float(v):g}" for v in sorted(odd)[:6])
-    more = ", ..." if len(odd) > 6 else ""
-    return (f"mask is not binary: it holds {shown}{more}; all above 0.5 taken as inside",)
-
-
-def write_volume(path: Path, volume: Volume, *, label_space: str | None = None) -> None:
-    """Write .nii or .nii.gz atomically: sform = qform with code 1, slope 1, millimetres.
-
-    Nothing but geometry, type and the label space's name enters the header. The voxels are
-    never copied whole, whatever their order in memory.
-
-    Args:
-        path: the file; a suffix .gz compresses.
-        volume: the image; bool becomes uint8, float64 and integers of 64 bits are refused.
-        label_space: name of the label space of a label map (at most 15 characters).
-
-    Raises:
-        ImageError: If the type has no place in a standard dataset.
-        LabelError: If the label space's name does not fit into the header.
-        GeometryError: If the grid is sheared.
-    """
-    array = volume.array.view(np.uint8) if volume.array.dtype == np.bool_ else volume.array
-    head = _head(path, volume.geometry, array.dtype, label_space)
-    slabs = (_piece(slab) for slab in slabs_of(array))
-    write_chunks(path, _file_bytes(path, array.dtype, chain([head], slabs)))
-
-
-def write_slabs(
-    path: Path, geometry: Geometry, dtype: np.dtype[Any], slabs: Iterable[Array]
-) -> None:
-    """Write an image that is never in memory as a whole, as `write_volume` writes it.
-
-    Args:
-        path: the file; a suffix .gz compresses.
-        geometry: the grid.
-        dtype: of the voxels.
-        slabs: (i, j, n) voxels, one after the other the slices of the grid; each is done with
-            when the next is taken. What they raise leaves no file.
-
-    Raises:
-        GeometryError: If they are more or fewer than the grid's, or as `write_volume`.
-        ImageError: As `write_volume`.
-    """
-    head = _head(path, geometry, dtype, None)
-    pieces = map(_piece, _require_all(path, geometry, dtype, slabs))
-    write_chunks(path, _file_bytes(path, dtype, chain([head], pieces)))
-
-
-def write_labels(
-    path: Path, geometry: Geometry, pieces: Iterable[Piece], *, label_space: str | None = None
-) -> str:
-    """Write a mask or label map whose voxels come in pieces, as `write_volume` writes them.
-
-    Args:
-        path: the file; a suffix .gz compresses.
-        geometry: the grid.
-        pieces: all voxels, a byte each, in file order: i fastest.
-        label_space: name of the label space of a label map.
-
-    Returns:
-        `content_hash` of the file.
-    """
-    dtype = np.dtype(np.uint8)
-    head = _head(path, geometry, dtype, label_space)
-    return write_hashed(path, _file_bytes(path, dtype, chain([head], pieces)))
-
-
-def _file_bytes(path: Path, dtype: np.dtype[Any], pieces: Iterable[Piece]) -> Iterator[Buffer]:
-    if path.suffix == ".gz":
-        # One byte a voxel is a mask or a label map, two are HU.
-        kind = {1: "labels", 2: "ct"}.get(dtype.itemsize, "image")
-        yield from gzip_member(pieces, kind)
-    else:
-        yield from (bytes(p.count) if isinstance(p, Zeros) else p for p in pieces)
-
-
-def _head(path: Path, geometry: Geometry, dtype: np.dtype[Any], label_space: str | None) -> bytes:
-    if dtype not in _WRITTEN_TYPES:
-        raise ImageError(f"{path}: {dtype} is not written; use int16, uint8 or float32")
-    geometry.require_plausible(str(path))
-    header = nib.Nifti1Header()
-    header.set_data_dtype(dtype)
-    header.set_data_shape(geometry.shape)
-    header.set_sform(geometry.affine, code=1)
-    header.set_qform(geometry.affine, code=1)
-    header.set_xyzt_units("mm")
-    header.set_slope_inter(1.0, 0.0)
-    header["vox_offset"] = 352
-    header["magic"] = b"n+1"
-    if label_space is not None:
-        header["intent_code"] = _LABEL_INTENT
-        header["intent_name"] = _intent_name(label_space)
-    return cast(bytes, header.binaryblock) + b"\0\0\0\0"
-
-
-def slabs_of(array: Array) -> Iterator[Array]:
-    """(i, j, n) parts of an array in Fortran order, some slices at a time, about a MiB each."""
-    slices = max(1, _SLAB_BYTES * array.shape[2] // max(1, array.nbytes))
-    for k in range(0, array.shape[2], slices):
-        yield np.asfortranarray(array[:, :, k : k + slices])
-
-
-def _piece(slab: Array) -> Piece:
-    """A slab's bytes in file order."""
-    if slab.dtype.itemsize == 1 and not slab.view(np.bool_).any():
-        return Zeros(slab.nbytes)
-    return np.asfortranarray(slab).T.data.cast("B")
-
-
-def _require_all(
-    path: Path, geometry: Geometry, dtype: np.dtype[Any], slabs: Iterable[Array]
-) -> Iterator[Array]:
-    depth = 0
-    for slab in slabs:
-        depth += slab.shape[2]
-        if slab.shape[:2] != geometry.shape[:2] or slab.dtype != dtype:
-            raise GeometryError(
-                f"{path}: a slab of {slab.shape} {slab.dtype} voxels does not fit a grid of "
-                f"{geometry.shape} and {dtype}"
-            )
-        yield slab
-    if depth != geometry.shape[2]:
-        raise GeometryError(f"{path}: {depth} slices were given, expected {geometry.shape[2]}")
-
-
-def _intent_name(label_space: str) -> bytes:
-    if not label_space.isascii() or not 0 < len(label_space) <= _LABEL_SPACE_LENGTH:
-        raise LabelError(
-            f"label space {label_space!r}: a NIfTI header takes names of 1 to "
-            f"{_LABEL_SPACE_LENGTH} ASCII characters; give it a shorter one"
-        )
-    return label_space.encode("ascii")
-
-
-def resample_nearest(volume: Volume, geometry: Geometry) -> Volume:
-    """Labels or a mask on another grid: each voxel takes the value nearest to its centre.
-
-    Voxels outside the source are 0. Ties go to the higher index (round half up).
-    """
-    to_source = np.linalg.inv(volume.geometry.affine) @ geometry.affine
-    out = np.zeros(geometry.shape, volume.array.dtype, order="F")
-    i, j = np.meshgrid(np.arange(geometry.shape[0]), np.arange(geometry.shape[1]), indexing="ij")
-    limits = np.array(volume.geometry.shape)
-    for k in range(geometry.shape[2]):  # a slice at a time: index arrays stay small
-        index = [
-            np.floor(row[0] * i + row[1] * j + row[2] * k + row[3] + 0.5).astype(np.int64)
-            for row in to_source[:3]
-        ]
-        inside = np.logical_and.reduce(
-            [(n >= 0) & (n < limit) for n, limit in zip(index, limits, strict=True)]
-        )
-        out[:, :, k][inside] = volume.array[tuple(n[inside] for n in index)]
-    return Volume(out, geometry, volume.faults, volume.label_space)
-
-
-_WRITTEN_TYPES = tuple(
-    np.dtype(t) for t in (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.float32)
-)
 
 
 @contextmanager
@@ -531,7 +253,7 @@ def _header_from(path: Path, raw: Any) -> Header:
         name = {1: "metre", 3: "micron"}.get(unit, f"code {unit}")
         faults.append(f"header says its unit is {name}; spacing was read as millimetres")
     label_space = None
-    if int(raw["intent_code"]) == _LABEL_INTENT:
+    if int(raw["intent_code"]) == LABEL_INTENT:
         label_space = bytes(raw["intent_name"].tobytes()).rstrip(b"\0").decode("latin-1") or None
     offset = float(raw["vox_offset"])
     if not np.isfinite(offset):
@@ -633,36 +355,8 @@ def _trailing(n_bytes: int) -> tuple[str, ...]:
 def _read_into(file: io.BufferedIOBase, view: memoryview) -> int:
     """Fill zeroed memory; where the file holds zeros, most of a mask, it is never touched."""
     done = 0
-    while chunk := file.read(min(_SLAB_BYTES, len(view) - done)):
+    while chunk := file.read(min(SLAB_BYTES, len(view) - done)):
         if np.frombuffer(chunk, np.bool_).any():
             view[done : done + len(chunk)] = chunk
         done += len(chunk)
     return done
-
-
-def _rounded(array: Array, name: str) -> tuple[Array, float]:
-    """Nearest integers of a float array, and the largest distance to them."""
-    flat = array.ravel(order="K")
-    rounded = np.empty(array.shape, np.int32, order="F")
-    result, worst = rounded.ravel(order="K"), 0.0
-    for start in range(0, flat.size, 1 << 16):  # stays in the cache
-        part = flat[start : start + (1 << 16)]
-        if not np.isfinite(part).all():
-            raise LabelError(f"{name}: label map holds values that are not finite")
-        nearest = np.rint(part)
-        distance = np.abs(part - nearest)
-        worst = max(worst, float(distance.max()))
-        if worst > LABEL_ROUNDING:
-            raise LabelError(
-                f"{name}: label map holds {part[distance.argmax()]:g}, no integer; it was "
-                "interpolated: resample labels with nearest neighbour"
-            )
-        result[start : start + part.size] = nearest
-    return rounded, worst
-
-
-def _stored_as(path: Path) -> str:
-    header = read_header(path)
-    if header.scaled:
-        return f"{header.dtype} with slope {header.slope:.4g}"
-    return str(header.dtype)

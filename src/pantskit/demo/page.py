@@ -13,7 +13,8 @@ from pantskit.core.dataset import Dataset
 from pantskit.core.errors import PantskitError
 from pantskit.core.files import write_text
 from pantskit.core.labels import LESION, PANTS, STRUCTURES
-from pantskit.core.labelsets import CaseLabels, open_label_source
+from pantskit.core.labelsets import CaseLabels
+from pantskit.core.labelsources import open_label_source
 from pantskit.core.records import RecordStore, read_table, versions
 from pantskit.demo.figures import CaseFigures, draw_case
 from pantskit.demo.steps import StepResult

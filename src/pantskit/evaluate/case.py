@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pantskit.core.errors import DatasetError, LabelError, PantskitError
 from pantskit.core.geometry import Geometry, require_same_grid
 from pantskit.core.labelsets import CaseLabels
+from pantskit.core.labelvolumes import resample_nearest
 from pantskit.core.run import Job
-from pantskit.core.volume import Volume, read_volume, resample_nearest
+from pantskit.core.volume import Volume, read_volume
 from pantskit.evaluate.lesions import score_lesions
 from pantskit.evaluate.scores import MISSING_PREDICTION, score_structures
 from pantskit.evaluate.segmentation import Segmentation

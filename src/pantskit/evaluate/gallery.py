@@ -15,8 +15,9 @@ from pantskit.core.errors import PantskitError
 from pantskit.core.files import atomic_path
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, PANCREAS, STRUCTURES, Mask
+from pantskit.core.labelvolumes import resample_nearest
 from pantskit.core.pictures import PLANE_CODES, RGB, slice_of, slice_picture, widest_slice
-from pantskit.core.volume import Volume, read_volume, resample_nearest
+from pantskit.core.volume import Volume, read_volume
 from pantskit.evaluate.case import Pair
 from pantskit.evaluate.scores import SCORED
 

@@ -9,12 +9,8 @@ from pathlib import Path
 
 from pantskit.core.errors import ConfigError, DatasetError
 from pantskit.core.labels import LESION, LabelMap
-from pantskit.core.labelsets import (
-    SPLIT_FOLDERS,
-    CaseLabels,
-    is_one_case,
-    open_label_source,
-)
+from pantskit.core.labelsets import CaseLabels
+from pantskit.core.labelsources import SPLIT_FOLDERS, is_one_case, open_label_source
 from pantskit.evaluate.case import Pair
 from pantskit.evaluate.settings import EvaluateConfig
 

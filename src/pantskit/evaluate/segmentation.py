@@ -9,7 +9,8 @@ import numpy as np
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LabelArray, Mask
 from pantskit.core.labelsets import CaseLabels
-from pantskit.core.volume import Volume, resample_nearest
+from pantskit.core.labelvolumes import resample_nearest
+from pantskit.core.volume import Volume
 from pantskit.measure.boxes import Box, label_boxes
 from pantskit.measure.packed import PackedMask, pack, pack_crop, pack_labels
 

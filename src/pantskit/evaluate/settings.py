@@ -9,7 +9,7 @@ from typing import Any
 
 from pantskit.core.errors import ConfigError
 from pantskit.core.labels import STRUCTURES, require_structure
-from pantskit.core.labelsets import SPLIT_FOLDERS
+from pantskit.core.labelsources import SPLIT_FOLDERS
 from pantskit.measure.matching import DEFAULT_MINIMUM, RULES, Rule
 from pantskit.measure.surface import DEFINITIONS, Definition
 

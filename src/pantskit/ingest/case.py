@@ -17,7 +17,7 @@ from pantskit.core.errors import ImageError, PantskitError, Skipped
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES, LabelMap
 from pantskit.core.run import Job
-from pantskit.core.volume import write_slabs
+from pantskit.core.writing import write_slabs
 from pantskit.ingest.discovery.sources import Reader
 from pantskit.ingest.facts.describe import metadata_row
 from pantskit.ingest.facts.phase import Phase, decide_phase, measure_sample, organ_steps

@@ -14,7 +14,8 @@ from pantskit.core.codedmasks import Codes
 from pantskit.core.errors import GeometryError, Quarantined
 from pantskit.core.geometry import Geometry
 from pantskit.core.nrrd import NRRD_SUFFIXES, read_nrrd
-from pantskit.core.volume import read_volume, slabs_of
+from pantskit.core.volume import read_volume
+from pantskit.core.writing import slabs_of
 from pantskit.ingest.dicom.geometry import IrregularStack
 from pantskit.ingest.dicom.headers import ImageHeader
 from pantskit.ingest.dicom.hounsfield import Clipped, volume_to_hu

@@ -12,7 +12,7 @@ from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.files import write_json
 from pantskit.core.labelsets import COMBINED
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
-from pantskit.core.volume import write_volume
+from pantskit.core.writing import write_volume
 from pantskit.phantom.case import PhantomCase, make_case, metadata_row, truth_of
 from pantskit.phantom.delivery import deliver, delivered_paths, write_manifest
 from pantskit.phantom.scans import CohortPlan, plan_scan

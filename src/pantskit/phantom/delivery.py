@@ -29,7 +29,7 @@ from pydicom.uid import (
 
 from pantskit.core.files import write_json
 from pantskit.core.labels import STRUCTURES
-from pantskit.core.volume import write_volume
+from pantskit.core.writing import write_volume
 from pantskit.phantom.case import PhantomCase
 from pantskit.phantom.identity import Identity, invent
 from pantskit.phantom.scans import Scan

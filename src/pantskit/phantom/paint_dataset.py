@@ -12,9 +12,11 @@ import numpy as np
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.errors import ConfigError
 from pantskit.core.labels import LESION, LabelMap, Mask
-from pantskit.core.labelsets import COMBINED, open_label_source
+from pantskit.core.labelsets import COMBINED
+from pantskit.core.labelsources import open_label_source
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.phantom.paint import paint
 from pantskit.phantom.tissues import PHASES
 

@@ -21,7 +21,8 @@ from pantskit.core.dataset import mask_path
 from pantskit.core.errors import ConfigError
 from pantskit.core.labels import LESION, PANCREAS, PANCREAS_PARTS, PANTS, PANTS_2CLASS, STRUCTURES
 from pantskit.core.labelsets import COMBINED
-from pantskit.core.volume import Volume, write_labels, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_labels, write_volume
 from pantskit.predict.dicom_seg import require_highdicom, write_segmentation
 from pantskit.predict.dicom_series import source_series
 

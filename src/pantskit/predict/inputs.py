@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pantskit.core.dataset import IMAGE_NAME, Dataset
 from pantskit.core.errors import ConfigError, DatasetError
-from pantskit.core.labelsets import SPLIT_FOLDERS
+from pantskit.core.labelsources import SPLIT_FOLDERS
 from pantskit.core.selection import require_cases
 
 _SUFFIXES = (".nii.gz", ".nii")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pantskit.core.errors import ConfigError, LabelError
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, PANTS
-from pantskit.core.volume import Volume, resample_nearest
+from pantskit.core.labelvolumes import resample_nearest
+from pantskit.core.volume import Volume
 from pantskit.predict.declaration import Declaration
 from pantskit.predict.export import Exporter, Grids, Want, export_whole
 

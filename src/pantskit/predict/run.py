@@ -16,7 +16,8 @@ from pantskit.core.files import write_json
 from pantskit.core.labels import STRUCTURES
 from pantskit.core.records import RecordStore
 from pantskit.core.run import Job, Progress, RunSummary
-from pantskit.core.volume import Volume, read_header, read_volume, write_volume
+from pantskit.core.volume import Volume, read_header, read_volume
+from pantskit.core.writing import write_volume
 from pantskit.networks.axes import header_spacing
 from pantskit.networks.folder import Model
 from pantskit.networks.runtime import library_versions, own_cores

@@ -12,7 +12,8 @@ from scipy import ndimage
 from pantskit.core.dataset import Dataset
 from pantskit.core.errors import ConfigError
 from pantskit.core.geometry import Geometry
-from pantskit.core.volume import Volume, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.ingest.sources.duplicates import find_duplicates, kind_of
 from pantskit.measure.fingerprint import Fingerprint, compare, fingerprint
 from pantskit.measure.fingerprint_search import candidates, find_alike

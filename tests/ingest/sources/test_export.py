@@ -12,8 +12,10 @@ from miniatures import Miniature
 
 from pantskit.core.dataset import Dataset, write_case_labels
 from pantskit.core.errors import DatasetError, LabelError
-from pantskit.core.labelsets import open_label_source
-from pantskit.core.volume import read_label_map, read_volume, write_volume
+from pantskit.core.labelsources import open_label_source
+from pantskit.core.labelvolumes import read_label_map
+from pantskit.core.volume import read_volume
+from pantskit.core.writing import write_volume
 from pantskit.ingest.sources.exporting import ExportSettings, export_dataset
 
 FIRST = ("liver", "pancreas", "pancreas_tail", "pancreatic_lesion", "aorta")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pantskit.core.volume import read_label_map
+from pantskit.core.labelvolumes import read_label_map
 
 
 def test_real_labels_of_pants(shared_data: Path, run: Callable, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pantskit.core.labels import (
     LabelSpace,
     label_counts,
 )
-from pantskit.core.labelsets import label_space_of_counts
+from pantskit.core.labelspaces import label_space_of_counts
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 _NAMED = 5  # values in a message

@@ -16,9 +16,10 @@ from pantskit.core.errors import GeometryError, LabelError, PantskitError
 from pantskit.core.geometry import Geometry, require_same_grid
 from pantskit.core.labels import PANCREAS, STRUCTURES, LabelMap, Mask, find_structure
 from pantskit.core.labelsets import CaseLabels
+from pantskit.core.labelvolumes import as_label_map, as_mask, read_label_map
 from pantskit.core.nrrd import NRRD_SUFFIXES, read_nrrd
 from pantskit.core.slicer import is_segmentation, read_segments
-from pantskit.core.volume import Volume, as_label_map, as_mask, read_label_map, read_volume
+from pantskit.core.volume import Volume, read_volume
 from pantskit.ingest.dicom.geometry import IrregularStack
 from pantskit.ingest.dicom.headers import ImageHeader
 from pantskit.ingest.dicom.pixels import decode_slice

@@ -28,7 +28,8 @@ from pantskit.core.geometry import Geometry
 from pantskit.core.labels import PANTS, STRUCTURES, LabelArray, LabelSpace, require_structure
 from pantskit.core.records import RecordStore
 from pantskit.core.run import Job, Progress, RunSummary, run_cases
-from pantskit.core.volume import Volume, write_labels, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_labels, write_volume
 from pantskit.ingest.sources.common_formats import COMMON_FORMATS, IGNORE, OVERLAPS, SIDECAR
 
 STAGE = "export"

@@ -13,8 +13,10 @@ from pantskit.core.dataset import SPLITS, Dataset, write_case_labels
 from pantskit.core.errors import LabelError, PantskitError, Skipped
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LESION, STRUCTURES, LabelMap
+from pantskit.core.labelvolumes import read_mask
 from pantskit.core.run import Job
-from pantskit.core.volume import Volume, read_mask, write_volume
+from pantskit.core.volume import Volume
+from pantskit.core.writing import write_volume
 from pantskit.ingest.facts.describe import describe_header, metadata_row
 from pantskit.ingest.facts.phase import decide_phase, measure_organs
 from pantskit.ingest.facts.view import look_at

@@ -14,8 +14,10 @@ from pantskit.core.codedmasks import CodedMasks
 from pantskit.core.errors import GeometryError, ImageError, LabelError, PantskitError, Quarantined
 from pantskit.core.geometry import Geometry
 from pantskit.core.labels import LabelMap, containers, find_structure
-from pantskit.core.labelsets import SEGMENTATIONS, labels_in
-from pantskit.core.volume import Volume, read_label_map, read_mask, read_volume
+from pantskit.core.labelsets import SEGMENTATIONS
+from pantskit.core.labelsources import labels_in
+from pantskit.core.labelvolumes import read_label_map, read_mask
+from pantskit.core.volume import Volume, read_volume
 from pantskit.ingest.dicom.geometry import IrregularStack
 from pantskit.ingest.dicom.headers import CT_IMAGE, ImageHeader
 from pantskit.ingest.dicom.hounsfield import Clipped, volume_to_hu

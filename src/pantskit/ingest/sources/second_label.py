@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pantskit.core.errors import PantskitError
-from pantskit.core.volume import Mask, Volume
+from pantskit.core.labels import Mask
+from pantskit.core.volume import Volume
 from pantskit.ingest.sources.declaration import LabelSet, Source
 from pantskit.ingest.sources.layouts import FoundCase
 from pantskit.ingest.sources.reading import Labels, read_labels
