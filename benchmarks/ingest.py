@@ -44,7 +44,8 @@ from peers import (
 
 from pantskit.core.files import content_hash
 from pantskit.core.labels import PAINT_ORDER, PANTS, STRUCTURES
-from pantskit.core.volume import read_volume, slabs_of, write_slabs, write_volume
+from pantskit.core.volume import read_volume
+from pantskit.core.writing import slabs_of, write_slabs, write_volume
 from pantskit.ingest import IngestSettings, ingest
 from pantskit.ingest.dicom.stacks import read_series, series_in_hu
 from pantskit.ingest.discovery.discover import discover
