@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pantskit.check.border import rim_share
 from pantskit.check.findings import Fault, Severity
 from pantskit.check.registry import Limits, Scope, rule
+from pantskit.check.rules.organs import KIDNEYS
 from pantskit.check.scan import Scan
 from pantskit.core.labels import LESION, PANCREAS, PANCREAS_PARTS, STRUCTURES
 
@@ -364,5 +365,5 @@ def _excretion(scan: Scan, told: str, aorta: float, limits: Limits) -> str:
 
 def _kidneys(scan: Scan) -> float:
     """Median HU of the brighter kidney; below 0 where none is in view."""
-    both = [s for s in ("kidney_left", "kidney_right") if s in scan.regions]
+    both = [s for s in KIDNEYS if s in scan.regions]
     return max((scan.median_hu(s) for s in both), default=-1.0)

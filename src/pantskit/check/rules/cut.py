@@ -12,6 +12,7 @@ from pantskit.check.border import face_share, share_behind
 from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.planes import FlatSide, flat_sides
 from pantskit.check.registry import Limits, Scope, rule
+from pantskit.check.rules.organs import KIDNEYS
 from pantskit.check.scan import Scan
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
@@ -106,7 +107,7 @@ def _oblique(scan: Scan, structure: str, limits: Limits) -> FlatSide | None:
         step = float(np.abs(side.normal * scan.geometry.spacing).max())
         first, *others = _DEEP_MM if structure == "liver" else _BEHIND_MM
         depths = (max(first, step + 1), *(mm + step / 2 for mm in others))
-        wide = structure in ("kidney_left", "kidney_right")
+        wide = structure in KIDNEYS
         part = share_behind(scan, structure, side.voxels, side.normal, depths_mm=depths, wide=wide)
         if part > limits["plane_part"]:
             return side

@@ -10,12 +10,11 @@ from pantskit.check.findings import Fault, Severity
 from pantskit.check.region import Region
 from pantskit.check.registry import Limits, Scope, rule
 from pantskit.check.rules.content import FAT_HU
+from pantskit.check.rules.organs import KIDNEYS
 from pantskit.check.scan import Scan
 from pantskit.measure.shape import Part, parts_of
 
 WARNING = Severity.WARNING
-
-KIDNEYS = ("kidney_left", "kidney_right")
 
 
 @rule(

@@ -15,6 +15,8 @@ from pantskit.core.labels import STRUCTURES
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
+KIDNEYS = ("kidney_left", "kidney_right")
+
 # Organs without a twin that lie on one side, and how sure one may be of it.
 _RIGHT_OF_MIDDLE = ("liver", "gall_bladder", "postcava", "pancreas_head", "common_bile_duct")
 _LEFT_OF_MIDDLE = ("spleen", "stomach", "pancreas_tail", "aorta")
@@ -293,10 +295,9 @@ def adrenal_height(scan: Scan, limits: Limits) -> Iterator[Fault]:
 )
 def kidney_sizes(scan: Scan, limits: Limits) -> Iterator[Fault]:
     """Kidneys that are wholly in view have like volumes."""
-    both = ("kidney_left", "kidney_right")
-    if any(s not in scan.regions or scan.cut(s) for s in both):
+    if any(s not in scan.regions or scan.cut(s) for s in KIDNEYS):
         return
-    small, large = sorted(both, key=scan.ml)
+    small, large = sorted(KIDNEYS, key=scan.ml)
     ratio = scan.ml(large) / scan.ml(small)
     if ratio > limits["ratio"]:
         text = f"{small} has {scan.ml(small):.0f} ml, {large} {scan.ml(large):.0f} ml"
@@ -317,17 +318,16 @@ def stretched(scan: Scan, limits: Limits) -> Iterator[Fault]:
 
     They are 9 to 13 cm long and 4 to 6 cm across; wide is the square's side of the same area.
     """
-    both = ("kidney_left", "kidney_right")
-    if any(s not in scan.regions or scan.cut(s) for s in both):
+    if any(s not in scan.regions or scan.cut(s) for s in KIDNEYS):
         return
-    small, large = sorted(_slenderness(scan, s) for s in both)
+    small, large = sorted(_slenderness(scan, s) for s in KIDNEYS)
     mm = f"slices of {scan.geometry.spacing[2]:.3g} mm"
     if small > limits["longest"]:
         text = f"both kidneys are {small:.1f} times as high as wide, or more"
-        yield scan.fault(f"{text}: {mm} are too far apart?", both[0], small)
+        yield scan.fault(f"{text}: {mm} are too far apart?", KIDNEYS[0], small)
     if large < limits["shortest"]:
         text = f"both kidneys are {large:.1f} times as high as wide, or less"
-        yield scan.fault(f"{text}: {mm} are too near?", both[0], large)
+        yield scan.fault(f"{text}: {mm} are too near?", KIDNEYS[0], large)
 
 
 def _slenderness(scan: Scan, structure: str) -> float:

@@ -11,6 +11,7 @@ from pantskit.check.border import like_inside
 from pantskit.check.findings import Fault, Severity
 from pantskit.check.region import Region, box_gap_mm, common
 from pantskit.check.registry import Limits, Scope, rule
+from pantskit.check.rules.organs import KIDNEYS
 from pantskit.check.scan import Scan
 from pantskit.core.labels import LESION, PANCREAS, STRUCTURES
 from pantskit.measure.shape import (
@@ -37,8 +38,6 @@ _BROKEN = ("pancreatic_duct", "common_bile_duct", "colon", "veins")
 
 _BOWEL = ("stomach", "duodenum", "colon")
 
-# The sinus, which is no parenchyma, may be enclosed by it.
-_WITH_SINUS = ("kidney_left", "kidney_right")
 _LUNGS = ("lung_left", "lung_right")
 
 # Thick all through: in folds and thin walls a single voxel may be enclosed by chance.
@@ -179,7 +178,7 @@ def hole(scan: Scan, limits: Limits) -> Iterator[Fault]:
             for part in cavities(region.array)
             if part.voxels >= least
             and (free := scan.unclaimed(structure, part)).voxels >= least
-            and not (structure in _WITH_SINUS and _may_be_sinus(scan, structure, free, limits))
+            and not (structure in KIDNEYS and _may_be_sinus(scan, structure, free, limits))
             and not (
                 free.voxels * voxel_ml < limits["cleft_ml"] and _is_cleft(scan, structure, free)
             )

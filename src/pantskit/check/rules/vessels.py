@@ -11,7 +11,7 @@ from pantskit.check.breaks import in_words, open_breaks, tumour_unplaced
 from pantskit.check.ends import RIGHT, UP, end_gap, lumen_beyond
 from pantskit.check.findings import Fault, Severity, Voxel
 from pantskit.check.registry import Limits, Scope, rule
-from pantskit.check.rules.organs import mirrored, upside_down
+from pantskit.check.rules.organs import KIDNEYS, mirrored, upside_down
 from pantskit.check.scan import Scan
 from pantskit.measure.shape import parts_of
 
@@ -19,7 +19,6 @@ ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 CELIAC, SMA = "celiac_artery", "superior_mesenteric_artery"
 BILE = "common_bile_duct"
-_KIDNEYS = ("kidney_left", "kidney_right")
 
 
 @rule(
@@ -117,7 +116,7 @@ def _short_below(
     low, _ = scan.heights_mm(vessel)
     poles, text = _lower_poles(scan), ""
     above_edge = low - scan.view[0] * scan.geometry.spacing[2]
-    going_on = [s for s in _KIDNEYS if s in scan.regions and scan.cut_below(s)]
+    going_on = [s for s in KIDNEYS if s in scan.regions and scan.cut_below(s)]
     beyond = lumen_beyond(scan, vessel, upper=False)
     other = scan.heights_mm(beside)[0] if beside in scan.regions else low
     # Two slices below its mask may be where it divides: they show it and its branches mixed.
@@ -163,7 +162,7 @@ def _end(scan: Scan, vessel: str, *, upper: bool) -> Voxel:
 
 def _lower_poles(scan: Scan) -> float | None:
     """Height of the higher of both kidneys' lower ends: the bifurcation lies below it."""
-    ends = [scan.heights_mm(s)[0] for s in _KIDNEYS if s in scan.regions and not scan.cut(s)]
+    ends = [scan.heights_mm(s)[0] for s in KIDNEYS if s in scan.regions and not scan.cut(s)]
     return max(ends) if len(ends) == 2 else None
 
 
