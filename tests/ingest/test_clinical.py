@@ -8,12 +8,8 @@ import openpyxl
 import pytest
 
 from pantskit.core.errors import ConfigError
-from pantskit.ingest.facts.clinical import (
-    basis_of,
-    complete_facts,
-    diagnosis_of,
-    read_clinical,
-)
+from pantskit.ingest.facts.clinical import complete_facts, read_clinical
+from pantskit.ingest.facts.diagnosis import basis_of, diagnosis_of
 from pantskit.ingest.privacy.leaks import LeakScan
 
 TABLE = """patient_id;name;age;sex;diagnosis;basis;remarks
@@ -209,6 +205,20 @@ def test_rows_that_agree_are_one_and_those_that_disagree_say_nothing(tmp_path):
         ("PDAC and IPMN", "other"),
         ("metastasis of colon adenocarcinoma", "other"),
         ("suspected PDAC", "other"),
+        ("PDAC?", "other"),
+        ("胰腺癌？", "other"),
+        ("PDAC ruled out", "other"),
+        ("PDAC nicht ausgeschlossen", "other"),
+        ("unlikely PDAC", "other"),
+        ("family history of PDAC", "other"),
+        ("Z. n. PDAC", "other"),
+        ("non-functioning NET", "PNET"),
+        ("normal pancreas", "normal"),
+        ("healthy control", "normal"),
+        ("nicht normal", "other"),
+        ("normal?", "other"),
+        ("mass in the head, CA 19-9 normal", "other"),
+        ("lymph nodes negative", "other"),
         ("no evidence of PDAC", "other"),
         ("Quellmann syndrome", "other"),
         ("", None),
@@ -228,6 +238,8 @@ def test_diagnosis_is_of_the_vocabulary(text, kind):
         ("Verlauf", "follow_up"),
         ("clinical follow-up (CT)", "follow_up"),
         ("without pathology", None),
+        ("pathology pending", None),
+        ("Histologie?", None),
         ("somehow", None),
     ],
 )

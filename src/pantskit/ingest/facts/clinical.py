@@ -18,13 +18,11 @@ from typing import Any
 from pantskit.core.errors import ConfigError
 from pantskit.ingest.facts.clinical_table import Rows, read_sheets
 from pantskit.ingest.facts.describe import Date, age_at, capped_age, read_date, sex_of
-from pantskit.ingest.facts.vocabulary import patterns, plain_words, vocabulary, words_pattern
+from pantskit.ingest.facts.diagnosis import basis_of, diagnosis_of, named_other
+from pantskit.ingest.facts.vocabulary import plain_words, vocabulary
 from pantskit.ingest.privacy.identifiers import Identifiers, text_identifiers
 
 FACTS = ("age_years", "sex", "diagnosis", "diagnosis_basis")
-
-_BASES = ("pathology", "follow_up", "report")  # a pathology report is pathology
-_CYSTS = frozenset({"IPMN", "MCN", "SCN", "SPN"})
 
 # A value that this many patients share is a category, and identifies none of them.
 _CATEGORY = 5
@@ -284,39 +282,10 @@ def _row(row: Mapping[str, str], number: int, unknown: Counter[str]) -> Clinical
     for name in (*FACTS, "birth_date"):
         text = row.get(name, "")
         value = births if name == "birth_date" else getattr(made, name)
-        given = text and not (name == "diagnosis" and plain_words(text) in _named_other())
+        given = text and not (name == "diagnosis" and plain_words(text) in named_other())
         if given and (not value or value == "other"):
             unknown[name] += 1
     return made
-
-
-def _named_other() -> list[str]:
-    return [str(word) for word in vocabulary()["clinical"]["diagnosis"]["other"]]
-
-
-def diagnosis_of(text: str) -> str | None:
-    """A diagnosis by the vocabulary; `other` for text that fits none, several, or is in doubt."""
-    words = plain_words(text)
-    if not words:
-        return None
-    kinds = patterns("clinical", "diagnosis")
-    if kinds["normal"].fullmatch(words):
-        return "normal"
-    doubt = words_pattern(vocabulary()["clinical"]["doubt"]["words"])
-    found = {kind for kind, pattern in kinds.items() if pattern.search(words)}
-    if found & _CYSTS:
-        found.discard("cyst")
-    return found.pop() if len(found) == 1 and not doubt.search(words) else "other"
-
-
-def basis_of(text: str) -> str | None:
-    """What a diagnosis rests on: `pathology`, `follow_up`, `report`; None where not clear."""
-    words = plain_words(text)
-    doubt = words_pattern(vocabulary()["clinical"]["doubt"]["words"])
-    known = patterns("clinical", "diagnosis_basis")
-    if doubt.search(words):
-        return None
-    return next((basis for basis in _BASES if known[basis].search(words)), None)
 
 
 def _age(text: str) -> int | None:
