@@ -56,7 +56,7 @@ from pantskit.phantom.cohort import make_cohort
 from pantskit.phantom.scans import CohortPlan
 
 COMMAND = Path(sys.executable).with_name("pantskit")
-OURS = "pantskit (CT: ISA-L 1 or 2, zlib-ng 3; masks: 6)"
+OURS = "pantskit (CT: ISA-L 1 to 3, zlib-ng 3; masks: 6)"
 Z6, Z1 = "zlib 6", "zlib 1"  # what dcm2niix and nibabel use when not told otherwise
 
 
