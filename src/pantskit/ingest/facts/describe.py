@@ -117,6 +117,8 @@ def header_phase(header: Mapping[str, str]) -> tuple[str | None, str]:
     for keyword in _PHASE_TEXTS:
         words = plain_words(header.get(keyword, ""))
         found = {phase for phase, pattern in _phases().items() if pattern.search(words)}
+        if found - {"with_agent"} != {"non_contrast"}:  # of other phases it goes without saying
+            found.discard("with_agent")
         if len(found) == 1 and "unclear" not in found:
             return found.pop(), f"by the words of {keyword}"
         if found:
