@@ -26,6 +26,7 @@ from pantskit.ingest.labels.masks import following, onto_grid, read_masks
 from pantskit.ingest.labels.nearest import take_nearest
 from pantskit.ingest.labels.planes import Scan
 from pantskit.ingest.labels.sources import LabelSource
+from pantskit.ingest.report import summary_lines
 
 GRID = Geometry.from_spacing((6, 5, 4), (0.8, 0.9, 2.5), orientation="RAS", origin=(-3, 4, 9))
 
@@ -118,6 +119,8 @@ def test_label_map_gives_masks_and_annotated_structures_that_are_empty(run, tmp_
     np.testing.assert_array_equal(found["liver"], LIVER)
     assert not found["stomach"].any()
     assert result.data["labels"]["empty"] == ["stomach"]
+    told = [line.strip() for line in summary_lines(result.summary, result.out)]
+    assert "annotated, and without a voxel: stomach" in told
     combined = read_label_map(next(result.out.rglob("combined_labels.nii.gz")))
     assert combined.label_space == "pants"
     assert result.data["labels"]["exact_in_combined"] == ["liver", "spleen", "stomach"]

@@ -27,7 +27,8 @@ def summary_lines(summary: IngestSummary, out: Path) -> list[str]:
     if summary.others:
         unread = unread_formats(summary.unread)
         lines.append(
-            f"{summary.others} files are no DICOM images and no volumes and were left"
+            ("1 file is" if summary.others == 1 else f"{summary.others} files are")
+            + " neither DICOM image nor volume, and left"
             + (f"; {unread}" if unread else "")
         )
     if summary.unused_labels:
@@ -96,6 +97,9 @@ def _row(summary: IngestSummary, record: CaseRecord) -> dict[str, Any]:
             names = list(labels["voxels"])
             few = f": {', '.join(names)}" if len(names) <= 12 else ""
             notes.append(f"{len(names)} structure{'s' * (len(names) != 1)}{few}")
+            if empty := labels["empty"]:
+                listed = ", ".join(empty) if len(empty) <= 12 else f"{len(empty)} structures"
+                notes.append(f"annotated, and without a voxel: {listed}")
             notes += [f"united: {'; '.join(united)}"] if united else []
             if labels["unmapped"]:
                 notes.append(f"no place among the 28: {_short(labels['unmapped'])}")
