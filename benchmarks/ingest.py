@@ -328,6 +328,7 @@ def where_time_goes(series: Path, work: Path, repeat: int) -> None:
     runs: dict[str, Run] = {
         "reading + compressing alone": floor,
         "whole case": partial(our_ingest, series),
+        "compressing and writing": lambda out: write_volume(out / CT, kept),
         "headers": lambda out: slices_of(series),
         "pixels: read, decode, HU": pixels,
         "scan": scan,
@@ -335,11 +336,10 @@ def where_time_goes(series: Path, work: Path, repeat: int) -> None:
     }
     timings = in_turns(runs, work, repeat)
     print("\n(f) where the time goes, CT only")
-    rest = 2 * timings["whole case"].cpu
-    for n, (name, timing) in enumerate(timings.items()):
-        rest -= timing.cpu if n else 0
-        share = timing.cpu / timings["reading + compressing alone"].cpu
-        print(f"  {name:<50}{timing.cpu:8.3f} s  {share:6.2f} x the floor")
+    floor_cpu, whole, *steps = (timing.cpu for timing in timings.values())
+    for name, timing in timings.items():
+        print(f"  {name:<50}{timing.cpu:8.3f} s  {timing.cpu / floor_cpu:6.2f} x the floor")
+    rest = whole - sum(steps)
     print(f"  {'the rest: pseudonyms, records, tables, matching':<50}{rest:8.3f} s")
 
 
