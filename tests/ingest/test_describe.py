@@ -92,6 +92,10 @@ def release_column(shared_data, column):
         ("ABD 35 sec delay", None),
         ("Thorax routine", None),
         ("Stuart and Wolfgang", None),
+        ("non-arterial", None),
+        ("Abdomen no venous phase", None),
+        ("keine Spätphase", None),
+        ("ohne KM nativ", "non_contrast"),
         ("", None),
     ],
 )
