@@ -91,8 +91,8 @@ def cpu_seconds() -> float:
 def in_turns(runs: dict[str, Run], work: Path, repeat: int) -> dict[str, Timing]:
     """Run all in turn, into fresh folders; the first turn warms up and is not counted.
 
-    Each turn has an order of its own: what comes after a run that filled memory and caches takes
-    up to a sixth longer.
+    Each turn has an order of its own, so that none always comes after the same other one, which
+    may leave memory and caches full.
     """
     timings = {name: Timing(work / f"run_{n}") for n, name in enumerate(runs)}
     order = random.Random(0)

@@ -43,12 +43,11 @@ def value_problem(ct: Volume) -> str:
 
 def value_doubt(ct: Volume) -> str:
     """Why the values of a CT that has no problem may be no HU, or ""."""
-    low, high = float(ct.array.min()), float(ct.array.max())
-    if low < 0 or _across_mm(ct) < _WIDE_MM:
+    if _across_mm(ct) < _WIDE_MM or (low := float(ct.array.min())) < 0:
         return ""
     return (
-        f"values of the CT run from {low:g} to {high:g}: nothing is below 0 in a volume of "
-        f"{ct.geometry.describe()}; cut from inside one organ, or no Hounsfield units?"
+        f"values of the CT run from {low:g} to {ct.array.max():g}: nothing is below 0 in a volume "
+        f"of {ct.geometry.describe()}; cut from inside one organ, or no Hounsfield units?"
     )
 
 
